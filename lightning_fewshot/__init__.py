@@ -1,0 +1,30 @@
+"""Few-shot vision in PyTorch Lightning: look at a few labelled examples, then predict.
+
+Public classes are loaded when they are named (PEP 562), so that importing the package stays cheap and
+``class_path: lightning_fewshot.RepMetDetector`` works in a yaml. A paper is found by its folder: every module
+``lightning_fewshot.models.<paper>`` offers the names in its ``__all__``.
+"""
+
+import importlib
+import pkgutil
+
+__version__ = "0.1.0"
+
+
+def _paper_modules() -> list[str]:
+    from lightning_fewshot import models
+
+    return [f"{models.__name__}.{module.name}" for module in pkgutil.iter_modules(models.__path__)]
+
+
+def __getattr__(name: str):
+    if name[:1].isupper():
+        for module_name in _paper_modules():
+            module = importlib.import_module(module_name)
+            if name in module.__all__:
+                return getattr(module, name)
+    raise AttributeError(f"module 'lightning_fewshot' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(n for m in _paper_modules() for n in importlib.import_module(m).__all__)})

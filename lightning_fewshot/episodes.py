@@ -1,0 +1,63 @@
+"""What travels between data, models and metrics: a few labelled examples (support) and new inputs (query).
+
+All parts are NamedTuples, so that Lightning moves them to a device, pins them and collates them as they are.
+
+Shapes: S support or B query images, M boxes of one image, N classes (ways), C H W an image.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Examples(NamedTuple):
+    """Labelled images. Fields that a task has no use for stay None.
+
+    Args:
+        images: ``(B, C, H, W)`` uint8 in [0, 255], or a list of B such ``(C, H, W)`` where sizes differ.
+        labels: ``(B,)`` int64, one class an image; or, where images hold several objects, a list of B ``(M,)``.
+            Labels index ``Episode.classes``.
+        boxes: list of B ``(M, 4)`` float32, ``(x1, y1, x2, y2)`` in pixels of the image, no "+1".
+        masks: list of B ``(M, H, W)`` bool, one mask an object; or ``(B, H, W)`` uint8 class masks.
+        names: what each image is called in pictures and result files.
+    """
+
+    images: Tensor | list[Tensor]
+    labels: Tensor | list[Tensor] | None = None
+    boxes: list[Tensor] | None = None
+    masks: Tensor | list[Tensor] | None = None
+    names: tuple[str, ...] | None = None
+
+
+class Episode(NamedTuple):
+    """One few-shot task. ``support`` is None for a plain supervised batch (RepMet trains on those).
+
+    Args:
+        support: The labelled examples that a model adapts to.
+        query: The inputs to predict on, with the truth where it is known.
+        classes: Name of each class; label i means ``classes[i]``.
+        index: Number of the episode in its split. Episode i is a function of (seed, split, i) alone.
+        class_ids: ``(N,)`` numbers of the classes in the whole split, for metrics that pool episodes.
+    """
+
+    support: Examples | None
+    query: Examples
+    classes: tuple[str, ...]
+    index: int = 0
+    class_ids: tuple[int, ...] | None = None
+
+
+class Detections(NamedTuple):
+    """Detected objects of one image, by falling score.
+
+    Args:
+        boxes: ``(M, 4)`` float32, ``(x1, y1, x2, y2)`` in pixels.
+        scores: ``(M,)`` in [0, 1].
+        labels: ``(M,)`` int64, index into ``Episode.classes``.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor

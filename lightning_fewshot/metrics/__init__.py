@@ -1,0 +1,1 @@
+"""Metrics over episodes, each with a 95 % interval."""
