@@ -1,0 +1,140 @@
+"""Which classes and items make up episode i, decided without touching an image.
+
+An episode plan is a pure function of (seed, split, i): not of the worker, the rank, the batch size, or what was
+drawn before. A published episode list is a file of plans and is used as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+
+class EpisodePlan(NamedTuple):
+    """What an episode is made of, by name: ``support[i]`` and ``query[i]`` are the items drawn for ``classes[i]``."""
+
+    classes: tuple[str, ...]
+    support: tuple[tuple[Hashable, ...], ...]
+    query: tuple[tuple[Hashable, ...], ...]
+
+
+def episode_rng(seed: int, split: str, index: int, stream: str = "") -> np.random.Generator:
+    """Return the generator of episode ``index`` of a split; ``stream`` separates independent uses within it.
+
+    >>> float(episode_rng(0, "test", 7).random()) == float(episode_rng(0, "test", 7).random())
+    True
+    >>> float(episode_rng(0, "test", 7).random()) == float(episode_rng(0, "val", 7).random())
+    False
+    """
+    return np.random.default_rng([seed, zlib.crc32(split.encode()), index, zlib.crc32(stream.encode())])
+
+
+class EpisodeSampler:
+    """Draw N classes, K support and Q query items of each; ``sampler[i]`` is episode i.
+
+    Args:
+        items: The items of each class. An item may belong to several classes (a photo with several objects):
+            within one episode it is used once, and never in both support and query.
+        n_way: Classes of an episode.
+        k_shot: Support items of each class.
+        n_query: Query items of each class.
+        seed: Seed of the whole list of episodes.
+        split: Name of the split, part of the seed and of every error.
+
+    Raises:
+        ValueError: More ways than classes, or a class with too few items, naming both numbers.
+    """
+
+    def __init__(
+        self,
+        items: Mapping[str, Sequence[Hashable]],
+        n_way: int,
+        k_shot: int,
+        n_query: int,
+        seed: int,
+        split: str,
+    ) -> None:
+        self.items, self.seed, self.split = dict(items), seed, split
+        self.n_way, self.k_shot, self.n_query = n_way, k_shot, n_query
+        self.names = sorted(self.items)
+        self._check()
+
+    def __getitem__(self, index: int) -> EpisodePlan:
+        """Return the plan of episode ``index`` (any integer >= 0; the list has no end)."""
+        rng = episode_rng(self.seed, self.split, index, "plan")
+        classes = [self.names[c] for c in rng.choice(len(self.names), self.n_way, replace=False)]
+        used: set[Hashable] = set()
+        drawn = [self._draw(name, rng, used) for name in classes]
+        support = tuple(tuple(items[: self.k_shot]) for items in drawn)
+        query = tuple(tuple(items[self.k_shot :]) for items in drawn)
+        return EpisodePlan(tuple(classes), support, query)
+
+    def _draw(self, name: str, rng: np.random.Generator, used: set[Hashable]) -> list[Hashable]:
+        need = self.k_shot + self.n_query
+        order = rng.permutation(len(self.items[name]))
+        free = [self.items[name][j] for j in order if self.items[name][j] not in used][:need]
+        if len(free) < need:
+            raise ValueError(
+                f"class {name!r} of split {self.split!r} has {len(free)} items left that other classes of the episode "
+                f"do not use, but k_shot + n_query = {self.k_shot} + {self.n_query} = {need} are needed"
+            )
+        used.update(free)
+        return free
+
+    def _check(self) -> None:
+        if min(self.n_way, self.k_shot) < 1 or self.n_query < 0:
+            raise ValueError(
+                f"n_way and k_shot must be at least 1 and n_query at least 0, "
+                f"got {self.n_way}, {self.k_shot} and {self.n_query}"
+            )
+        if self.n_way > len(self.names):
+            raise ValueError(f"n_way is {self.n_way} but split {self.split!r} has {len(self.names)} classes")
+        need = self.k_shot + self.n_query
+        for name in self.names:
+            if len(self.items[name]) < need:
+                raise ValueError(
+                    f"class {name!r} of split {self.split!r} has {len(self.items[name])} items, "
+                    f"but k_shot + n_query = {self.k_shot} + {self.n_query} = {need} are needed"
+                )
+
+
+def write_episodes(path: str | Path, plans: Sequence[EpisodePlan], **protocol: object) -> None:
+    """Write plans and what they were drawn with as one JSON file, whole or not at all."""
+    record = {"schema": "lightning_fewshot/episodes/1", "protocol": protocol, "episodes": [p._asdict() for p in plans]}
+    write_atomically(path, json.dumps(record))
+
+
+def read_episodes(path: str | Path) -> list[EpisodePlan]:
+    """Read the plans that :func:`write_episodes` wrote.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is truncated or is no episode list.
+    """
+    try:
+        record = json.loads(Path(path).read_text())
+        return [EpisodePlan(tuple(e["classes"]), _tuples(e["support"]), _tuples(e["query"])) for e in record["episodes"]]
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"episode list {path} is truncated or not an episode list: {error!r}") from error
+
+
+def _tuples(rows: Sequence[Sequence[Hashable]]) -> tuple[tuple[Hashable, ...], ...]:
+    return tuple(tuple(row) for row in rows)
+
+
+def write_atomically(path: str | Path, text: str) -> None:
+    """Write a text file so that a reader sees the old file or the new one, never half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
