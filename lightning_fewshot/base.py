@@ -9,20 +9,31 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule, LightningModule
+from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchmetrics import Metric
 
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.sampling import episode_rng
+from lightning_fewshot.schedules import Schedule, lr_factor
 
 
 class FewShotModule(LightningModule, ABC):
     """A paper as a LightningModule. Subclasses write ``adapt``, ``predict``, ``loss`` and ``build_metrics``.
+
+    Args:
+        optimizer: The optimiser, as a class_path with its init_args.
+        schedule: Learning rate over the run: see :func:`lightning_fewshot.schedules.lr_factor`.
+        warmup: Fraction of the run in which the learning rate rises from 0.
+        final_lr: Learning rate at the end, as a fraction of the initial one ("cosine" and "geometric").
 
     Every metric's ``compute`` returns ``{name: Estimate}``: a value, its 95 % interval and the number of episodes.
     After a validation or a test they stand in ``estimates`` until the next one.
@@ -30,10 +41,17 @@ class FewShotModule(LightningModule, ABC):
 
     estimates: dict[str, Any]
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        optimizer: OptimizerCallable = AdamW,
+        schedule: Schedule = "cosine",
+        warmup: float = 0.0,
+        final_lr: float = 0.01,
+    ) -> None:
         super().__init__()
+        self.optimizer, self.schedule, self.warmup, self.final_lr = optimizer, schedule, warmup, final_lr
         self.estimates = {}
-        self.metrics = nn.ModuleDict({"val": self.build_metrics(), "test": self.build_metrics()})
+        self._run_seed: int | None = None
 
     @abstractmethod
     def adapt(self, support: Examples) -> Any:
@@ -81,8 +99,41 @@ class FewShotModule(LightningModule, ABC):
         """Predict one episode."""
         return self(episode)
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return what the optimiser gets; a paper with several learning rates overrides this."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return the optimiser with its schedule, stepped every batch."""
+        optimizer = self.optimizer(self.parameter_groups())
+        total = int(self.trainer.estimated_stepping_batches)
+        factor = partial(lr_factor, total=total, schedule=self.schedule, warmup=self.warmup, final=self.final_lr)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another model, or of other sizes, and name what differs.
+
+        Raises:
+            ValueError: Names the first parameters that differ, with both shapes.
+        """
+        saved = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+        own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
+        differing = [name for name in sorted({*saved, *own}) if saved.get(name) != own.get(name)]
+        if differing:
+            lines = [f"{n}: {saved.get(n, 'absent')} in the file, {own.get(n, 'absent')} here" for n in differing[:3]]
+            raise ValueError(
+                f"the checkpoint does not fit this {type(self).__name__}: {len(differing)} parameters differ "
+                f"({'; '.join(lines)}). Use the config.yaml that stands beside the checkpoint's folder."
+            )
+
+    def setup(self, stage: str) -> None:
+        """Build the metrics, and remember the seed of the run before any step changes the global one."""
+        if self._run_seed is None:
+            self._run_seed = torch.initial_seed() % 2**32
+            self.metrics = nn.ModuleDict({"val": self.build_metrics(), "test": self.build_metrics()})
+
     def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
-        """Make the randomness of a step a function of (seed, step, rank), so that a resumed run repeats it."""
+        """Make the randomness of a step a function of (seed, episode), so that a resumed run repeats it."""
         torch.manual_seed(self._seed("train", batch.index))
 
     def on_validation_epoch_end(self) -> None:
@@ -106,15 +157,7 @@ class FewShotModule(LightningModule, ABC):
         self.log_dict({f"{split}/{name}": float(e.value) for name, e in self.estimates.items()}, rank_zero_only=False)
 
     def _seed(self, split: str, index: int) -> int:
-        seed = torch.initial_seed() if self._run_seed is None else self._run_seed
-        return int(episode_rng(seed, split, index, "step").integers(2**62))
-
-    _run_seed: int | None = None
-
-    def setup(self, stage: str) -> None:
-        """Remember the seed of the run, before any step changes the global one."""
-        if self._run_seed is None:
-            self._run_seed = torch.initial_seed() % 2**32
+        return int(episode_rng(self._run_seed or 0, split, index, "step").integers(2**62))
 
     def _check_finite(self, total: Tensor, terms: dict[str, Tensor], episode: Episode) -> None:
         if torch.isfinite(total):
@@ -212,6 +255,10 @@ class EpisodicDataModule(LightningDataModule, ABC):
             pin_memory=torch.cuda.is_available(),
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the trainer behind when a worker process is spawned."""
+        return {**self.__dict__, "trainer": None}
+
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
@@ -251,7 +298,6 @@ class EpisodeLoader(DataLoader):
 
 class _Episodes(Dataset):
     def __init__(self, data: EpisodicDataModule, split: str) -> None:
-        # what travels to a worker process must not hold the trainer
         self.data, self.split = data, split
 
     def __getitem__(self, index: int) -> Episode:

@@ -119,7 +119,9 @@ def read_episodes(path: str | Path) -> list[EpisodePlan]:
     """
     try:
         record = json.loads(Path(path).read_text())
-        return [EpisodePlan(tuple(e["classes"]), _tuples(e["support"]), _tuples(e["query"])) for e in record["episodes"]]
+        return [
+            EpisodePlan(tuple(e["classes"]), _tuples(e["support"]), _tuples(e["query"])) for e in record["episodes"]
+        ]
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"episode list {path} is truncated or not an episode list: {error!r}") from error
 

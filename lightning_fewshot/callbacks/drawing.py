@@ -1,0 +1,80 @@
+"""Pictures of an episode: its support, its queries with the truth, and what was predicted.
+
+Green is the truth, orange a prediction; pictures are enlarged so that small images can be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
+
+from lightning_fewshot.episodes import Detections, Episode, Examples
+
+TRUTH, PREDICTION = (60, 200, 80), (255, 140, 0)
+SIDE = 224  # pixels of the longer side of one picture
+COLUMNS = 5
+SHOWN_QUERIES, SHOWN_SUPPORT = 10, 10
+SHOWN_DETECTIONS = 5  # of each image, the best scores
+
+
+def draw_episode(episode: Episode, preds: Sequence[Any] | None) -> Tensor:
+    """Return one ``(3, H, W)`` uint8 picture: the support above, the queries below."""
+    rows = []
+    if episode.support is not None:
+        rows.append(_grid(draw_examples(episode.support, episode.classes, limit=SHOWN_SUPPORT)))
+    rows.append(_grid(draw_examples(episode.query, episode.classes, preds, SHOWN_QUERIES)))
+    width = max(row.shape[-1] for row in rows)
+    rows = [pad(row, (0, width - row.shape[-1]), value=255) for row in rows]
+    line = torch.full((3, 6, width), 255, dtype=torch.uint8)
+    return torch.cat([part for row in rows for part in (row, line)][:-1], dim=1)
+
+
+def draw_examples(
+    examples: Examples, classes: Sequence[str], preds: Sequence[Any] | None = None, limit: int = 10
+) -> list[Tensor]:
+    """Return a picture of each of the first ``limit`` images, with truth and prediction drawn into it."""
+    pictures = []
+    for i in range(min(limit, len(examples.images))):
+        picture, scale = _enlarge(examples.images[i].cpu())
+        if examples.masks is not None and len(examples.masks[i]):
+            picture = _draw_masks(picture, examples.masks[i].cpu())
+        if examples.boxes is not None:
+            names = [classes[label] for label in examples.labels[i].tolist()]
+            picture = _draw_boxes(picture, examples.boxes[i].cpu() * scale, names, TRUTH)
+        if preds is not None and isinstance(preds[i], Detections):
+            best = Detections(*(part[:SHOWN_DETECTIONS].cpu() for part in preds[i]))
+            names = [f"{classes[c]} {s:.2f}" for c, s in zip(best.labels.tolist(), best.scores.tolist(), strict=True)]
+            picture = _draw_boxes(picture, best.boxes * scale, names, PREDICTION)
+        pictures.append(picture)
+    return pictures
+
+
+def _draw_boxes(picture: Tensor, boxes: Tensor, names: list[str], color: tuple[int, int, int]) -> Tensor:
+    kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    names = [name for name, keep in zip(names, kept.tolist(), strict=True) if keep]
+    if not names:
+        return picture
+    return draw_bounding_boxes(picture, boxes[kept], labels=names, colors=color, width=2)
+
+
+def _draw_masks(picture: Tensor, masks: Tensor) -> Tensor:
+    masks = masks if masks.ndim == 3 else masks[None] > 0
+    masks = interpolate(masks[None].float(), picture.shape[-2:])[0] > 0.5
+    return draw_segmentation_masks(picture, masks, alpha=0.35, colors=[TRUTH] * len(masks))
+
+
+def _enlarge(image: Tensor) -> tuple[Tensor, float]:
+    image = image.expand(3, -1, -1) if image.shape[0] == 1 else image
+    scale = SIDE / max(image.shape[-2:])
+    size = [max(1, round(side * scale)) for side in image.shape[-2:]]
+    return interpolate(image[None].float(), size, mode="bilinear")[0].round().to(torch.uint8), scale
+
+
+def _grid(pictures: list[Tensor]) -> Tensor:
+    pictures = [pad(p, (0, SIDE - p.shape[-1], 0, SIDE - p.shape[-2]), value=255) for p in pictures]
+    return make_grid(torch.stack(pictures), nrow=COLUMNS, padding=4, pad_value=255)

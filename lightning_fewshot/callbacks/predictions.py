@@ -1,0 +1,63 @@
+"""What ``predict`` leaves behind: ``predictions.json`` and a picture of every image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from lightning_fewshot.episodes import Detections, Episode
+from lightning_fewshot.sampling import write_atomically
+
+
+class PredictionFiles(Callback):
+    """Write the detections of every query image of ``predict`` as COCO-like records, and draw them.
+
+    A record is ``{"image": name, "class": name, "box": [x1, y1, x2, y2] in pixels, "score": 0..1}``.
+
+    Args:
+        run_dir: Folder of the run.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = Path(run_dir)
+        self._records: list[dict[str, Any]] = []
+
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Episode, *_: Any
+    ) -> None:
+        """Collect the records of an episode and draw its images."""
+        names = batch.query.names or tuple(f"{batch.index}_{i}" for i in range(len(batch.query.images)))
+        for name, preds in zip(names, outputs, strict=True):
+            self._records += _records(name, preds, batch.classes)
+        self._draw(batch, names, outputs)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the records, whole or not at all."""
+        rank = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
+        path = self.run_dir / f"predictions{rank}.json"
+        write_atomically(path, json.dumps(self._records, indent=1))
+        print(f"{len(self._records)} detections: {path}; pictures: {self.run_dir / 'pictures'}")
+
+    def _draw(self, episode: Episode, names: tuple[str, ...], preds: Any) -> None:
+        from torchvision.io import write_png
+
+        from lightning_fewshot.callbacks.drawing import draw_examples
+
+        folder = self.run_dir / "pictures"
+        folder.mkdir(parents=True, exist_ok=True)
+        query = episode.query._replace(boxes=None)
+        pictures = draw_examples(query, episode.classes, preds, limit=len(names))
+        for name, picture in zip(names, pictures, strict=True):
+            write_png(picture, str(folder / f"{Path(name).stem}.png"))
+
+
+def _records(name: str, preds: Detections, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    rows = zip(preds.boxes.tolist(), preds.scores.tolist(), preds.labels.tolist(), strict=True)
+    return [
+        {"image": name, "class": classes[label], "box": [round(v, 2) for v in box], "score": round(score, 5)}
+        for box, score, label in rows
+    ]

@@ -1,0 +1,130 @@
+"""Every validate and test ends in a table on the screen and in ``results.json`` in the run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from rich.console import Console
+from rich.table import Table
+
+from lightning_fewshot import __version__
+from lightning_fewshot.sampling import write_atomically
+
+SCHEMA = "lightning_fewshot/results/1"
+LIBRARIES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm", "numpy")
+
+
+class ResultsFile(Callback):
+    """Print and write what was measured: values with 95 % intervals, and the protocol they belong to.
+
+    Args:
+        run_dir: Folder of the run.
+        experiment: Name of the run, from its config files.
+    """
+
+    def __init__(self, run_dir: Path, experiment: str) -> None:
+        self.run_dir, self.experiment = Path(run_dir), experiment
+        self._began = time.monotonic()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+
+    on_test_start = on_validation_start
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write; print where validation is what was asked for."""
+        self._finish(trainer, pl_module, "val", show=trainer.state.fn == "validate")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write and print."""
+        self._finish(trainer, pl_module, "test", show=True)
+
+    def _finish(self, trainer: pl.Trainer, module: pl.LightningModule, split: str, show: bool) -> None:
+        if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        record = self._record(trainer, module, split)
+        write_atomically(self.run_dir / "results.json", json.dumps(record, indent=1))
+        for logger in trainer.loggers:
+            if hasattr(logger.experiment, "summary"):  # W&B
+                logger.experiment.summary.update({f"{split}_results": record["metrics"]})
+        if show:
+            console = Console()
+            console.print(results_table(record))
+            console.print(f"run: {self.run_dir}", soft_wrap=True)
+
+    def _record(self, trainer: pl.Trainer, module: pl.LightningModule, split: str) -> dict[str, Any]:
+        data = trainer.datamodule
+        weights = trainer.ckpt_path
+        return {
+            "schema": SCHEMA,
+            "experiment": self.experiment,
+            "model": type(module).__name__,
+            "data": type(data).__name__,
+            "protocol": {
+                **data.protocol(split),
+                "weights": str(weights) if weights else None,
+                "weights_sha256": _sha256(weights) if weights else None,
+            },
+            "metrics": {
+                name: {"value": e.value, "ci95": [e.low, e.high], "n": e.n} for name, e in module.estimates.items()
+            },
+            "step": trainer.global_step,
+            "versions": {"lightning_fewshot": __version__, "python": platform.python_version()}
+            | {name: version(name) for name in LIBRARIES},
+            "commit": _commit(),
+            "device": _device(trainer),
+            "wall_s": round(time.monotonic() - self._began, 3),
+        }
+
+
+def results_table(record: dict[str, Any]) -> Table:
+    """Return the results of one run as a table for the screen."""
+    protocol = record["protocol"]
+    title = f"{record['model']}, {protocol['split']}: {protocol['n_way']}-way {protocol['k_shot']}-shot"
+    table = Table(title=title)
+    table.add_column("metric")
+    for column in ("value", "95 % interval", "episodes"):
+        table.add_column(column, justify="right")
+    for name, metric in record["metrics"].items():
+        low, high = metric["ci95"]
+        table.add_row(name, f"{metric['value']:.4f}", f"{low:.4f} to {high:.4f}", str(metric["n"]))
+    return table
+
+
+def _sha256(path: str | Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _commit() -> str | None:
+    """Return the commit of the source tree that runs, with "+" where it was changed; None outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+def _device(trainer: pl.Trainer) -> str:
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return f"{trainer.world_size} x {name}, precision {trainer.precision}"

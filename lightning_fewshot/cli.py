@@ -1,0 +1,145 @@
+"""``python -m lightning_fewshot {fit,validate,test,predict} --config experiments/<name>.yaml``.
+
+LightningCLI over the two base classes. What is added: a run folder ``runs/<experiment>/<time>`` that holds the
+config, the logs, the checkpoints, the pictures and ``results.json``; W&B beside CSV; a test after every fit.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from lightning_fewshot.base import EpisodicDataModule, FewShotModule
+from lightning_fewshot.callbacks.checkpoints import Checkpoints
+from lightning_fewshot.callbacks.loggers import run_loggers
+from lightning_fewshot.callbacks.pictures import EpisodePictures
+from lightning_fewshot.callbacks.predictions import PredictionFiles
+from lightning_fewshot.callbacks.progress import Progress
+from lightning_fewshot.callbacks.results import ResultsFile
+
+RUN_DIR_VARIABLE = "LIGHTNING_FEWSHOT_RUN_DIR"  # the ranks of one run share its folder
+EXPECTED_ERRORS = (ValueError, FileNotFoundError, PermissionError, NotADirectoryError, FloatingPointError)
+
+
+class FewShotCLI(LightningCLI):
+    """The command line: the parser's own keys, the run folder, and the test after a fit."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what is configurable beside model, data and trainer."""
+        parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of this run; made if missing.")
+        parser.add_argument("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after fit.")
+        parser.add_lightning_class_args(Checkpoints, "checkpoint")
+        parser.add_lightning_class_args(EpisodePictures, "pictures")
+
+    def before_instantiate_classes(self) -> None:
+        """Choose the run folder and make sure that it can be written, before anything costs time."""
+        config = self.config[self.subcommand]
+        self.experiment = _experiment_name(config)
+        self.run_dir = _make_run_dir(config.run_dir, self.experiment)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add the loggers and the callbacks that every run has."""
+        config = self.config_init[self.subcommand]
+        if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
+            kwargs["logger"] = run_loggers(self.run_dir, self.experiment)
+        kwargs.setdefault("default_root_dir", str(self.run_dir))
+        trainer = super().instantiate_trainer(**kwargs)
+        own = [ResultsFile(self.run_dir, self.experiment), PredictionFiles(self.run_dir)]
+        trainer.callbacks[:0] = own + ([Progress()] if config.trainer.enable_progress_bar is not False else [])
+        return trainer
+
+    def after_fit(self) -> None:
+        """Test the best checkpoint, so that one command ends with numbers on unseen classes."""
+        if not self.config.fit.test_after_fit or self.trainer.interrupted:
+            return
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "") or None
+        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False, weights_only=True)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Save the resolved config into the run folder and give it to every logger, so that W&B can group by it."""
+
+    def save_config(self, trainer: Trainer, pl_module: FewShotModule, stage: str) -> None:
+        """Log the config as nested keys."""
+        import yaml
+
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        for logger in trainer.loggers:
+            logger.log_hyperparams(config)
+
+
+def main(args: list[str] | None = None) -> FewShotCLI:
+    """Run one command. Expected errors end in one line; LIGHTNING_FEWSHOT_TRACEBACK=1 shows where they came from."""
+    keep = os.environ.get(RUN_DIR_VARIABLE)
+    try:
+        return FewShotCLI(
+            FewShotModule,
+            EpisodicDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveConfig,
+            seed_everything_default=0,
+            trainer_class=Trainer,
+            trainer_defaults={
+                "max_epochs": 10,
+                "use_distributed_sampler": False,  # episodes are sharded by their number: EpisodeOrder
+                "inference_mode": False,  # adapt may take gradient steps
+                "enable_progress_bar": True,
+                "enable_model_summary": False,
+                "num_sanity_val_steps": 0,
+            },
+            parser_kwargs={
+                "prog": "python -m lightning_fewshot",
+                "description": "Few-shot vision: look at a few labelled examples, then predict.",
+                **{name: {"default_config_files": []} for name in ("fit", "validate", "test", "predict")},
+            },
+            auto_configure_optimizers=False,
+            args=args,
+        )
+    except EXPECTED_ERRORS as error:
+        if os.environ.get("LIGHTNING_FEWSHOT_TRACEBACK"):
+            raise
+        sys.exit(f"error: {_last_line(error)}")
+    finally:
+        if keep is None:
+            os.environ.pop(RUN_DIR_VARIABLE, None)
+
+
+def _experiment_name(config: Any) -> str:
+    """Name the run after its first config file, and after the ones merged over it."""
+    files = [Path(str(path)).stem for path in config.get("config") or []]
+    return "-".join(files) or "unnamed"
+
+
+def _make_run_dir(wanted: str | None, experiment: str) -> Path:
+    if RUN_DIR_VARIABLE in os.environ:
+        return Path(os.environ[RUN_DIR_VARIABLE])
+    path = Path(wanted) if wanted else _unused(Path("runs") / experiment / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / ".writable").touch()
+        (path / ".writable").unlink()
+    except OSError as error:
+        raise PermissionError(f"cannot write into the run folder {path}: {error.strerror}; choose --run_dir") from error
+    os.environ[RUN_DIR_VARIABLE] = str(path)
+    return path
+
+
+def _unused(path: Path) -> Path:
+    number = 2
+    candidate = path
+    while candidate.exists():
+        candidate, number = path.with_name(f"{path.name}_{number}"), number + 1
+    return candidate
+
+
+def _last_line(error: BaseException) -> str:
+    """Return the message; of an error that a worker process passed on, its last line."""
+    text = str(error).strip()
+    return text.splitlines()[-1].partition(": ")[2] if "DataLoader worker" in text else text
