@@ -1,0 +1,38 @@
+"""How long a scene takes to draw, and which share of that is the ground. Run with `pytest tests/benchmarks -s`."""
+
+import time
+
+import cv2
+import numpy as np
+
+from datamodules.world import draw_scene, make_class
+from datamodules.world.background import draw_background, finish
+
+
+def _seconds(draw, n: int = 200) -> float:
+    draw(np.random.default_rng(0))  # templates, tiles and grain are painted once
+    for i in range(n):
+        draw(np.random.default_rng(i))
+    times = []
+    for i in range(n):
+        start = time.perf_counter()
+        draw(np.random.default_rng(i))
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def test_scene_speed():
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        classes = [make_class(i) for i in range(60)]
+
+        def scene(rng):
+            objects = [classes[i] for i in rng.integers(0, 40, int(rng.integers(1, 5)))]
+            return draw_scene(rng, objects, clutter=classes[40:])
+
+        total = _seconds(scene)
+        ground = _seconds(lambda rng: finish(rng, draw_background(rng, 160)))
+        print(f"\nscene 160 px, 1-4 objects: {1e3 * total:.2f} ms (goal 5 ms), ground and finish {ground / total:.0%}")
+    finally:
+        cv2.setNumThreads(threads)
