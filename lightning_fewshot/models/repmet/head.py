@@ -1,0 +1,102 @@
+"""The metric-learning head of RepMet: an embedding, and class posteriors from distances to representatives.
+
+RepMet: representative-based metric learning (Karlinsky et al., CVPR 2019), section 3, eqs. (1)-(3) and (5).
+
+Shapes: R rois, F pooled features, e embedding, N classes, K modes (representatives) of a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+CLASS_SPREAD, MODE_SPREAD = 0.1, 0.05  # initial representatives: class centre N(0, .1) + offset N(0, .05)
+
+
+def embedding_layers(n_features: int, widths: Sequence[int]) -> nn.Sequential:
+    """Return the fully connected layers with batch normalisation and ReLU (section 4.2: 1024, 1024)."""
+    sizes = [n_features, *widths]
+    layers = [
+        layer
+        for a, b in zip(sizes, sizes[1:], strict=False)
+        for layer in (nn.Linear(a, b, bias=False), nn.BatchNorm1d(b), nn.ReLU(inplace=True))
+    ]
+    return nn.Sequential(*layers)
+
+
+class Representatives(nn.Module):
+    """The modes of every training class, learned as parameters (section 3: "an FC layer with a fixed input 1").
+
+    Args:
+        n_classes: N.
+        n_modes: K.
+        dim: e.
+    """
+
+    def __init__(self, n_classes: int, n_modes: int, dim: int) -> None:
+        super().__init__()
+        centres = torch.randn(n_classes, 1, dim) * CLASS_SPREAD
+        self.weight = nn.Parameter(centres + torch.randn(n_classes, n_modes, dim) * MODE_SPREAD)
+
+    def forward(self) -> Tensor:
+        """Return the representatives, ``(N, K, e)`` of unit length."""
+        return normalize(self.weight, dim=-1)
+
+
+def squared_distances(embedded: Tensor, representatives: Tensor) -> Tensor:
+    """Return squared Euclidean distances between unit vectors, ``(R, N, K)`` in [0, 4].
+
+    Args:
+        embedded: ``(R, e)`` of unit length.
+        representatives: ``(N, K, e)`` of unit length.
+
+    >>> a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
+    >>> squared_distances(a, b).tolist()
+    [[[2.0, 0.0]]]
+    """
+    n_classes, n_modes, _ = representatives.shape
+    cosine = embedded @ representatives.flatten(0, 1).T
+    return (2 - 2 * cosine).clamp(min=0).unflatten(1, (n_classes, n_modes))
+
+
+def mode_probabilities(distances: Tensor, sigma: float, used: Tensor | None = None) -> Tensor:
+    """Return the probability of every mode, ``exp(-d^2 / 2 sigma^2)``, eq. (1): ``(R, N, K)`` in [0, 1].
+
+    Args:
+        distances: Squared distances, ``(R, N, K)``.
+        sigma: Standard deviation of a mode, in units of the embedding space.
+        used: ``(N, K)`` bool; a slot that is not used has probability 0.
+
+    >>> mode_probabilities(torch.tensor([[[0.0, 2.0]]]), sigma=1.0).round(decimals=4).tolist()
+    [[[1.0, 0.36790001392364502]]]
+    """
+    probs = torch.exp(-distances / (2 * sigma**2))  # eq. (1)
+    return probs if used is None else probs * used
+
+
+def class_posterior(probs: Tensor) -> Tensor:
+    """Return the posterior of every class: its best mode, eq. (2); ``(R, N)``."""
+    return probs.amax(dim=-1)  # eq. (2)
+
+
+def background_posterior(posterior: Tensor) -> Tensor:
+    """Return the posterior of the open background class, one minus the best class, eq. (3); ``(R,)``."""
+    return 1 - posterior.amax(dim=-1)  # eq. (3)
+
+
+def soft_class_posterior(probs: Tensor) -> Tensor:
+    """Return the posterior with equally weighted modes and no background, eq. (5); ``(R, N)`` that sums to 1."""
+    return probs.sum(dim=-1) / probs.sum(dim=(-1, -2)).unsqueeze(-1).clamp(min=1e-12)  # eq. (5)
+
+
+def posterior_logits(probs: Tensor, scale: float) -> Tensor:
+    """Return logits of (background, class 1..N): the posteriors times ``scale``; ``(R, 1 + N)``.
+
+    The paper takes the cross-entropy of the posteriors and leaves open how they are normalised; the authors' code
+    multiplies them by 15 and applies a softmax.
+    """
+    posterior = class_posterior(probs)
+    return scale * torch.cat([background_posterior(posterior).unsqueeze(1), posterior], dim=1)

@@ -1,0 +1,74 @@
+"""The losses of RepMet: the margin between right and wrong modes, eq. (4), and what a detector adds.
+
+Shapes: R rois, N classes, K modes. Labels: 0 is background, class i of the episode is i + 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, smooth_l1_loss
+
+TINY = 1e-12  # inside the square root, whose slope at 0 is infinite
+
+
+def embedding_loss(distances: Tensor, labels: Tensor, margin: float, used: Tensor | None = None) -> Tensor:
+    """Return ``relu(min_j d(E, R_i*j) - min_{j, i != i*} d(E, R_ij) + margin)`` of each roi, eq. (4); 0 for background.
+
+    Args:
+        distances: Squared distances, ``(R, N, K)``.
+        labels: ``(R,)`` in [0, N].
+        margin: alpha, in units of distance; the embedding has unit length, so distances lie in [0, 2].
+        used: ``(N, K)`` bool, modes that exist.
+
+    Returns:
+        ``(R,)``, not negative.
+    """
+    distances = (distances + TINY).sqrt()
+    if used is not None:
+        distances = distances.masked_fill(~used, float("inf"))
+    nearest = distances.amin(dim=-1)  # (R, N)
+    own = torch.zeros_like(nearest, dtype=torch.bool)
+    foreground = labels > 0
+    own[foreground, labels[foreground] - 1] = True
+    right = nearest.masked_fill(~own, 0).sum(dim=-1)
+    wrong = nearest.masked_fill(own, float("inf")).amin(dim=-1)
+    return (right - wrong + margin).clamp(min=0) * foreground  # eq. (4)
+
+
+def triplet_loss(embedded: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """Return the mean hardest-negative triplet loss over all (anchor, positive) pairs of a batch.
+
+    baseline-DML-external trains its embedding with the triplet loss (Weinberger and Saul, JMLR 2009; section 5.2).
+    Background rois (label 0) are negatives only.
+
+    Args:
+        embedded: ``(R, e)`` of unit length.
+        labels: ``(R,)``, 0 is background.
+        margin: By how much a negative must be farther than the positive.
+    """
+    distances = (2 - 2 * embedded @ embedded.T).clamp(min=TINY).sqrt()
+    same = labels[:, None] == labels[None, :]
+    pairs = same & (labels > 0)[:, None] & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    nearest_negative = distances.masked_fill(same, float("inf")).amin(dim=1, keepdim=True)
+    hinge = (distances - nearest_negative + margin).clamp(min=0)
+    return (hinge * pairs).sum() / pairs.sum().clamp(min=1)
+
+
+def roi_losses(logits: Tensor, deltas: Tensor, labels: Tensor, target_deltas: Tensor) -> tuple[Tensor, Tensor]:
+    """Return classification and box regression loss of each roi, ``(R,)`` both; background regresses nothing.
+
+    Args:
+        logits: ``(R, 1 + N)``, background first.
+        deltas: ``(R, 4)``, class-agnostic.
+        labels: ``(R,)`` in [0, N].
+        target_deltas: ``(R, 4)``, encoded true boxes.
+    """
+    classification = cross_entropy(logits, labels, reduction="none")
+    regression = smooth_l1_loss(deltas, target_deltas, beta=1 / 9, reduction="none").sum(dim=1)
+    return classification, regression * (labels > 0)
+
+
+def hardest(losses: Tensor, count: int) -> Tensor:
+    """Return the indices of the ``count`` highest losses: online hard example mining (Shrivastava et al., CVPR 2016)."""
+    return losses.detach().topk(min(count, len(losses))).indices

