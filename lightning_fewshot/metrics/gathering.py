@@ -1,0 +1,24 @@
+"""Gather metric states that live on the CPU, whatever the back end of the process group."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributed import get_backend
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+
+def gather_to_cpu(state: Tensor, group: object | None = None) -> list[Tensor]:
+    """Collect the state of every process, of different lengths, on the CPU of each.
+
+    NCCL moves tensors of the GPU only, so a state makes the detour; torchmetrics' own ``compute_on_cpu`` does not.
+
+    Args:
+        state: ``(N,)``, N may differ between processes.
+        group: Process group; None: all.
+
+    Returns:
+        One ``(N_i,)`` for each process.
+    """
+    device = torch.device("cuda", torch.cuda.current_device()) if get_backend(group) == "nccl" else torch.device("cpu")
+    return [part.cpu() for part in gather_all_tensors(state.to(device), group)]
