@@ -22,7 +22,7 @@ from lightning_fewshot.episodes import Detections, Episode
 from lightning_fewshot.metrics.detection_matching import MAX_DETECTIONS, Matches, PooledBoxes, match
 from lightning_fewshot.metrics.estimate import RESAMPLES, Estimate, bootstrap_interval, bootstrap_weights
 from lightning_fewshot.metrics.gathering import gather_to_cpu
-from lightning_fewshot.metrics.ranking import count, interpolated_area, precision_recall
+from lightning_fewshot.metrics.ranking import average_precision, count, interpolated_area
 from lightning_fewshot.metrics.repmet_pooled_ap import repmet_pooled_ap
 
 LARGEST = 2**24  # float32 counts exactly up to here; see DetectionMetrics on its states
@@ -54,8 +54,8 @@ def mean_average_precision(matches: Matches, weights: Tensor) -> Tensor:
         first, last = torch.searchsorted(labels, torch.tensor([label, label + 1])).tolist()
         of_class = order[first:last]
         for t, found in enumerate(matches.found):
-            curve = precision_recall(found[of_class], matches.episodes[of_class], n_objects, weights)
-            total[t] += interpolated_area(curve, n_objects).nan_to_num(0.0)
+            ranked = found[of_class], matches.episodes[of_class]
+            total[t] += average_precision(*ranked, n_objects, weights, interpolated_area).nan_to_num(0.0)
         n_classes += n_objects > 0
     return total / n_classes  # 0 / 0 = nan
 

@@ -1,21 +1,23 @@
 """Precision and recall of one ranked list, under many weightings of the episodes at once.
 
 Precision can only rise at a true positive, so the curve is needed at the true positives alone, and the false positives
-between two of them need only be counted for each episode. With 2.5 million detections, 50 thousand of them true, and
-500 resamples this is one product of matrices instead of 10^9 steps of a cumulative sum.
+between two of them need only be summed up. With 1.5 million detections, 60 thousand of them true, and 500 resamples the
+curves are 25 times shorter than the list.
 
 Shapes: N ranked items, P true positives among them, E episodes, R weightings, 101 recall levels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
-CHUNK = 4_000_000  # cells of the table (true positives x episodes) in memory together: 32 MB
+CHUNK = 2_000_000  # points of curves (weightings x true positives) in memory together: 16 MB for each tensor
 EPS = float(np.spacing(1))  # 0 / 0 is precision 0, as COCO has it
 RECALL_LEVELS = torch.from_numpy(np.linspace(0.0, 1.0, 101))  # COCO's recThrs, to the last bit
 
@@ -30,6 +32,34 @@ class Curve(NamedTuple):
 
     precision: Tensor
     recall: Tensor
+
+
+def average_precision(
+    is_true: Tensor,
+    episodes: Tensor,
+    n_objects: Tensor,
+    weights: Tensor,
+    rule: Callable[[Curve, Tensor], Tensor],
+) -> Tensor:
+    """Reduce a ranked list to one number under each weighting, a chunk of weightings at a time.
+
+    Args:
+        is_true: ``(N,)`` bool, best first: a true positive, else a false one.
+        episodes: ``(N,)`` in [0, E).
+        n_objects: ``(R,)`` weighted number of objects to find.
+        weights: ``(R, E)`` float64, how often each episode counts.
+        rule: ``interpolated_area`` or ``area``.
+
+    Returns:
+        ``(R,)`` in [0, 1]; nan where there is no object.
+
+    >>> is_true, episodes = torch.tensor([True, False, True]), torch.tensor([0, 0, 0])
+    >>> average_precision(is_true, episodes, torch.tensor([2.0]), torch.ones(1, 1).double(), area).round(decimals=4)
+    tensor([0.8333], dtype=torch.float64)
+    """
+    rows = max(1, CHUNK // max(1, int(is_true.sum())))
+    parts = zip(weights.split(rows), n_objects.split(rows), strict=True)
+    return torch.cat([rule(precision_recall(is_true, episodes, n, w), n) for w, n in parts])
 
 
 def precision_recall(is_true: Tensor, episodes: Tensor, n_objects: Tensor, weights: Tensor) -> Curve:
@@ -49,8 +79,8 @@ def precision_recall(is_true: Tensor, episodes: Tensor, n_objects: Tensor, weigh
     true = weights[:, episodes[is_true]].cumsum(1)
     false = _false_before_true(is_true, episodes, weights)
     precision = true / (true + false).clamp(min=EPS)
-    envelope = precision.flip(1).cummax(1).values.flip(1) if precision.shape[1] else precision
-    return Curve(envelope, true / n_objects[:, None])
+    envelope = np.maximum.accumulate(precision.numpy()[:, ::-1], axis=1)[:, ::-1]  # torch.cummax is 10 times slower
+    return Curve(torch.from_numpy(envelope.copy()), true / n_objects[:, None])
 
 
 def interpolated_area(curve: Curve, n_objects: Tensor) -> Tensor:
@@ -90,16 +120,10 @@ def count(episodes: Tensor, weights: Tensor) -> Tensor:
 
 def _false_before_true(is_true: Tensor, episodes: Tensor, weights: Tensor) -> Tensor:
     """Count the weighted false positives ranked above each true positive, ``(R, P)``."""
-    present, column = episodes.unique(return_inverse=True)  # a class occurs in few of the episodes
-    weights = weights[:, present]
-    n_true, width = int(is_true.sum()), max(1, len(present))
-    row = is_true.cumsum(0)[~is_true]  # true positives above each false one
-    cell = row * width + column[~is_true]
-    cell = cell[row < n_true]  # false positives below the last true one change nothing
-    counts = []
-    for first in range(0, n_true, max(1, CHUNK // width)):
-        last = min(n_true, first + max(1, CHUNK // width))
-        bounds = torch.searchsorted(row, torch.tensor([first, last]))  # row rises
-        table = torch.bincount(cell[bounds[0] : bounds[1]] - first * width, minlength=(last - first) * width)
-        counts.append(weights @ table.reshape(-1, width).to(weights.dtype).T)
-    return torch.cat(counts, dim=1).cumsum(1) if counts else weights.new_zeros(len(weights), 0)
+    n_true = int(is_true.sum())
+    if n_true == 0:
+        return weights.new_zeros(len(weights), 0)
+    bag = is_true.cumsum(0)[~is_true]  # true positives above each false one: rises
+    first = torch.searchsorted(bag, torch.arange(n_true))
+    of_bags = episodes[~is_true][bag < n_true]  # those below the last true positive change nothing
+    return embedding_bag(of_bags, weights.T.contiguous(), first, mode="sum").T.contiguous().cumsum(1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_fewshot.metrics.detection_matching import Chunk, PooledBoxes, chunks
-from lightning_fewshot.metrics.ranking import area, count, precision_recall
+from lightning_fewshot.metrics.ranking import area, average_precision, count
 
 
 class Ranked(NamedTuple):
@@ -64,7 +64,7 @@ def repmet_pooled_ap(pooled: PooledBoxes, weights: Tensor, iou_threshold: float 
     """
     ranked = repmet_ranking(pooled, iou_threshold)
     n_objects = count(pooled.episodes.repeat_interleave(pooled.target_counts), weights)
-    return area(precision_recall(ranked.is_true, ranked.episodes, n_objects, weights), n_objects)
+    return average_precision(ranked.is_true, ranked.episodes, n_objects, weights, area)
 
 
 def repmet_ranking(pooled: PooledBoxes, iou_threshold: float = 0.5) -> Ranked:
