@@ -5,6 +5,19 @@
 
 from datamodules.world.appearance import ObjectClass, class_seeds, make_class
 from datamodules.world.draw import Scene, draw_scene
+from datamodules.world.motion import Motion
 from datamodules.world.sprite import Variation
+from datamodules.world.video import Frame, Video, draw_video
 
-__all__ = ["ObjectClass", "Scene", "Variation", "class_seeds", "draw_scene", "make_class"]
+__all__ = [
+    "Frame",
+    "Motion",
+    "ObjectClass",
+    "Scene",
+    "Variation",
+    "Video",
+    "class_seeds",
+    "draw_scene",
+    "draw_video",
+    "make_class",
+]

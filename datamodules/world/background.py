@@ -33,7 +33,7 @@ def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
         side = np.zeros((size, size), np.uint8)
         cv2.fillPoly(side, [np.round(corners).astype(np.int32)], 255)
         cv2.copyTo(draw_ground(rng, size), side, picture)
-    draw_primitives(rng, picture, int(rng.integers(0, 9)))
+    draw_primitives(rng, picture, int(rng.integers(0, 9)), size)
     return picture
 
 
@@ -74,12 +74,11 @@ def draw_ground_colours(rng: np.random.Generator) -> np.ndarray:
     return np.stack([np.interp(at, (0, 128, 255), stops[:, c]) for c in range(3)], axis=-1).astype(np.uint8)[None]
 
 
-def draw_primitives(rng: np.random.Generator, picture: np.ndarray, count: int) -> None:
-    """Draw loose lines, polygons and ellipses of random colours onto a picture, in place."""
-    size = picture.shape[0]
+def draw_primitives(rng: np.random.Generator, picture: np.ndarray, count: int, size: int) -> None:
+    """Draw loose lines, polygons and ellipses of random colours, of shares of `size` pixels, on a picture, in place."""
     for _ in range(count):
         colour = rng.integers(20, 236, 3).tolist()
-        x, y = rng.integers(0, size, 2).tolist()
+        x, y = rng.integers(0, picture.shape[0], 2).tolist()
         kind = rng.random()
         if kind < 0.4:
             reach = rng.normal(0, size / 4, 2)
@@ -106,18 +105,22 @@ def draw_occluder(rng: np.random.Generator, size: int) -> Patch:
     """
     long = rng.random() < 0.5
     extent = int(size * (rng.uniform(0.3, 0.55) if long else rng.uniform(0.12, 0.28)))
-    if long:
-        half = rng.uniform(0.05, 0.11)
+    left, top = rng.integers(-extent // 3, size - 2 * extent // 3, 2).tolist()
+    return draw_screen(rng, extent, rng.uniform(0.05, 0.11) if long else 0.0)._replace(left=left, top=top)
+
+
+def draw_screen(rng: np.random.Generator, extent: int, half: float) -> Patch:
+    """Draw a textured polygon of `extent` pixels, or a bar of half width `half` times `extent` if that is not 0."""
+    if half:
         corners = np.array([(-0.5, -half), (0.5, -half), (0.5, half), (-0.5, half)])
     else:
-        angle = np.sort(rng.uniform(0, 2 * np.pi, 7))
+        angle = np.linspace(0, 2 * np.pi, 8)[:-1] + rng.uniform(-0.4, 0.4, 7)
         corners = 0.5 * np.stack([np.cos(angle), np.sin(angle)], axis=1) * rng.uniform(0.6, 1, (7, 1))
     turn = rng.uniform(0, 2 * np.pi)
     corners = corners @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     alpha = np.zeros((extent, extent), np.uint8)
     cv2.fillPoly(alpha, [np.round((corners + 0.5) * extent * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
-    left, top = rng.integers(-extent // 3, size - 2 * extent // 3, 2).tolist()
-    return Patch(draw_ground(rng, extent), alpha, left, top)
+    return Patch(draw_ground(rng, extent), alpha, 0, 0)
 
 
 def finish(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:

@@ -36,14 +36,14 @@ class Variation:
         light: greatest relative change of brightness from the middle of an instance to its border, in [0, 1).
     """
 
-    rotation: float = 50.0
-    stretch: float = 0.14
-    tilt: float = 0.2
-    deform: float = 0.05
-    hue: float = 20.0
-    tone: float = 0.35
-    repaint: float = 0.5
-    light: float = 0.4
+    rotation: float = 30.0
+    stretch: float = 0.1
+    tilt: float = 0.15
+    deform: float = 0.04
+    hue: float = 12.0
+    tone: float = 0.3
+    repaint: float = 0.4
+    light: float = 0.3
 
 
 DEFAULT_VARIATION = Variation()
@@ -236,6 +236,42 @@ def _paint(cls: ObjectClass, look: Look, size: float) -> np.ndarray:
         resolution //= 2
         painted = cv2.resize(painted, (resolution, resolution), interpolation=cv2.INTER_AREA)
     return painted
+
+
+def smear(patch: Patch, velocity: np.ndarray) -> Patch:
+    """Blur a patch along the way it moves while the shutter is open.
+
+    Args:
+        patch: the patch at the middle of the exposure.
+        velocity: (2,) pixels to the right and down during the exposure.
+
+    Returns:
+        A patch that is larger by the way; the same patch where that is under a pixel and a half.
+    """
+    kernel = motion_kernel(velocity)
+    if kernel is None:
+        return patch
+    by = kernel.shape[0] // 2
+    cover = np.dstack([cv2.multiply(patch.rgb, cv2.merge([patch.alpha] * 3), scale=1 / 255), patch.alpha])
+    cover = cv2.copyMakeBorder(cover, by, by, by, by, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0))
+    cover = cv2.filter2D(cover.astype(np.float32), -1, kernel, borderType=cv2.BORDER_CONSTANT)
+    alpha = cover[..., 3]
+    rgb = cover[..., :3] * (255 / np.maximum(alpha, 1))[..., None]
+    return Patch(
+        np.clip(rgb + 0.5, 0, 255).astype(np.uint8), (alpha + 0.5).astype(np.uint8), patch.left - by, patch.top - by
+    )
+
+
+def motion_kernel(velocity: np.ndarray) -> np.ndarray | None:
+    """Draw the blur kernel (odd, odd) float32 of a straight way in pixels, sum 1; None if under a pixel and a half."""
+    way = float(np.hypot(*velocity))
+    if way < 1.5:
+        return None
+    by = int(np.ceil(way / 2))
+    kernel = np.zeros((2 * by + 1, 2 * by + 1), np.uint8)
+    end = (np.asarray(velocity, np.float64) / 2 * 16).round().astype(int)
+    cv2.line(kernel, (by * 16 - end[0], by * 16 - end[1]), (by * 16 + end[0], by * 16 + end[1]), 255, 1, cv2.LINE_AA, 4)
+    return kernel.astype(np.float32) / kernel.sum()
 
 
 def paste(picture: np.ndarray, patch: Patch) -> None:

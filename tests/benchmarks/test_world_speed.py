@@ -5,7 +5,7 @@ import time
 import cv2
 import numpy as np
 
-from datamodules.world import draw_scene, make_class
+from datamodules.world import draw_scene, draw_video, make_class
 from datamodules.world.background import draw_background, finish
 
 
@@ -34,5 +34,26 @@ def test_scene_speed():
         total = _seconds(scene)
         ground = _seconds(lambda rng: finish(rng, draw_background(rng, 160)))
         print(f"\nscene 160 px, 1-4 objects: {1e3 * total:.2f} ms (goal 5 ms), ground and finish {ground / total:.0%}")
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def test_video_speed():
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        classes = [make_class(i) for i in range(8)]
+        video = draw_video(np.random.default_rng(0), classes[0], 400, distractors=classes[:3], clutter=classes[3:])
+
+        def frame(rng):
+            return video[int(rng.integers(len(video)))]
+
+        def truth(rng):
+            return video.truth(int(rng.integers(len(video))))
+
+        total = _seconds(frame)
+        print(
+            f"\nvideo frame 160 px, 4 moving objects: {1e3 * total:.2f} ms, truth alone {_seconds(truth) / total:.0%}"
+        )
     finally:
         cv2.setNumThreads(threads)
