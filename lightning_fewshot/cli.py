@@ -6,9 +6,11 @@ config, the logs, the checkpoints, the pictures and ``results.json``; W&B beside
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,13 @@ from lightning_fewshot.callbacks.progress import Progress
 from lightning_fewshot.callbacks.results import ResultsFile
 
 RUN_DIR_VARIABLE = "LIGHTNING_FEWSHOT_RUN_DIR"  # the ranks of one run share its folder
+NOISE = (
+    ".*Experiment logs directory .* exists and is not empty",  # the run folder is new, only its CSV file is meant
+    ".*isinstance.treespec, LeafSpec.",
+    ".*does not have many workers",  # the machine's cores are the user's affair
+    ".*is smaller than the logging interval",
+    ".*You defined a `validation_step` but have no `val_dataloader`",
+)
 EXPECTED_ERRORS = (ValueError, FileNotFoundError, PermissionError, NotADirectoryError, FloatingPointError)
 
 
@@ -49,10 +58,9 @@ class FewShotCLI(LightningCLI):
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
             kwargs["logger"] = run_loggers(self.run_dir, self.experiment)
         kwargs.setdefault("default_root_dir", str(self.run_dir))
-        trainer = super().instantiate_trainer(**kwargs)
         own = [ResultsFile(self.run_dir, self.experiment), PredictionFiles(self.run_dir)]
-        trainer.callbacks[:0] = own + ([Progress()] if config.trainer.enable_progress_bar is not False else [])
-        return trainer
+        self.trainer_defaults["callbacks"] = own + ([Progress()] if config.trainer.enable_progress_bar else [])
+        return super().instantiate_trainer(**kwargs)
 
     def after_fit(self) -> None:
         """Test the best checkpoint, so that one command ends with numbers on unseen classes."""
@@ -77,6 +85,7 @@ class SaveConfig(SaveConfigCallback):
 def main(args: list[str] | None = None) -> FewShotCLI:
     """Run one command. Expected errors end in one line; LIGHTNING_FEWSHOT_TRACEBACK=1 shows where they came from."""
     keep = os.environ.get(RUN_DIR_VARIABLE)
+    _hush()
     try:
         return FewShotCLI(
             FewShotModule,
@@ -109,6 +118,14 @@ def main(args: list[str] | None = None) -> FewShotCLI:
     finally:
         if keep is None:
             os.environ.pop(RUN_DIR_VARIABLE, None)
+
+
+def _hush() -> None:
+    """Silence what tells a user nothing: advertisements, and warnings about what is meant."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric.utilities.seed").setLevel(logging.WARNING)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
 
 
 def _experiment_name(config: Any) -> str:

@@ -120,7 +120,12 @@ class DeformableConv(nn.Module):
         nn.init.zeros_(self.offset.weight)
         nn.init.zeros_(self.offset.bias)
         self.conv = DeformConv2d(
-            conv.in_channels, conv.out_channels, conv.kernel_size, groups=conv.groups, bias=conv.bias is not None, **same
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            groups=conv.groups,
+            bias=conv.bias is not None,
+            **same,
         )
         self.conv.load_state_dict(conv.state_dict())
 

@@ -16,7 +16,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear, normalize
 from torchvision.ops import box_iou
 
-from lightning_fewshot.models.repmet.head import class_posterior, mode_probabilities, posterior_logits, squared_distances
+from lightning_fewshot.models.repmet.head import (
+    class_posterior,
+    mode_probabilities,
+    posterior_logits,
+    squared_distances,
+)
 from lightning_fewshot.models.repmet.loss import embedding_loss, hardest
 
 SUPPORT_IOU = 0.7  # section 5.2

@@ -25,7 +25,8 @@ from lightning_fewshot.models.repmet.head import mode_probabilities, posterior_l
 from lightning_fewshot.models.repmet.loss import embedding_loss, hardest, roi_losses, triplet_loss
 from lightning_fewshot.models.repmet.torch_model import Maps, RepMetNetwork
 from lightning_fewshot.nn.backbones import Backbone, PyramidBackbone, Weights
-from lightning_fewshot.nn.nms import NmsKind, batched_nms
+from lightning_fewshot.nn.detections import collect_detections
+from lightning_fewshot.nn.nms import NmsKind
 from lightning_fewshot.schedules import Schedule
 
 Method = Literal["repmet", "baseline_ft", "baseline_dml", "baseline_dml_external"]
@@ -134,7 +135,12 @@ class RepMetDetector(FewShotModule):
         self.method, self.representatives = method, representatives
         self.rule = MetricRule(sigma, margin, logit_scale)
         self.ohem, self.rois_per_image = ohem, rois_per_image
-        self.nms, self.nms_iou, self.score_threshold, self.max_detections = nms, nms_iou, score_threshold, max_detections
+        self.nms, self.nms_iou, self.score_threshold, self.max_detections = (
+            nms,
+            nms_iou,
+            score_threshold,
+            max_detections,
+        )
         self.finetune_steps, self.finetune_lr, self.init_from = finetune_steps, finetune_lr, init_from
         self.iou_thresholds = tuple(iou_thresholds)
         self.coder = BoxCoder(BOX_WEIGHTS)
@@ -268,9 +274,7 @@ class RepMetDetector(FewShotModule):
             return LinearHead(weight, torch.zeros(1 + n_way, device=self.device))
         shots = int(torch.bincount(every).max())
         slots = max(self.network.n_modes, 2 * shots)
-        chosen = [
-            adaptation.support_rois(p, b, -(-slots // shots)) for p, b in zip(proposals, boxes, strict=True)
-        ]
+        chosen = [adaptation.support_rois(p, b, -(-slots // shots)) for p, b in zip(proposals, boxes, strict=True)]
         classes = torch.cat([n[box] for n, (_, box) in zip(labels, chosen, strict=True)])
         features = self._features(self.network.pooled(maps, [roi for roi, _ in chosen]))
         weight, bias = self._last_layer()
@@ -318,7 +322,7 @@ class RepMetDetector(FewShotModule):
         scores = adaptation.class_scores(state, self._features(pooled) if self.external else features, self.rule)
         size = maps.images.image_sizes
         boxes = [clip_boxes_to_image(b, s) / f for b, s, f in zip(boxes.split(counts), size, maps.scale, strict=True)]
-        return batched_nms(
+        return collect_detections(
             boxes,
             list(scores.split(counts)),
             kind=self.nms,

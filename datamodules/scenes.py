@@ -1,0 +1,126 @@
+"""Scenes of the drawn world as detection episodes: the embedded data, made in code, with no download."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+
+from datamodules.world.appearance import ObjectClass, class_seeds, make_class
+from datamodules.world.draw import Scene, draw_scene
+from lightning_fewshot.base import EpisodicDataModule
+from lightning_fewshot.episodes import Episode, Examples
+
+
+class Scenes(EpisodicDataModule):
+    """Few-shot detection in drawn scenes: classes of train, val and test are disjoint, every scene is new.
+
+    A training episode is a batch of scenes with objects of all training classes and no support. A validation or test
+    episode has ``k_shot`` support scenes of each class, with one labelled object each, and ``n_query`` query scenes of
+    each class, with one to ``max_objects`` objects of the episode's classes. Unlabelled clutter comes from classes
+    that are in no split.
+
+    Args:
+        n_way: Classes of an episode.
+        k_shot: Support scenes of each class.
+        n_query: Query scenes of each class.
+        batch_size: Scenes of a training episode.
+        image_size: Side of a scene, in pixels.
+        max_objects: Objects of a training or query scene at most.
+        n_classes: Classes in (train, val, test).
+        n_clutter_classes: Classes that unlabelled objects are drawn from.
+        eval_classes: "novel", or "seen": validate and test on the training classes (table 3's last rows).
+        train_episodes: Training batches of an epoch.
+        val_episodes: Validation episodes.
+        test_episodes: Test episodes.
+        seed: Seed of all scenes.
+        num_workers: Processes that draw.
+    """
+
+    def __init__(
+        self,
+        n_way: int = 5,
+        k_shot: int = 1,
+        n_query: int = 10,
+        batch_size: int = 8,
+        image_size: int = 160,
+        max_objects: int = 3,
+        n_classes: tuple[int, int, int] = (200, 40, 60),
+        n_clutter_classes: int = 40,
+        eval_classes: Literal["novel", "seen"] = "novel",
+        train_episodes: int = 500,
+        val_episodes: int = 20,
+        test_episodes: int = 100,
+        seed: int = 0,
+        num_workers: int = 1,
+    ) -> None:
+        super().__init__(n_way, k_shot, n_query, train_episodes, val_episodes, test_episodes, seed, num_workers)
+        for split, count in zip(("val", "test"), n_classes[1:], strict=True):
+            if eval_classes == "novel" and n_way > count:
+                raise ValueError(f"n_way is {n_way} but split {split!r} has {count} classes")
+        if batch_size < 1 or max_objects < 1:
+            raise ValueError(f"batch_size and max_objects must be at least 1, got {batch_size} and {max_objects}")
+        self.batch_size, self.image_size, self.max_objects = batch_size, image_size, max_objects
+        self.n_classes, self.n_clutter_classes, self.eval_classes = n_classes, n_clutter_classes, eval_classes
+
+    @cached_property
+    def classes(self) -> dict[str, list[ObjectClass]]:
+        """The classes of each split, and those of the clutter, all disjoint."""
+        train, val, test = self.n_classes
+        seeds = {s: class_seeds(s, train, val, test + self.n_clutter_classes) for s in ("train", "val", "test")}
+        made = {split: [make_class(seed) for seed in of_split] for split, of_split in seeds.items()}
+        return made | {"test": made["test"][:test], "clutter": made["test"][test:]}
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the training classes."""
+        return tuple(c.name for c in self.classes["train"])
+
+    def protocol(self, split: str) -> dict:
+        """Say how a split was evaluated."""
+        return super().protocol(split) | {"classes": self.eval_classes, "image_size": self.image_size}
+
+    def episode(self, split: str, index: int) -> Episode:
+        """Draw episode ``index`` of ``split``."""
+        if split == "train":
+            return self._training_batch(index)
+        pool = self.classes["train" if self.eval_classes == "seen" else split]
+        rng = self.rng(split, index)
+        ids = sorted(rng.choice(len(pool), self.n_way, replace=False).tolist())
+        chosen = [pool[i] for i in ids]
+        support = [self._scene(rng, chosen, [c]) for c in range(self.n_way) for _ in range(self.k_shot)]
+        query = [
+            self._scene(rng, chosen, [c, *rng.integers(self.n_way, size=rng.integers(self.max_objects)).tolist()])
+            for c in range(self.n_way)
+            for _ in range(self.n_query)
+        ]
+        names = tuple(c.name for c in chosen)
+        return Episode(
+            _examples(support, f"{split}{index}s"), _examples(query, f"{split}{index}q"), names, index, tuple(ids)
+        )
+
+    def _training_batch(self, index: int) -> Episode:
+        pool, rng = self.classes["train"], self.rng("train", index)
+        scenes = [
+            self._scene(rng, pool, rng.integers(len(pool), size=rng.integers(1, self.max_objects + 1)).tolist())
+            for _ in range(self.batch_size)
+        ]
+        query = _examples(scenes, f"train{index}q")
+        return Episode(None, query, self.class_names(), index, tuple(range(len(pool))))
+
+    def _scene(self, rng: np.random.Generator, pool: Sequence[ObjectClass], labels: list[int]) -> Scene:
+        objects = [pool[label] for label in labels]
+        return draw_scene(rng, objects, labels=labels, size=self.image_size, clutter=self.classes["clutter"])
+
+
+def _examples(scenes: list[Scene], name: str) -> Examples:
+    images = torch.from_numpy(np.stack([s.image for s in scenes])).permute(0, 3, 1, 2).contiguous()
+    return Examples(
+        images,
+        labels=[torch.from_numpy(s.labels) for s in scenes],
+        boxes=[torch.from_numpy(s.boxes) for s in scenes],
+        masks=[torch.from_numpy(s.masks) for s in scenes],
+        names=tuple(f"{name}{i}" for i in range(len(scenes))),
+    )
