@@ -76,8 +76,8 @@ def draw_scene(
         variation: how far instances differ.
 
     Returns:
-        The scene, its objects in the order of `objects`. The first object to be placed is always there; in a crowd
-        others may be left out, in which case M is less than `len(objects)`.
+        The scene, its objects in the order of `objects`. A single object is always there if it fits; in a crowd
+        some may be left out (M is then less than `len(objects)`), so read `labels`.
 
     Raises:
         ValueError: no objects, a count that does not fit, a size or range out of bounds, or a class that is both
@@ -146,7 +146,8 @@ class _Canvas:
         size = self.picture.shape[0]
         patch = render(cls, look, Pose(0.0, 0.0, diameter, angle))
         margin = min(0.3 * diameter, size / 2)  # the centre stays this far inside the picture
-        for x, y in rng.integers(int(margin), int(size - margin), size=(TRIES, 2)).tolist():
+        places = rng.integers(int(margin), max(int(size - margin), int(margin) + 1), size=(TRIES, 2)).tolist()
+        for x, y in [*places, (size // 2, size // 2)]:
             if self.add(patch._replace(left=patch.left + x, top=patch.top + y), number):
                 return True
         return False

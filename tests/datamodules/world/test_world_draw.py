@@ -98,6 +98,17 @@ def test_visible_share(monkeypatch):
     assert np.mean(np.array(shares) > 0.99) > 0.2
 
 
+def test_a_single_object_is_always_there_whole_if_asked_for():
+    for i in range(40):
+        s = draw_scene(np.random.default_rng(i), [CLASSES[i % 12]], scale=(0.3, 0.6), clutter=CLUTTER, min_visible=1.0)
+        assert s.labels.tolist() == [0]
+        assert s.boxes[0, :2].min() >= 0
+
+
+def test_greatest_scale_can_be_drawn():
+    assert len(draw_scene(np.random.default_rng(0), CLASSES[:1], scale=(1.0, 1.0), size=64).labels) == 1
+
+
 def test_clutter_and_occluders_take_no_part_in_labels():
     alone = draw_scene(np.random.default_rng(1), CLASSES[:1], clutter=CLUTTER, n_clutter=(8, 8), n_occluders=(3, 3))
     assert alone.masks.shape[0] == 1
