@@ -88,9 +88,9 @@ def support_rois(proposals: Tensor, boxes: Tensor, per_box: int) -> tuple[Tensor
 def label_rois(rois: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Label the rois of one image by the true box of largest IoU, at least 0.5; return labels (0 background), boxes.
 
-    >>> label_rois(torch.tensor([[0.0, 0, 9, 9], [20, 20, 30, 30]]), torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([4]))
-    (tensor([5, 0]), tensor([[ 0.,  0., 10., 10.],
-            [ 0.,  0., 10., 10.]]))
+    >>> rois = torch.tensor([[0.0, 0.0, 9.0, 9.0], [20.0, 20.0, 30.0, 30.0]])
+    >>> label_rois(rois, torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.tensor([4]))[0]
+    tensor([5, 0])
     """
     if len(boxes) == 0:
         return torch.zeros(len(rois), dtype=torch.long, device=rois.device), rois

@@ -7,6 +7,7 @@ Shapes: R rois, F pooled features, e embedding, N classes, K modes (representati
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -18,10 +19,9 @@ CLASS_SPREAD, MODE_SPREAD = 0.1, 0.05  # initial representatives: class centre N
 
 def embedding_layers(n_features: int, widths: Sequence[int]) -> nn.Sequential:
     """Return the fully connected layers with batch normalisation and ReLU (section 4.2: 1024, 1024)."""
-    sizes = [n_features, *widths]
     layers = [
         layer
-        for a, b in zip(sizes, sizes[1:], strict=False)
+        for a, b in itertools.pairwise([n_features, *widths])
         for layer in (nn.Linear(a, b, bias=False), nn.BatchNorm1d(b), nn.ReLU(inplace=True))
     ]
     return nn.Sequential(*layers)
@@ -70,8 +70,8 @@ def mode_probabilities(distances: Tensor, sigma: float, used: Tensor | None = No
         sigma: Standard deviation of a mode, in units of the embedding space.
         used: ``(N, K)`` bool; a slot that is not used has probability 0.
 
-    >>> mode_probabilities(torch.tensor([[[0.0, 2.0]]]), sigma=1.0).round(decimals=4).tolist()
-    [[[1.0, 0.36790001392364502]]]
+    >>> mode_probabilities(torch.tensor([[[0.0, 2.0]]]), sigma=1.0)
+    tensor([[[1.0000, 0.3679]]])
     """
     probs = torch.exp(-distances / (2 * sigma**2))  # eq. (1)
     return probs if used is None else probs * used

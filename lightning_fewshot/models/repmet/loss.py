@@ -70,5 +70,5 @@ def roi_losses(logits: Tensor, deltas: Tensor, labels: Tensor, target_deltas: Te
 
 
 def hardest(losses: Tensor, count: int) -> Tensor:
-    """Return the indices of the ``count`` highest losses: online hard example mining (Shrivastava et al., CVPR 2016)."""
+    """Return the indices of the ``count`` highest losses: online hard example mining (Shrivastava et al., 2016)."""
     return losses.detach().topk(min(count, len(losses))).indices
