@@ -64,7 +64,7 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1) * 255, persistent=False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return the maps of ``images``, ``(B, 3, H, W)`` RGB in [0, 255]; map l is ``(B, C_l, H/stride, W/stride)``."""
+        """Return the maps of ``(B, 3, H, W)`` RGB images in [0, 255]; map l is ``(B, C_l, H/stride, W/stride)``."""
         maps = self.body((images.to(self.std.dtype) - self.mean) / self.std)
         return [maps[i] for i in self.indices]
 
