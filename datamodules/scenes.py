@@ -30,6 +30,7 @@ class Scenes(EpisodicDataModule):
         batch_size: Scenes of a training episode.
         image_size: Side of a scene, in pixels.
         max_objects: Objects of a training or query scene at most.
+        clutter: Fewest and most unlabelled objects of a scene.
         n_classes: Classes in (train, val, test).
         n_clutter_classes: Classes that unlabelled objects are drawn from.
         eval_classes: "novel", or "seen": validate and test on the training classes (table 3's last rows).
@@ -47,7 +48,8 @@ class Scenes(EpisodicDataModule):
         n_query: int = 10,
         batch_size: int = 8,
         image_size: int = 160,
-        max_objects: int = 3,
+        max_objects: int = 4,
+        clutter: tuple[int, int] = (0, 2),
         n_classes: tuple[int, int, int] = (200, 40, 60),
         n_clutter_classes: int = 40,
         eval_classes: Literal["novel", "seen"] = "novel",
@@ -63,7 +65,8 @@ class Scenes(EpisodicDataModule):
                 raise ValueError(f"n_way is {n_way} but split {split!r} has {count} classes")
         if batch_size < 1 or max_objects < 1:
             raise ValueError(f"batch_size and max_objects must be at least 1, got {batch_size} and {max_objects}")
-        self.batch_size, self.image_size, self.max_objects = batch_size, image_size, max_objects
+        self.batch_size, self.image_size = batch_size, image_size
+        self.max_objects, self.clutter = max_objects, clutter
         self.n_classes, self.n_clutter_classes, self.eval_classes = n_classes, n_clutter_classes, eval_classes
 
     @cached_property
@@ -112,7 +115,8 @@ class Scenes(EpisodicDataModule):
 
     def _scene(self, rng: np.random.Generator, pool: Sequence[ObjectClass], labels: list[int]) -> Scene:
         objects = [pool[label] for label in labels]
-        return draw_scene(rng, objects, labels=labels, size=self.image_size, clutter=self.classes["clutter"])
+        others = self.classes["clutter"]
+        return draw_scene(rng, objects, labels=labels, size=self.image_size, clutter=others, n_clutter=self.clutter)
 
 
 def _examples(scenes: list[Scene], name: str) -> Examples:

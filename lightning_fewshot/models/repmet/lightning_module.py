@@ -151,7 +151,7 @@ class RepMetDetector(FewShotModule):
         super().setup(stage)
         if self.network.n_classes is None:
             self.network.set_classes(len(self.trainer.datamodule.class_names()))
-            if self.init_from is not None:
+            if self.init_from is not None and stage == "fit":
                 self._load_initial(self.init_from)
         if self.external:
             self.network.requires_grad_(False)
@@ -166,6 +166,14 @@ class RepMetDetector(FewShotModule):
             if self.network.n_classes != saved and not self.trainer.training:
                 self.network.set_classes(saved)
         super().on_load_checkpoint(checkpoint)
+
+    def on_fit_start(self) -> None:
+        """Refuse to train an external embedding on a detector that has learned nothing."""
+        if self.external and self.init_from is None:
+            raise ValueError(
+                "baseline_dml_external trains an embedding on a frozen detector, but init_from is not set: "
+                "give it a checkpoint of a baseline_ft run, --model.init_args.init_from runs/.../best.ckpt"
+            )
 
     @property
     def external(self) -> bool:
