@@ -6,8 +6,10 @@ Green is the truth, orange a prediction; pictures are enlarged so that small ima
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
@@ -52,6 +54,12 @@ def draw_examples(
             picture = _draw_boxes(picture, best.boxes * scale, names, PREDICTION)
         pictures.append(picture)
     return pictures
+
+
+def write_png(picture: Tensor, path: Path) -> None:
+    """Write a ``(3, H, W)`` uint8 RGB picture."""
+    if not cv2.imwrite(str(path), picture.permute(1, 2, 0).flip(-1).contiguous().numpy()):
+        raise OSError(f"cannot write the picture {path}")
 
 
 def _draw_boxes(picture: Tensor, boxes: Tensor, names: list[str], color: tuple[int, int, int]) -> Tensor:

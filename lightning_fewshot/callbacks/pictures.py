@@ -38,15 +38,13 @@ class EpisodePictures(Callback):
     def _draw(self, trainer: pl.Trainer, split: str, episode: Episode, preds: Any, batch_idx: int) -> None:
         if batch_idx >= self.count or not trainer.is_global_zero or trainer.sanity_checking:
             return
-        from torchvision.io import write_png
-
-        from lightning_fewshot.callbacks.drawing import draw_episode
+        from lightning_fewshot.callbacks.drawing import draw_episode, write_png
 
         picture = draw_episode(episode, preds)
         folder = Path(trainer.default_root_dir) / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{split}_{episode.index:04d}.png"
-        write_png(picture, str(path))
+        write_png(picture, path)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):  # W&B
                 logger.log_image(f"{split}/episode_{episode.index}", [str(path)])

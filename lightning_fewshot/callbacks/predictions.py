@@ -43,16 +43,14 @@ class PredictionFiles(Callback):
         print(f"{len(self._records)} detections: {path}; pictures: {self.run_dir / 'pictures'}")
 
     def _draw(self, episode: Episode, names: tuple[str, ...], preds: Any) -> None:
-        from torchvision.io import write_png
-
-        from lightning_fewshot.callbacks.drawing import draw_examples
+        from lightning_fewshot.callbacks.drawing import draw_examples, write_png
 
         folder = self.run_dir / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
         query = episode.query._replace(boxes=None)
         pictures = draw_examples(query, episode.classes, preds, limit=len(names))
         for name, picture in zip(names, pictures, strict=True):
-            write_png(picture, str(folder / f"{Path(name).stem}.png"))
+            write_png(picture, folder / f"{Path(name).with_suffix('').as_posix().replace('/', '_')}.png")
 
 
 def _records(name: str, preds: Detections, classes: tuple[str, ...]) -> list[dict[str, Any]]:

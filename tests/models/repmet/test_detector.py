@@ -1,0 +1,157 @@
+"""The detector as a whole, on tiny drawn scenes."""
+
+import pytest
+import torch
+
+from datamodules.scenes import Scenes
+from lightning_fewshot.models.repmet import RepMetDetector
+from lightning_fewshot.models.repmet.adaptation import LinearHead, MetricHead
+
+TINY = {
+    "backbone": "regnetx_002",
+    "strides": (8, 16, 32),
+    "anchor_sizes": (24, 40, 64),
+    "pyramid_channels": 16,
+    "roi_size": 3,
+    "widths": (32, 32),
+    "embedding": 16,
+    "n_modes": 2,
+    "proposals": (24, 24),
+    "rois_per_image": 16,
+}
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return Scenes(
+        n_way=3,
+        k_shot=2,
+        n_query=1,
+        batch_size=2,
+        image_size=96,
+        n_classes=(6, 4, 4),
+        n_clutter_classes=4,
+        num_workers=0,
+    )
+
+
+def detector(**changes):
+    torch.manual_seed(0)
+    module = RepMetDetector(**{**TINY, **changes})
+    module.network.set_classes(6)
+    return module
+
+
+@pytest.mark.parametrize("changes", [{}, {"ohem": False}, {"method": "baseline_ft"}, {"deformable": True}])
+def test_losses_are_finite_and_reach_every_trained_parameter(scenes, changes):
+    module = detector(**changes)
+    terms = module.loss(scenes.episode("train", 0))
+    sum(terms.values()).backward()
+    expected = {"loss_objectness", "loss_rpn_box_reg", "classification", "box"}
+    assert set(terms) == expected | ({"embedding"} if module.method == "repmet" else set())
+    assert all(torch.isfinite(t) for t in terms.values())
+    without = [n for n, p in module.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == []
+
+
+@pytest.mark.parametrize("method", ["repmet", "baseline_ft", "baseline_dml", "baseline_dml_external"])
+@pytest.mark.parametrize("steps", [0, 3])
+def test_every_row_of_table_3_adapts_and_predicts(scenes, method, steps):
+    module = detector(method=method, finetune_steps=steps, score_threshold=0.0).eval()
+    episode = scenes.episode("test", 0)
+    state = module.adapt(episode.support)
+    preds = module.predict(state, episode.query)
+    assert isinstance(state, LinearHead if method == "baseline_ft" else MetricHead)
+    assert len(preds) == len(episode.query.images)
+    for found in preds:
+        assert len(found.scores) <= module.max_detections
+        assert (found.scores.diff() <= 0).all()
+        assert ((found.boxes >= 0) & (found.boxes <= 96)).all()
+        assert set(found.labels.tolist()) <= {0, 1, 2}
+        assert ((found.scores >= 0) & (found.scores <= 1)).all()
+
+
+def test_adapting_twice_gives_the_same_state_and_changes_nothing(scenes):
+    module = detector(finetune_steps=2).eval()
+    before = {n: v.clone() for n, v in module.state_dict().items()}
+    episode = scenes.episode("test", 1)
+    first, second = module.adapt(episode.support), module.adapt(episode.support)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert all(torch.equal(v, before[n]) for n, v in module.state_dict().items())
+
+
+def test_permuting_the_labels_permutes_the_scores(scenes):
+    module = detector().eval()
+    episode = scenes.episode("test", 2)
+    order = torch.tensor([2, 0, 1])
+    renamed = episode.support._replace(labels=[order[label] for label in episode.support.labels])
+    features = torch.randn(10, 32)
+    from lightning_fewshot.models.repmet.adaptation import class_scores
+
+    plain = class_scores(module.adapt(episode.support), features, module.rule)
+    permuted = class_scores(module.adapt(renamed), features, module.rule)
+    torch.testing.assert_close(permuted[:, order], plain)
+
+
+def test_trained_representatives_serve_the_classes_of_the_episode(scenes):
+    module = detector(representatives="trained").eval()
+    episode = scenes.episode("test", 0)._replace(class_ids=(4, 1), classes=("a", "b"))
+    state = module.state_of(episode)
+    torch.testing.assert_close(state.representatives, module.network.representatives()[[4, 1]])
+    linear = detector(method="baseline_ft", representatives="trained").eval()
+    weight = linear.network.classify.weight
+    torch.testing.assert_close(linear.state_of(episode).weight, weight[[0, 5, 2]])
+
+
+def test_images_of_different_sizes_give_the_same_boxes_as_alone(scenes):
+    module = detector(short_side=96).eval()
+    episode = scenes.episode("test", 0)
+    state = module.adapt(episode.support)
+    images = [episode.query.images[0], episode.query.images[1][:, :, :72]]
+    together = module.predict(state, episode.query._replace(images=images))
+    alone = module.predict(state, episode.query._replace(images=images[:1]))
+    assert len(together) == 2
+    assert together[1].boxes[:, 2].max() <= 72
+    # a wider batch pads the first image, which may move boxes at its border but not those inside
+    assert together[0].scores[0].item() == pytest.approx(alone[0].scores[0].item(), abs=0.05)
+
+
+def test_one_batch_can_be_overfitted(scenes):
+    module = detector()
+    batch = scenes.episode("train", 0)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        terms = module.loss(batch)
+        sum(terms.values()).backward()
+        optimizer.step()
+        losses.append(terms["classification"].item())
+    assert sum(losses[-5:]) < 0.35 * max(losses)
+
+
+def test_external_embedding_trains_alone(scenes):
+    module = detector(method="baseline_dml_external")
+    module.network.requires_grad_(False)
+    module.network.external_trunk.requires_grad_(True)
+    module.network.external_embed.requires_grad_(True)
+    module.train()
+    terms = module.loss(scenes.episode("train", 0))
+    assert set(terms) == {"triplet"}
+    terms["triplet"].backward()
+    assert module.network.external_embed.weight.grad.abs().sum() > 0
+    assert not module.network.backbone.training
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"strides": (8, 16)}, "strides has 2 entries but anchor_sizes has 3"),
+        ({"strides": (8, 16, 64)}, r"strides asks for \[64\]"),
+        ({"sigma": 0.0}, "sigma must be above 0"),
+        ({"weights": "package"}, "none is known for 'regnetx_002'"),
+    ],
+)
+def test_bad_arguments_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        detector(**changes)
