@@ -56,6 +56,8 @@ class PhotoDetection(EpisodicDataModule):
             held-out photos of the training classes.
         held_out: Fraction of photos kept out of training, beyond those that the data set itself keeps out.
         eval_classes: "novel": test on the novel classes; "seen": on held-out photos of the training classes.
+        small_classes: What to do with an evaluated class that has too few photos for an episode: "error", or "drop":
+            leave it out, and list it in a warning.
         episodes_file: A list of test episodes to use as it is; items are photo names.
         n_way: Classes of a validation or test episode.
         k_shot: Support photos of each class.
@@ -81,6 +83,7 @@ class PhotoDetection(EpisodicDataModule):
         val_classes: int = 0,
         held_out: float = 0.0,
         eval_classes: Literal["novel", "seen"] = "novel",
+        small_classes: Literal["error", "drop"] = "error",
         episodes_file: str | None = None,
         n_way: int = 5,
         k_shot: int = 1,
@@ -99,7 +102,7 @@ class PhotoDetection(EpisodicDataModule):
         self.batch_size, self.short_side, self.max_side = batch_size, short_side, max_side
         self.mirror, self.colour = mirror, colour
         self.val_classes, self.held_out, self.eval_classes = val_classes, held_out, eval_classes
-        self.episodes_file = episodes_file
+        self.small_classes, self.episodes_file = small_classes, episodes_file
         self._samplers: dict[str, EpisodeSampler] = {}
         self._order: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
 
@@ -139,11 +142,15 @@ class PhotoDetection(EpisodicDataModule):
     def protocol(self, split: str) -> dict[str, Any]:
         """Say how a split was evaluated, for the result file."""
         more = {"eval_classes": self.eval_classes, "episodes_file": self.episodes_file}
-        return {**super().protocol(split), **more, "classes": len(self.split_classes.get(split, ()))}
+        return {**super().protocol(split), **more, "classes": self._count(split)}
 
     def episode(self, split: str, index: int) -> Episode:
         """Return episode ``index`` of "train", "val" or "test"."""
         return self._batch(index) if split == "train" else self._task(split, index)
+
+    def _count(self, split: str) -> int:
+        names = self._samplers[split].names if split in self._samplers else self.split_classes.get(split, ())
+        return len(names)
 
     @cached_property
     def photos(self) -> dict[str, Photo]:
@@ -221,8 +228,19 @@ class PhotoDetection(EpisodicDataModule):
             for photo in self.photos.values():
                 for name in () if photo.name in training else sorted(set(photo.classes).intersection(items)):
                     items[name].append(photo.name)
+            if self.small_classes == "drop":
+                items = self._large(items)
             self._samplers[split] = EpisodeSampler(items, self.n_way, self.k_shot, self.n_query, self.seed, split)
         return self._samplers[split]
+
+    def _large(self, items: dict[str, list[str]]) -> dict[str, list[str]]:
+        """Leave out the classes that have too few photos for an episode, and list them in a warning."""
+        need, skipped = self.k_shot + self.n_query, SkippedItems()
+        for name, photos in items.items():
+            if len(photos) < need:
+                skipped.add(name, f"{len(photos)} photos of {need}")
+        skipped.warn("small classes")
+        return {name: photos for name, photos in items.items() if len(photos) >= need}
 
     def _batch(self, index: int) -> Episode:
         """Walk through the photos in an order that is drawn anew for each pass."""

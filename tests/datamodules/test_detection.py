@@ -124,6 +124,17 @@ def test_too_many_ways_or_shots_name_both_numbers(roots):
         build(roots, "yolo", k_shot=23).setup("test")
 
 
+def test_small_classes_are_left_out_on_demand(roots):
+    options = {"novel_classes": ["person", "bicycle", "zebra"], "k_shot": 2, "n_query": 2, "small_classes": "drop"}
+    data = build(roots, "coco", **options)
+    kept = {name: photo for name, photo in data.photos.items() if "zebra" not in photo.classes}
+    data.photos = {**kept, **dict([(n, p) for n, p in data.photos.items() if "zebra" in p.classes][:3])}
+    with pytest.warns(UserWarning, match=r"skipped 1 small classes: zebra \(3 photos of 4\)"):
+        data.setup("test")
+    assert data.protocol("test")["classes"] == 2
+    assert all("zebra" not in data.episode("test", i).classes for i in range(10))
+
+
 def test_classes_without_photos_are_listed_or_refused_if_named(roots):
     with pytest.warns(UserWarning, match=r"skipped 17 classes of CocoDetection: airplane \(no photo\)"):
         build(roots, "coco").setup("test")
