@@ -1,0 +1,48 @@
+"""Small random affine maps of drawings, a batch at once. Shapes: B images of S x S pixels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+
+@dataclass(frozen=True)
+class AffineJitter:
+    """How far a drawing may be moved; every value is drawn uniformly from ``[-x, x]``.
+
+    Args:
+        rotate: Degrees.
+        shear: Tangent of the slant.
+        scale: Logarithm of the factor along each axis; 0.1 is about 10 %.
+        shift: Pixels along each axis.
+    """
+
+    rotate: float = 10.0
+    shear: float = 0.15
+    scale: float = 0.15
+    shift: float = 2.0
+
+
+def jitter(images: Tensor, limits: AffineJitter, rng: np.random.Generator) -> Tensor:
+    """Map every image ``(B, 1, S, S)`` uint8 by an affine map of its own; what comes in from outside is white.
+
+    >>> still = AffineJitter(0, 0, 0, 0)
+    >>> images = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
+    >>> torch.equal(jitter(images, still, np.random.default_rng(0)), images)
+    True
+    """
+    drawn = torch.from_numpy(rng.uniform(-1, 1, (6, len(images)))).float()
+    angle, shear = drawn[0] * math.radians(limits.rotate), drawn[1] * limits.shear
+    wide, high = (drawn[2] * limits.scale).exp(), (drawn[3] * limits.scale).exp()
+    right, down = drawn[4:] * limits.shift * 2 / images.shape[-1]  # grid_sample's units: the image is 2 wide
+    cos, sin = angle.cos(), angle.sin()
+    rows = [cos * wide, (cos * shear - sin) * high, right, sin * wide, (sin * shear + cos) * high, down]
+    maps = torch.stack(rows, 1).view(-1, 2, 3)
+    inked = 255 - images.float()  # so that padding by 0 is paper
+    grid = affine_grid(maps, list(images.shape), align_corners=False)
+    return (255 - grid_sample(inked, grid, align_corners=False)).round().clamp(0, 255).to(torch.uint8)
