@@ -17,6 +17,8 @@ STROKES, POINTS = 4, 12  # K, T
 CANVAS = 112  # pixels on which a stroke is drawn before it is averaged down
 SUBPIXEL = 4  # bits
 APART = 0.06  # least modified Hausdorff distance between two characters of an alphabet
+EXTENT = 0.4  # least width or height of a character
+PLACE = 0.05  # standard deviation of a drawing's place, in sides of the square
 TRIES = 50
 THREADS = 2
 
@@ -62,7 +64,8 @@ def invent_alphabet(count: int, rng: np.random.Generator) -> tuple[np.ndarray, n
         for _ in range(TRIES):
             drawn = _invent_strokes(anchors, bend, loops, rng.integers(1, most + 1), rng)
             cloud = np.resize(along(drawn).reshape(-1, 2), clouds.shape[1:])
-            if c == 0 or _distances(cloud, clouds[:c]).min() > APART:
+            large = np.ptp(cloud, axis=0).max() > EXTENT
+            if large and (c == 0 or _distances(cloud, clouds[:c]).min() > APART):
                 break
         control[c, : len(drawn)], strokes[c], clouds[c] = drawn, len(drawn), cloud
     return control, strokes
@@ -75,8 +78,8 @@ def draw_hands(count: int, rng: np.random.Generator) -> Hand:
         slant=rng.normal(0, 0.15, count),
         width=rng.uniform(0.7, 1.1, count),
         height=rng.uniform(0.7, 1.1, count),
-        right=rng.normal(0, 0.04, count),
-        down=rng.normal(0, 0.04, count),
+        right=rng.normal(0, 0.03, count),
+        down=rng.normal(0, 0.03, count),
         pen=rng.uniform(3.0, 8.0, count),
         wobble=rng.uniform(0.015, 0.04, count),
     )
@@ -103,7 +106,8 @@ def write_by_hand(control: np.ndarray, hand: Hand, rng: np.random.Generator) -> 
     slanted = np.stack([hand.width, -hand.slant * hand.height, np.zeros(drawers), hand.height], -1).reshape(-1, 2, 2)
     turn = np.stack([cos, -sin, sin, cos], -1).reshape(-1, 2, 2)
     pose = (turn @ slanted)[:, None]  # (D, 1, 2, 2)
-    shift = np.stack([hand.right, hand.down], -1)[:, None, None]
+    place = rng.normal(0, PLACE, (count, drawers, 1, 1, 2))
+    shift = np.stack([hand.right, hand.down], -1)[:, None, None] + place
     return points @ pose.swapaxes(-1, -2) + shift + 0.5
 
 

@@ -40,7 +40,8 @@ class EpisodePictures(Callback):
             return
         from lightning_fewshot.callbacks.drawing import draw_episode, write_png
 
-        picture = draw_episode(episode, preds)
+        draw = getattr(pl_module, "draw", draw_episode)  # a paper may show its episodes in its own way
+        picture = draw(episode, preds)
         folder = Path(trainer.default_root_dir) / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{split}_{episode.index:04d}.png"
