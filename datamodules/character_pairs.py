@@ -89,7 +89,7 @@ class CharacterPairs(EpisodicDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__(n_way, 1, 1, train_episodes, val_episodes, test_episodes, seed, num_workers)
-        for name, count, least in (("n_way", n_way, 2), ("pairs", pairs, 1), ("problems", problems, 1)):
+        for name, count, least in (("n_way", n_way, 2), ("pairs", pairs, 2), ("problems", problems, 1)):
             if count < least:
                 raise ValueError(f"{name} is {count} but must be at least {least}")
         if val_alphabets < 0:
@@ -153,7 +153,8 @@ class CharacterPairs(EpisodicDataModule):
             checked(background, "val", self.n_way)
         if self.val_alphabets >= len(background.alphabets):
             raise ValueError(
-                f"val_alphabets is {self.val_alphabets} but the background set has {len(background.alphabets)} alphabets"
+                f"val_alphabets is {self.val_alphabets} but the background set has "
+                f"{len(background.alphabets)} alphabets"
             )
         held_out = enough[-self.val_alphabets :].tolist() if self.val_alphabets else []
         train = background.of_alphabets([i for i in range(len(background.alphabets)) if i not in held_out])

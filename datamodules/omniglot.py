@@ -22,7 +22,7 @@ class OmniglotPairs(CharacterPairs):
             zips; None takes ``$FEWSHOT_DATA/omniglot``, or ``data/omniglot`` where that is not set.
         download: Fetch what is missing from the owner's repository.
         test_problems: "random" draws ``test_episodes`` batches of problems from the evaluation alphabets; "lake" takes
-            the twenty published runs: 20 exemplars (the test items) to be found among 20 candidates (the training items).
+            the twenty published runs: 20 exemplars (test items) to be found among 20 candidates (training items).
         kwargs: See :class:`CharacterPairs`.
 
     Raises:

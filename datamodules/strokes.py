@@ -62,7 +62,8 @@ def invent_alphabet(count: int, rng: np.random.Generator) -> tuple[np.ndarray, n
     clouds = np.zeros((count, STROKES * POINTS, 2))
     for c in range(count):
         for _ in range(TRIES):
-            drawn = _invent_strokes(anchors, bend, loops, rng.integers(1, most + 1), rng)
+            many = rng.integers(1, most + 1, 2).max()
+            drawn = _invent_strokes(anchors, bend, loops, many, rng)
             cloud = np.resize(along(drawn).reshape(-1, 2), clouds.shape[1:])
             large = np.ptp(cloud, axis=0).max() > EXTENT
             if large and (c == 0 or _distances(cloud, clouds[:c]).min() > APART):
@@ -128,9 +129,7 @@ def render(points: np.ndarray, strokes: np.ndarray, pen: np.ndarray, side: int) 
     return images
 
 
-def _invent_strokes(
-    anchors: np.ndarray, bend: float, loops: float, count: int, rng: np.random.Generator
-) -> np.ndarray:
+def _invent_strokes(anchors: np.ndarray, bend: float, loops: float, count: int, rng: np.random.Generator) -> np.ndarray:
     """Return ``(count, 4, 2)`` control points: each stroke starts where an earlier one started or ended, or anew."""
     drawn = np.zeros((count, 4, 2))
     for k in range(count):
@@ -139,7 +138,8 @@ def _invent_strokes(
             start = drawn[rng.integers(k), rng.choice([0, 3])]
         if rng.random() < loops:
             reach = rng.uniform(0.5, 0.9) * rng.choice([-1, 1])
-            drawn[k] = start, start + [reach, reach * 0.4], start + [reach * 0.1, reach], start
+            outward = reach * np.array([[1.0, 0.4], [0.1, 1.0]])
+            drawn[k] = start, *(start + outward), start
         else:
             middle = np.stack([start + (end - start) / 3, start + (end - start) * 2 / 3])
             drawn[k] = start, *(middle + rng.normal(0, bend, (2, 2))), end

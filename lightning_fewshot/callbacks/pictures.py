@@ -27,15 +27,23 @@ class EpisodePictures(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Episode, batch_idx: int, *_: Any
     ) -> None:
         """Draw the first validation episodes."""
-        self._draw(trainer, "val", batch, outputs, batch_idx)
+        self._draw(trainer, pl_module, "val", batch, outputs, batch_idx)
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Episode, batch_idx: int, *_: Any
     ) -> None:
         """Draw the first test episodes."""
-        self._draw(trainer, "test", batch, outputs, batch_idx)
+        self._draw(trainer, pl_module, "test", batch, outputs, batch_idx)
 
-    def _draw(self, trainer: pl.Trainer, split: str, episode: Episode, preds: Any, batch_idx: int) -> None:
+    def _draw(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        split: str,
+        episode: Episode,
+        preds: Any,
+        batch_idx: int,
+    ) -> None:
         if batch_idx >= self.count or not trainer.is_global_zero or trainer.sanity_checking:
             return
         from lightning_fewshot.callbacks.drawing import draw_episode, write_png

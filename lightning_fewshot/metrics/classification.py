@@ -58,10 +58,18 @@ class MatchError(Metric):
         labels = episode.query.labels.view(preds.shape)
         matches = labels.sum(-1)
         if not bool((matches == 1).all()):
-            raise ValueError(f"every problem must have exactly 1 match, got {matches.tolist()} in episode {episode.index}")
+            raise ValueError(
+                f"every problem must have exactly 1 match, got {matches.tolist()} in episode {episode.index}"
+            )
         self.errors.append(match_errors(preds.detach(), labels.argmax(-1)))
 
     def compute(self) -> dict[str, Estimate]:
         """Return ``{"error": Estimate}``."""
-        errors = self.errors if isinstance(self.errors, Tensor) else torch.cat(self.errors) if self.errors else torch.empty(0)
+        errors = (
+            self.errors
+            if isinstance(self.errors, Tensor)
+            else torch.cat(self.errors)
+            if self.errors
+            else torch.empty(0)
+        )
         return {"error": mean_interval(errors.cpu())}

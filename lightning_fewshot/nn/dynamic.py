@@ -11,14 +11,16 @@ number of candidates when one adapted network looks at many images.
 
 Everything is pure in ``(x, w, b)``: predicted weights are passed, never stored.
 
-Shapes: P exemplars, R inputs of each, C channels in, K channels out, D factors (channels between M and M'), F filter side.
+Shapes: P exemplars, R inputs of each, C channels in, K out, D factors (channels between M and M'), F filter side.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, conv_transpose2d
 
 
 def dynamic_conv2d(x: Tensor, w: Tensor, b: Tensor | None = None, padding: int = 0, groups: int = 1) -> Tensor:
@@ -45,7 +47,9 @@ def dynamic_conv2d(x: Tensor, w: Tensor, b: Tensor | None = None, padding: int =
     banks, out, width = w.shape[:3]
     repeats = _inputs_of_each(x, banks)
     if x.shape[1] != width * groups:
-        raise ValueError(f"x has {x.shape[1]} channels but w {tuple(w.shape)} with groups {groups} takes {width * groups}")
+        raise ValueError(
+            f"x has {x.shape[1]} channels but w {tuple(w.shape)} with groups {groups} takes {width * groups}"
+        )
     x = x.unflatten(0, (banks, repeats)).transpose(0, 1).flatten(1, 2)  # (R, P * C, H, W)
     bias = None if b is None else b.flatten()
     y = conv2d(x, w.flatten(0, 1), bias, padding=padding, groups=banks * groups)
@@ -68,7 +72,13 @@ def dynamic_depthwise_conv2d(x: Tensor, w: Tensor, padding: int = 0) -> Tensor:
     >>> dynamic_depthwise_conv2d(x, w).flatten().tolist()
     [9.0, 18.0]
     """
-    return dynamic_conv2d(x, w.unsqueeze(2), padding=padding, groups=w.shape[1])
+    banks, factors = w.shape[:2]
+    repeats = _inputs_of_each(x, banks)
+    if x.shape[1] != factors:
+        raise ValueError(f"x has {x.shape[1]} channels but w {tuple(w.shape)} filters {factors}")
+    x = x.unflatten(0, (banks, repeats)).transpose(0, 1).flatten(1, 2)  # (R, P * D, H, W)
+    y = _Depthwise.apply(x, w.flatten(0, 1).unsqueeze(1), padding)
+    return y.unflatten(1, (banks, factors)).transpose(0, 1).flatten(0, 1)
 
 
 def dynamic_linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
@@ -201,6 +211,34 @@ class FactorisedDynamicLinear(nn.Module):
         repeats = _inputs_of_each(x, len(w))
         y = self.back(self.project(x) * w.repeat_interleave(repeats, 0))  # eq. (6)
         return y if b is None else y + b.repeat_interleave(repeats, 0)
+
+
+class _Depthwise(torch.autograd.Function):
+    """A convolution with one channel in every group, whose gradients are such convolutions themselves.
+
+    Convolution's own backward is several times slower than its forward for thousands of groups on a CPU. Here the
+    gradient of the input is a transposed convolution, and that of a filter is its input filtered with the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, padding: int) -> Tensor:
+        """Return ``(R, N, H', W')`` of ``x`` ``(R, N, H, W)`` and ``w`` ``(N, 1, F, F)``."""
+        ctx.save_for_backward(x, w)
+        ctx.padding = padding
+        return conv2d(x, w, padding=padding, groups=len(w))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """Return the gradients of ``x`` and ``w``; they can be differentiated again."""
+        x, w = ctx.saved_tensors
+        grad_x = grad_w = None
+        if ctx.needs_input_grad[0]:
+            grad_x = conv_transpose2d(grad, w.to(grad.dtype), padding=ctx.padding, groups=len(w)).to(x.dtype)
+        if ctx.needs_input_grad[1]:
+            each = grad.flatten(0, 1).unsqueeze(1)  # (R * N, 1, H', W')
+            each = conv2d(x.flatten(0, 1)[None].to(grad.dtype), each, padding=ctx.padding, groups=len(each))
+            grad_w = each.view(-1, *w.shape).sum(0).to(w.dtype)
+        return grad_x, grad_w, None
 
 
 def _inputs_of_each(x: Tensor, banks: int) -> int:

@@ -16,20 +16,23 @@ FLOOR = 1e-6  # below the root of the Euclidean distance, whose slope at 0 is in
 
 
 class Comparison(nn.Module):
-    """Turn a similarity or a distance into a score for the logistic loss: ``scale * similarity + offset``.
+    """Turn a similarity or a distance into a score for the logistic loss: ``scale * norm(similarity) + offset``.
 
-    The scale is positive by construction, so that a distance always counts against a pair; ranking depends on neither.
+    Distances of random features lie close together, far from the logistic loss' boundary at 0; normalising them over
+    the batch puts the boundary between them from the first step. The scale is positive by construction, so that a
+    distance always counts against a pair: in evaluation the ranking is that of the similarity itself.
 
     Args:
         name: "inner_product" <a, b>, "euclidean" ||a - b|| or "weighted_l1" ||w a - w b||_1.
         dim: D.
         learn_weights: The l1 weights are parameters; False where a learnet predicts them.
+        batch_norm: Normalise the similarity over the batch; otherwise it is only divided by its size at the start.
 
     Raises:
         ValueError: No such comparison.
     """
 
-    def __init__(self, name: ComparisonName, dim: int, learn_weights: bool = True) -> None:
+    def __init__(self, name: ComparisonName, dim: int, learn_weights: bool = True, batch_norm: bool = True) -> None:
         super().__init__()
         if name not in get_args(ComparisonName):
             raise ValueError(f"comparison is {name!r} but must be one of {', '.join(get_args(ComparisonName))}")
@@ -38,7 +41,8 @@ class Comparison(nn.Module):
         self.needs_weights = name == "weighted_l1" and not learn_weights
         self.weights = nn.Parameter(torch.ones(dim)) if name == "weighted_l1" and learn_weights else None
         self.log_scale = nn.Parameter(torch.zeros(()))
-        self.offset = nn.Parameter(torch.tensor(0.0 if name == "inner_product" else 1.0))
+        self.offset = nn.Parameter(torch.tensor(0.0 if batch_norm or name == "inner_product" else 1.0))
+        self.norm = nn.BatchNorm1d(1, affine=False) if batch_norm else nn.Identity()
 
     def forward(self, features: Tensor, reference: Tensor, weights: Tensor | None = None) -> Tensor:
         """Score features ``(P, R, D)`` against references ``(P, 1, D)`` with l1 weights ``(P, 1, D)``: ``(P, R)``."""
@@ -49,4 +53,5 @@ class Comparison(nn.Module):
         else:
             used = self.weights if weights is None else weights
             similarity = -(used * (features - reference)).abs().sum(-1)
-        return self.log_scale.exp() * self.unit * similarity + self.offset
+        normed = self.norm((self.unit * similarity).reshape(-1, 1)).view_as(similarity)
+        return self.log_scale.exp() * normed + self.offset

@@ -93,7 +93,7 @@ def ink_points(images: Tensor, threshold: float) -> InkPoints:
     grid = torch.stack([rows, columns], -1).flatten(0, 1).float()  # (H * W, 2)
     inked = inked.flatten(1)
     inked[:, 0] |= ~inked.any(1)
-    order = inked.to(torch.uint8).argsort(1, descending=True, stable=True)[:, : int(inked.sum(1).max())]  # (B, N)
+    order = inked.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : int(inked.sum(1).max())]  # (B, N)
     valid = inked.gather(1, order)
     mean = (inked.float() @ grid) / inked.sum(1, keepdim=True)
     return InkPoints((grid[order] - mean[:, None]) * valid[..., None], valid)
@@ -109,14 +109,14 @@ def modified_hausdorff(a: InkPoints, b: InkPoints) -> Tensor:
     >>> modified_hausdorff(a, b).tolist()
     [1.0]
     """
-    squared = (a.points.unsqueeze(2) - b.points.unsqueeze(1)).square().sum(-1)  # (B, Na, Nb)
-    squared = squared.masked_fill(~(a.valid.unsqueeze(2) & b.valid.unsqueeze(1)), torch.inf)
-    to_b, to_a = _mean_root(squared.amin(2), a.valid), _mean_root(squared.amin(1), b.valid)
+    distances = torch.cdist(a.points, b.points, compute_mode="donot_use_mm_for_euclid_dist")  # (B, Na, Nb)
+    distances = distances.masked_fill(~(a.valid.unsqueeze(2) & b.valid.unsqueeze(1)), torch.inf)
+    to_b, to_a = _mean_of(distances.amin(2), a.valid), _mean_of(distances.amin(1), b.valid)
     return torch.maximum(to_b, to_a)
 
 
-def _mean_root(squared: Tensor, valid: Tensor) -> Tensor:
-    return squared.where(valid, torch.zeros(())).sqrt().sum(1) / valid.sum(1)
+def _mean_of(distances: Tensor, valid: Tensor) -> Tensor:
+    return distances.masked_fill(~valid, 0).sum(1) / valid.sum(1)
 
 
 def _inputs_of_each(images: int, exemplars: int) -> int:

@@ -43,7 +43,7 @@ def draw_problems(episode: Episode, scores: Tensor) -> Tensor:
 
 
 def draw_filters(network: LearnetNetwork, exemplars: Tensor, image: Tensor, count: int = SHOWN_FILTERS) -> Tensor:
-    """Draw figure 3: a row for each exemplar, its first predicted filters, and their responses to one and the same input.
+    """Draw figure 3: a row for each exemplar, its first predicted filters, and their responses to a common input.
 
     Each filter and each response is stretched to its own range: red is positive, blue negative, white zero.
 

@@ -1,0 +1,143 @@
+"""Speed of Learnet as ratios within one run. Run with `pytest tests/benchmarks/test_learnet_speed.py -s`.
+
+Processor time is counted on one thread, so that other work on the machine does not change a ratio.
+"""
+
+import statistics
+import time
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import Callback
+from torch.nn.functional import conv2d
+
+from datamodules.drawn_alphabets import DrawnAlphabets
+from lightning_fewshot import SiameseLearnet
+from lightning_fewshot.episodes import Examples
+from lightning_fewshot.nn.dynamic import dynamic_conv2d, dynamic_depthwise_conv2d
+
+PAIRS, STEPS = 100, 40
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _seconds(work, repeats=5):
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times)  # what other work on the machine disturbs least
+
+
+class _Clock(Callback):
+    """Processor time from the start of step ``first`` to the end of the last."""
+
+    def __init__(self, first):
+        self.first = first
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if batch_idx == self.first:
+            self.start = time.process_time()
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.stop = time.process_time()
+
+
+@pytest.mark.parametrize(("architecture", "comparison"), [("siamese_shared", "euclidean"), ("learnet", "weighted_l1")])
+def test_fit_against_a_bare_loop(architecture, comparison, tmp_path):
+    data = DrawnAlphabets(pairs=PAIRS, train_episodes=STEPS + 5, val_alphabets=0)
+    data.characters("train")
+    ratios = []
+    for _ in range(3):
+        torch.manual_seed(0)
+        module, clock = SiameseLearnet(architecture, comparison), _Clock(5)
+        trainer = Trainer(
+            max_epochs=1,
+            accelerator="cpu",
+            callbacks=[clock],
+            logger=False,
+            limit_val_batches=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=tmp_path,
+        )
+        trainer.fit(module, datamodule=data)
+        prepared = [data.episode("train", i) for i in range(STEPS)]
+        optimizer = torch.optim.AdamW(module.parameters())
+
+        def bare(module=module, optimizer=optimizer, prepared=prepared):
+            for episode in prepared:
+                optimizer.zero_grad()
+                module.loss(episode)["pairs"].backward()
+                optimizer.step()
+
+        ratios.append(_seconds(bare, 1) / (clock.stop - clock.start))
+    rate = STEPS * PAIRS / (clock.stop - clock.start)
+    print(f"\n{architecture} {comparison}: fit {rate:.0f} pairs/s, {statistics.median(ratios):.2f} of a bare loop's")
+    assert statistics.median(ratios) >= 0.9
+
+
+@pytest.mark.parametrize("kind", ["depthwise", "full"])
+def test_dynamic_layer_against_a_loop_over_samples(kind):
+    x = torch.randn(128, 64, 12, 12, requires_grad=True)
+    shape = (128, 64, 5, 5) if kind == "depthwise" else (128, 64, 16, 5, 5)
+    x = x if kind == "depthwise" else torch.randn(128, 16, 12, 12, requires_grad=True)
+    w = torch.randn(shape, requires_grad=True)
+
+    def grouped():
+        y = dynamic_depthwise_conv2d(x, w) if kind == "depthwise" else dynamic_conv2d(x, w)
+        y.sum().backward()
+
+    def loop():
+        if kind == "depthwise":
+            parts = [conv2d(x[i : i + 1], w[i][:, None], groups=64) for i in range(128)]
+        else:
+            parts = [conv2d(x[i : i + 1], w[i]) for i in range(128)]
+        torch.cat(parts).sum().backward()
+
+    ratio = _seconds(loop, 3) / _seconds(grouped, 3)
+    print(f"\ndynamic layer, {kind}: {ratio:.1f} times the speed of a loop over samples, forward and backward")
+    if kind == "depthwise":  # the layer of the paper; the naive one is an ablation
+        assert ratio >= 5
+
+
+def test_adapt_once_against_the_learnet_for_each_pair():
+    module = SiameseLearnet().eval()
+    data = DrawnAlphabets(background_alphabets=2, evaluation_alphabets=3, problems=20)
+    support, query = data.episode("test", 0)[:2]
+
+    @torch.no_grad()
+    def once():
+        return module.predict(module.adapt(support), query)
+
+    @torch.no_grad()
+    def each_pair():
+        scores = []
+        for i in range(len(query.images)):
+            state = module.adapt(Examples(support.images[i // 20][None]))
+            scores.append(module.predict(state, Examples(query.images[i][None])))
+        return torch.cat(scores).view(20, 20)
+
+    @torch.no_grad()
+    def all_pairs():
+        return module.predict(module.adapt(Examples(support.images.repeat_interleave(20, 0))), query).view(20, 20)
+
+    torch.testing.assert_close(once(), each_pair(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(once(), all_pairs(), rtol=1e-3, atol=1e-3)
+    quick, slow, batched = _seconds(once), _seconds(each_pair, 2), _seconds(all_pairs)
+    print(
+        f"\nadapt once: {20 / quick:.0f} problems/s, {slow / quick:.1f} times the learnet run for each pair, "
+        f"{batched / quick:.1f} times the learnet run for all pairs in one batch"
+    )
+    assert slow / quick >= 5

@@ -1,0 +1,164 @@
+"""Pairs and problems: what they hold, that they are pure functions of their number, and the drawn alphabets."""
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.affine import AffineJitter, jitter
+from datamodules.character_pairs import Characters, draw_pairs, draw_problems, with_quarter_turns
+from datamodules.drawn_alphabets import DrawnAlphabets
+
+SMALL = {"background_alphabets": 4, "evaluation_alphabets": 3, "fewest": 6, "most": 9, "drawers": 5}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return DrawnAlphabets(**SMALL, n_way=6, pairs=50, problems=8, val_alphabets=2)
+
+
+@pytest.fixture(scope="module")
+def uneven():
+    """Alphabets of 2, 5 and 9 characters with 2 to 6 drawings."""
+    sizes, drawings = np.array([2, 5, 9]), np.random.default_rng(0).integers(2, 7, 16)
+    names = tuple(f"{a}/{c}" for a, n in enumerate(sizes) for c in range(n))
+    return Characters(np.zeros((drawings.sum(), 28, 28), np.uint8), ("0", "1", "2"), sizes, drawings, names)
+
+
+def _owners(characters):
+    of = np.repeat(np.arange(len(characters.drawings)), characters.drawings)
+    return of, np.repeat(np.arange(len(characters.alphabets)), characters.characters)[of]
+
+
+@pytest.mark.parametrize("negatives", ["alphabet", "any"])
+def test_pairs_are_what_they_say(uneven, negatives):
+    first, second, labels = draw_pairs(uneven, 4000, negatives, np.random.default_rng(0))
+    character, alphabet = _owners(uneven)
+    assert labels.mean() == 0.5
+    np.testing.assert_array_equal(character[first] == character[second], labels == 1)
+    assert (first != second).all()
+    same_alphabet = (alphabet[first] == alphabet[second])[labels == 0]
+    assert same_alphabet.all() == (negatives == "alphabet")
+    assert set(first) == set(second) == set(range(len(uneven.images)))  # every drawing is used
+    counts = np.bincount(character[first], minlength=16)
+    assert abs(counts - 250).max() < 5 * np.sqrt(250)  # characters are equally likely
+
+
+def test_problems_are_what_they_say(uneven):
+    large = uneven.of_alphabets([1, 2])
+    exemplars, candidates, matches = draw_problems(large, 5, 3000, np.random.default_rng(0))
+    character, alphabet = _owners(large)
+    assert (np.sort(character[candidates], 1)[:, 1:] != np.sort(character[candidates], 1)[:, :-1]).all()
+    assert (alphabet[candidates] == alphabet[exemplars][:, None]).all()
+    np.testing.assert_array_equal((character[candidates] == character[exemplars][:, None]).argmax(1), matches)
+    assert (candidates != exemplars[:, None]).all()
+    assert abs((alphabet[exemplars] == 0).mean() - 0.5) < 0.05  # alphabets are equally likely
+    assert abs(np.bincount(matches, minlength=5) - 600).max() < 5 * np.sqrt(600)
+
+
+def test_episodes_are_functions_of_their_number(data):
+    again = DrawnAlphabets(**SMALL, n_way=6, pairs=50, problems=8, val_alphabets=2)
+    for split in ("train", "val", "test"):
+        later = again.episode(split, 5)
+        for one, other in ((data.episode(split, 5), later), (data.episode(split, 5), data.episode(split, 5))):
+            assert torch.equal(one.support.images, other.support.images)
+            assert torch.equal(one.query.images, other.query.images)
+            assert torch.equal(one.query.labels, other.query.labels)
+        assert not torch.equal(data.episode(split, 6).support.images, later.support.images)
+
+
+def test_workers_do_not_change_episodes():
+    def labels(workers):
+        data = DrawnAlphabets(**SMALL, n_way=6, problems=8, val_episodes=4, num_workers=workers, val_alphabets=1)
+        data.setup("validate")
+        return [(e.index, e.query.images.sum().item(), e.query.labels.tolist()) for e in data.val_dataloader()]
+
+    assert labels(0) == labels(2)
+
+
+def test_problem_episode(data):
+    episode = data.episode("test", 0)
+    assert episode.support.images.shape == (8, 1, 28, 28)
+    assert episode.query.images.shape == (48, 1, 28, 28)
+    assert episode.query.images.dtype == torch.uint8
+    assert (episode.query.labels.view(8, 6).sum(1) == 1).all()
+    assert len(episode.query.names) == 48
+
+
+def test_splits_share_no_alphabet_and_no_drawing(data):
+    splits = [data.characters(split) for split in ("train", "val", "test")]
+    names = [name for s in splits for name in s.alphabets]
+    assert len(names) == len(set(names)) == 7
+    drawings = [image.tobytes() for s in splits for image in s.images]
+    assert len(set(drawings)) == len(drawings)
+
+
+def test_val_may_repeat_the_training_alphabets():
+    data = DrawnAlphabets(**SMALL, n_way=6, val_alphabets=0)
+    assert data.characters("val").alphabets == data.characters("train").alphabets
+    assert data.protocol("val")["seen_in_training"]
+    assert not data.protocol("test")["seen_in_training"]
+
+
+def test_drawn_alphabets_are_black_on_white_and_can_be_told_apart(data):
+    images = data.characters("test").images.astype(float)
+    assert images.mean() > 200
+    assert (images.min((1, 2)) < 128).all()
+    character = np.repeat(np.arange(len(data.characters("test").drawings)), data.characters("test").drawings)
+    means = np.stack([images[character == c].mean(0) for c in range(character.max() + 1)]).reshape(-1, 784)
+    nearest = ((images.reshape(-1, 1, 784) - means) ** 2).sum(-1).argmin(1)
+    assert (nearest == character).mean() > 0.5  # chance is under 0.06
+
+
+def test_quarter_turns_are_new_alphabets(data):
+    plain = data.characters("train")
+    turned = with_quarter_turns(plain)
+    n = len(plain.images)
+    assert len(turned.alphabets) == 4 * len(plain.alphabets) == len(set(turned.alphabets))
+    np.testing.assert_array_equal(turned.images[n + 3], np.rot90(plain.images[3]))
+    np.testing.assert_array_equal(turned.drawings[len(plain.drawings) :][:5], plain.drawings[:5])
+
+
+def test_jitter_shifts_by_pixels_and_fills_with_white():
+    images = torch.full((64, 1, 28, 28), 255, dtype=torch.uint8)
+    images[:, :, 10:18, 10:18] = 0
+    moved = jitter(images, AffineJitter(0, 0, 0, 3), np.random.default_rng(0))
+    ink = 255 - moved[:, 0].float()
+    torch.testing.assert_close(ink.sum((1, 2)), torch.full((64,), 64 * 255.0), rtol=0.01, atol=0)
+    centre = (ink.sum(1) @ torch.arange(28.0)) / ink.sum((1, 2)) - 13.5
+    assert 2 < centre.abs().max() <= 3.01
+    assert centre.min() < -1 < 1 < centre.max()
+
+
+def test_augmentation_is_a_function_of_the_number():
+    data = DrawnAlphabets(**SMALL, n_way=6, val_alphabets=1, augment=AffineJitter())
+    plain = DrawnAlphabets(**SMALL, n_way=6, val_alphabets=1)
+    assert torch.equal(data.episode("train", 1).query.images, data.episode("train", 1).query.images)
+    assert not torch.equal(data.episode("train", 1).query.images, plain.episode("train", 1).query.images)
+    assert torch.equal(data.episode("test", 1).query.images, plain.episode("test", 1).query.images)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_way": 1}, "n_way is 1 but must be at least 2"),
+        ({"pairs": 1}, "pairs is 1 but must be at least 2"),
+        ({"problems": 0}, "problems is 0 but must be at least 1"),
+        ({"val_alphabets": -1}, "val_alphabets is -1"),
+        ({"negatives": "none"}, "negatives is 'none'"),
+        ({"drawers": 0}, "drawers is 0"),
+        ({"fewest": 9, "most": 8}, "fewest is 9 but most is 8"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        DrawnAlphabets(**options)
+
+
+def test_drawn_character_with_one_drawing():
+    with pytest.raises(ValueError, match="character 'alphabet00/character01' of split 'train' has 1 drawing"):
+        DrawnAlphabets(**SMALL | {"drawers": 1}, n_way=6, val_alphabets=1).characters("train")
+
+
+def test_unknown_split(data):
+    with pytest.raises(ValueError, match="split is 'predict' but DrawnAlphabets has train, val and test"):
+        data.episode("predict", 0)
