@@ -80,7 +80,7 @@ def test_draw_any_number_of_problems(module_class, problems, ways):
     picture = module.draw(episode, module(episode).detach())
     assert picture.dtype == torch.uint8
     assert picture.shape[0] == 3
-    assert (picture.flatten(1).T == torch.tensor([60, 200, 80], dtype=torch.uint8)).all(1).any()  # the match, in green
+    assert (torch.tensor([60, 200, 80], dtype=torch.uint8) == picture.flatten(1).T).all(1).any()  # the match, in green
 
 
 def test_weight_decay_spares_what_has_one_dimension():
