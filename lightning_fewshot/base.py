@@ -126,6 +126,16 @@ class FewShotModule(LightningModule, ABC):
                 f"({'; '.join(lines)}). Use the config.yaml that stands beside the checkpoint's folder."
             )
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to save weights that are no numbers any more, so that every checkpoint on disk is a good one.
+
+        Raises:
+            FloatingPointError: Names the first parameter that is not finite.
+        """
+        for name, value in checkpoint["state_dict"].items():
+            if not torch.isfinite(value).all():
+                raise FloatingPointError(f"{name} is not finite after step {self.global_step}. {self._advice()}")
+
     def setup(self, stage: str) -> None:
         """Build the metrics, and remember the seed of the run before any step changes the global one."""
         if self._run_seed is None:
@@ -163,10 +173,15 @@ class FewShotModule(LightningModule, ABC):
         if torch.isfinite(total):
             return
         values = ", ".join(f"{name} {float(value):g}" for name, value in terms.items())
-        checkpoint = getattr(self.trainer.checkpoint_callback, "last_good_path", None) or "none was saved yet"
         raise FloatingPointError(
             f"the loss is {float(total)} at step {self.global_step} ({values}); training episode {episode.index}, "
-            f"images {', '.join(episode.query.names or ()) or 'unnamed'}. Last good checkpoint: {checkpoint}. "
+            f"images {', '.join(episode.query.names or ()) or 'unnamed'}. {self._advice()}"
+        )
+
+    def _advice(self) -> str:
+        checkpoint = getattr(self.trainer.checkpoint_callback, "last_good_path", None) or "none was saved yet"
+        return (
+            f"Last good checkpoint: {checkpoint}. "
             "Lower the learning rate, or clip gradients with --trainer.gradient_clip_val 10."
         )
 
@@ -200,9 +215,13 @@ class EpisodicDataModule(LightningDataModule, ABC):
         for name, count in {"n_way": n_way, "k_shot": k_shot, "train_episodes": train_episodes}.items():
             if count < 1:
                 raise ValueError(f"{name} is {count} but must be at least 1")
+        for name, count in {"n_query": n_query, "val_episodes": val_episodes, "test_episodes": test_episodes}.items():
+            if count < 0:
+                raise ValueError(f"{name} is {count} but must be at least 0")
         self.n_way, self.k_shot, self.n_query = n_way, k_shot, n_query
         self.episodes = {"train": train_episodes, "val": val_episodes, "test": test_episodes, "predict": 1}
         self.seed, self.num_workers = seed, num_workers
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # two devices may test one episode
 
     @abstractmethod
     def episode(self, split: str, index: int) -> Episode:
@@ -278,15 +297,20 @@ class EpisodeOrder(Sampler[int]):
         return len(range(self.rank, self.count, self.world_size))
 
     def __iter__(self) -> Iterator[int]:
-        first, last = 0, self.count
+        first, count = 0, self.count
         if self.trainer is not None:
-            first = self.world_size * self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
-            last = (first // self.count + 1) * self.count
-        return iter(range(first + self.rank, last, self.world_size))
+            done = self.trainer.fit_loop.epoch_loop.batch_progress
+            first = self.world_size * done.total.processed
+            count -= self.world_size * done.current.processed % self.count  # what is left of an interrupted epoch
+        return iter(range(first + self.rank, first + count, self.world_size))
 
 
 class EpisodeLoader(DataLoader):
     """A DataLoader that resumes in the middle of an epoch. Its position is the trainer's, so its own state is empty."""
+
+    def __iter__(self) -> Iterator[Episode]:
+        """Draw nothing before the first episode is asked for: only then has the trainer restored its position."""
+        yield from super().__iter__()
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: see :class:`EpisodeOrder`."""

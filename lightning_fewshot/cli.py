@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import sys
 import time
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from lightning_fewshot.base import EpisodicDataModule, FewShotModule
 from lightning_fewshot.callbacks.checkpoints import Checkpoints
@@ -33,7 +36,16 @@ NOISE = (
     ".*is smaller than the logging interval",
     ".*You defined a `validation_step` but have no `val_dataloader`",
 )
-EXPECTED_ERRORS = (ValueError, FileNotFoundError, PermissionError, NotADirectoryError, FloatingPointError)
+SIGTERM_CODE = 143  # 128 + SIGTERM, what a shell reports
+EXPECTED_ERRORS = (
+    ValueError,
+    FileNotFoundError,
+    PermissionError,
+    NotADirectoryError,
+    FloatingPointError,
+    MisconfigurationException,
+    pickle.UnpicklingError,
+)
 
 
 class FewShotCLI(LightningCLI):
@@ -46,9 +58,17 @@ class FewShotCLI(LightningCLI):
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
         parser.add_lightning_class_args(EpisodePictures, "pictures")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and refuse a damaged checkpoint before anybody opens it."""
+        super().parse_arguments(parser, args)
+        path = self.config[self.config.subcommand].get("ckpt_path") or ""
+        if Path(path).is_file() and not zipfile.is_zipfile(path):
+            raise ValueError(f"{path} is truncated or not a checkpoint")
+
     def before_instantiate_classes(self) -> None:
         """Choose the run folder and make sure that it can be written, before anything costs time."""
         config = self.config[self.subcommand]
+        config.weights_only = config.weights_only is not False  # a checkpoint is data; it must not run code
         self.experiment = _experiment_name(config)
         self.run_dir = _make_run_dir(config.run_dir, self.experiment)
 
@@ -93,6 +113,7 @@ def main(args: list[str] | None = None) -> FewShotCLI:
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             trainer_class=Trainer,
             trainer_defaults={
@@ -115,6 +136,8 @@ def main(args: list[str] | None = None) -> FewShotCLI:
         if os.environ.get("LIGHTNING_FEWSHOT_TRACEBACK"):
             raise
         sys.exit(f"error: {_last_line(error)}")
+    except SIGTERMException:
+        sys.exit(SIGTERM_CODE)
     finally:
         if keep is None:
             os.environ.pop(RUN_DIR_VARIABLE, None)

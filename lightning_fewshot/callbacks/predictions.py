@@ -8,15 +8,17 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from torch import Tensor
 
 from lightning_fewshot.episodes import Detections, Episode
 from lightning_fewshot.sampling import write_atomically
 
 
 class PredictionFiles(Callback):
-    """Write the detections of every query image of ``predict`` as COCO-like records, and draw them.
+    """Write the predictions for every query image of ``predict`` as COCO-like records, and draw them.
 
-    A record is ``{"image": name, "class": name, "box": [x1, y1, x2, y2] in pixels, "score": 0..1}``.
+    A record is ``{"image": name, "class": name, "box": [x1, y1, x2, y2] in pixels, "score": 0..1}``; a model that
+    scores whole images has one record an image, without a box.
 
     Args:
         run_dir: Folder of the run.
@@ -40,7 +42,7 @@ class PredictionFiles(Callback):
         rank = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         path = self.run_dir / f"predictions{rank}.json"
         write_atomically(path, json.dumps(self._records, indent=1))
-        print(f"{len(self._records)} detections: {path}; pictures: {self.run_dir / 'pictures'}")
+        print(f"{len(self._records)} predictions: {path}; pictures: {self.run_dir / 'pictures'}")
 
     def _draw(self, episode: Episode, names: tuple[str, ...], preds: Any) -> None:
         from lightning_fewshot.callbacks.drawing import draw_examples, write_png
@@ -53,7 +55,9 @@ class PredictionFiles(Callback):
             write_png(picture, folder / f"{Path(name).with_suffix('').as_posix().replace('/', '_')}.png")
 
 
-def _records(name: str, preds: Detections, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+def _records(name: str, preds: Detections | Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    if not isinstance(preds, Detections):  # one score a class
+        return [{"image": name, "class": classes[int(preds.argmax())], "score": round(float(preds.max()), 5)}]
     rows = zip(preds.boxes.tolist(), preds.scores.tolist(), preds.labels.tolist(), strict=True)
     return [
         {"image": name, "class": classes[label], "box": [round(v, 2) for v in box], "score": round(score, 5)}

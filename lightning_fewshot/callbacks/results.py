@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import subprocess
 import time
@@ -54,7 +55,7 @@ class ResultsFile(Callback):
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         record = self._record(trainer, module, split)
-        write_atomically(self.run_dir / "results.json", json.dumps(record, indent=1))
+        write_atomically(self.run_dir / "results.json", json.dumps(record, indent=1, allow_nan=False))
         for logger in trainer.loggers:
             if hasattr(logger.experiment, "summary"):  # W&B
                 logger.experiment.summary.update({f"{split}_results": record["metrics"]})
@@ -65,7 +66,7 @@ class ResultsFile(Callback):
 
     def _record(self, trainer: pl.Trainer, module: pl.LightningModule, split: str) -> dict[str, Any]:
         data = trainer.datamodule
-        weights = trainer.ckpt_path
+        weights = trainer.ckpt_path if trainer.state.fn != "fit" else None  # those of the moment have no file
         return {
             "schema": SCHEMA,
             "experiment": self.experiment,
@@ -77,7 +78,8 @@ class ResultsFile(Callback):
                 "weights_sha256": _sha256(weights) if weights else None,
             },
             "metrics": {
-                name: {"value": e.value, "ci95": [e.low, e.high], "n": e.n} for name, e in module.estimates.items()
+                name: {"value": _number(e.value), "ci95": [_number(e.low), _number(e.high)], "n": e.n}
+                for name, e in module.estimates.items()
             },
             "step": trainer.global_step,
             "versions": {"lightning_fewshot": __version__, "python": platform.python_version()}
@@ -97,9 +99,14 @@ def results_table(record: dict[str, Any]) -> Table:
     for column in ("value", "95 % interval", "episodes"):
         table.add_column(column, justify="right")
     for name, metric in record["metrics"].items():
-        low, high = metric["ci95"]
-        table.add_row(name, f"{metric['value']:.4f}", f"{low:.4f} to {high:.4f}", str(metric["n"]))
+        value, low, high = (f"{v:.4f}" if v is not None else "-" for v in (metric["value"], *metric["ci95"]))
+        table.add_row(name, value, f"{low} to {high}" if low != "-" else "-", str(metric["n"]))
     return table
+
+
+def _number(value: float) -> float | None:
+    """Return None for nan: JSON has no word for it."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _sha256(path: str | Path) -> str:

@@ -1,0 +1,61 @@
+"""Running the command line: in this process where that is enough, in processes of its own where it is not."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOY = ["--model", "toy.ToyModel", "--data", "toy.ToyData", "--trainer.accelerator", "cpu", "--trainer.max_epochs", "2"]
+TOY += ["--checkpoint.monitor", "val/accuracy"]
+
+
+@pytest.fixture
+def in_tmp(tmp_path, monkeypatch):
+    """Work in an empty folder, without W&B."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+@pytest.fixture
+def cli(in_tmp):
+    """Run one command on the toy in this process; return the FewShotCLI."""
+    from lightning_fewshot.cli import main
+
+    def run(subcommand, *args, run_dir="run", toy=True):
+        chosen = TOY if toy else []
+        return main([subcommand, *chosen, "--run_dir", str(run_dir), *map(str, args)])
+
+    return run
+
+
+@pytest.fixture
+def start(in_tmp):
+    """Start one command on the toy in its own process; return the Popen."""
+
+    def begin(subcommand, *args, run_dir="run", env=None, toy=True):
+        command = [sys.executable, "-m", "lightning_fewshot", subcommand, *(TOY if toy else [])]
+        paths = os.pathsep.join([str(ROOT), str(ROOT / "tests/support")])
+        return subprocess.Popen(
+            [*command, "--run_dir", str(run_dir), *map(str, args)],
+            cwd=in_tmp,
+            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return begin
+
+
+@pytest.fixture
+def results():
+    """Read results.json of a run folder."""
+    return lambda run_dir="run": json.loads((Path(run_dir) / "results.json").read_text())
