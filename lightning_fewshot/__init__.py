@@ -12,8 +12,7 @@ __version__ = "0.1.0"
 
 
 def _paper_modules() -> list[str]:
-    from lightning_fewshot import models
-
+    models = importlib.import_module("lightning_fewshot.models")
     return [f"{models.__name__}.{module.name}" for module in pkgutil.iter_modules(models.__path__)]
 
 
