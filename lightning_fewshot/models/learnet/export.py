@@ -6,7 +6,8 @@ import copy
 
 from torch import Tensor, nn
 
-from lightning_fewshot.models.learnet.torch_model import LearnetNetwork, PupilState, Stream, ink
+from lightning_fewshot.models.learnet.streams import Stream, ink
+from lightning_fewshot.models.learnet.torch_model import LearnetNetwork, PupilState
 from lightning_fewshot.nn.dynamic import DynamicConv2d, FactorisedConv2d, FactorisedDynamicConv2d
 
 

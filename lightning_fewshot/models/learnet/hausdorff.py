@@ -14,7 +14,7 @@ from lightning_fewshot.base import FewShotModule
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.metrics.classification import MatchError
 from lightning_fewshot.models.learnet.loss import pair_loss
-from lightning_fewshot.models.learnet.torch_model import ink
+from lightning_fewshot.models.learnet.streams import ink
 
 
 class InkPoints(NamedTuple):
