@@ -57,8 +57,9 @@ class ResultsFile(Callback):
         record = self._record(trainer, module, split)
         write_atomically(self.run_dir / "results.json", json.dumps(record, indent=1, allow_nan=False))
         for logger in trainer.loggers:
-            if hasattr(logger.experiment, "summary"):  # W&B
-                logger.experiment.summary.update({f"{split}_results": record["metrics"]})
+            summary = getattr(logger.experiment, "summary", None)  # W&B; the stand-in of fast_dev_run has no update
+            if hasattr(summary, "update"):
+                summary.update({f"{split}_results": record["metrics"]})
         if show:
             console = Console()
             console.print(results_table(record))
