@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy, linear, normalize
 from torchvision.ops import box_iou
 
 from lightning_fewshot.models.repmet.head import (
+    LogitKind,
     class_posterior,
     mode_probabilities,
     posterior_logits,
@@ -52,11 +53,12 @@ class LinearHead(NamedTuple):
 
 
 class MetricRule(NamedTuple):
-    """Constants of the metric head: sigma of eq. (1), margin of eq. (4), scale of the posterior's logits."""
+    """Constants of the metric head: sigma of eq. (1), margin of eq. (4), scale and kind of the posterior's logits."""
 
     sigma: float
     margin: float
     scale: float
+    kind: LogitKind = "log"
 
 
 def support_rois(proposals: Tensor, boxes: Tensor, per_box: int) -> tuple[Tensor, Tensor]:
@@ -179,6 +181,6 @@ def _episode_losses(head: MetricHead | LinearHead, features: Tensor, labels: Ten
     if isinstance(head, LinearHead):
         return cross_entropy(linear(features, head.weight, head.bias), labels, reduction="none")
     apart = distances(head, features)
-    logits = posterior_logits(mode_probabilities(apart, rule.sigma, head.used), rule.scale)
+    logits = posterior_logits(mode_probabilities(apart, rule.sigma, head.used), rule.scale, rule.kind)
     margin = embedding_loss(apart, labels, rule.margin, head.used)
     return cross_entropy(logits, labels, reduction="none") + margin

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+LogitKind = Literal["log", "scaled"]
+SMALLEST = 1e-6  # posteriors below it do not change the cross-entropy any more
 CLASS_SPREAD, MODE_SPREAD = 0.1, 0.05  # initial representatives: class centre N(0, .1) + offset N(0, .05)
 
 
@@ -92,11 +95,17 @@ def soft_class_posterior(probs: Tensor) -> Tensor:
     return probs.sum(dim=-1) / probs.sum(dim=(-1, -2)).unsqueeze(-1).clamp(min=1e-12)  # eq. (5)
 
 
-def posterior_logits(probs: Tensor, scale: float) -> Tensor:
-    """Return logits of (background, class 1..N): the posteriors times ``scale``; ``(R, 1 + N)``.
+def posterior_logits(probs: Tensor, scale: float, kind: LogitKind = "log") -> Tensor:
+    """Return logits of (background, class 1..N), whose softmax the cross-entropy takes; ``(R, 1 + N)``.
 
-    The paper takes the cross-entropy of the posteriors and leaves open how they are normalised; the authors' code
-    multiplies them by 15 and applies a softmax.
+    The paper takes the cross-entropy of the posteriors of eqs. (2) and (3) and leaves open how they are normalised.
+
+    Args:
+        probs: ``(R, N, K)`` of eq. (1).
+        scale: Sharpness; with "log", 1 normalises the posteriors to a sum of 1.
+        kind: "log", ``scale`` times the logarithm of the posteriors; or "scaled", ``scale`` times the posteriors
+            themselves as in the authors' code (there 15), whose slope vanishes far from every representative.
     """
     posterior = class_posterior(probs)
-    return scale * torch.cat([background_posterior(posterior).unsqueeze(1), posterior], dim=1)
+    every = torch.cat([background_posterior(posterior).unsqueeze(1), posterior], dim=1)
+    return scale * (every.clamp(min=SMALLEST).log() if kind == "log" else every)

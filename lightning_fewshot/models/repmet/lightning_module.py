@@ -21,7 +21,7 @@ from lightning_fewshot.episodes import Detections, Episode, Examples
 from lightning_fewshot.metrics.detection import DetectionMetrics
 from lightning_fewshot.models.repmet import adaptation
 from lightning_fewshot.models.repmet.adaptation import LinearHead, MetricHead, MetricRule
-from lightning_fewshot.models.repmet.head import mode_probabilities, posterior_logits, squared_distances
+from lightning_fewshot.models.repmet.head import LogitKind, mode_probabilities, posterior_logits, squared_distances
 from lightning_fewshot.models.repmet.loss import embedding_loss, hardest, roi_losses, triplet_loss
 from lightning_fewshot.models.repmet.torch_model import Maps, RepMetNetwork
 from lightning_fewshot.nn.backbones import Backbone, PyramidBackbone, Weights
@@ -55,7 +55,9 @@ class RepMetDetector(FewShotModule):
         n_modes: K, representatives of a class (section 4.2: 5).
         sigma: Standard deviation of a mode (section 4.2: 0.5).
         margin: alpha of eq. (4), in units of distance.
-        logit_scale: Factor of the posteriors in the cross-entropy (15 in the authors' code).
+        logits: What the cross-entropy takes: "log", logarithms of the posteriors, or "scaled", the posteriors
+            themselves as in the authors' code; see :func:`lightning_fewshot.models.repmet.head.posterior_logits`.
+        logit_scale: Factor of either (the authors' code has 15 with "scaled").
         ohem: Train on the rois of highest loss; False samples a quarter of foreground.
         rois_per_image: Rois of an image that are trained on.
         proposals: Proposals of an image in training and in evaluation.
@@ -93,7 +95,8 @@ class RepMetDetector(FewShotModule):
         n_modes: int = 5,
         sigma: float = 0.5,
         margin: float = 0.5,
-        logit_scale: float = 15.0,
+        logits: LogitKind = "log",
+        logit_scale: float = 3.0,
         ohem: bool = True,
         rois_per_image: int = 512,
         proposals: tuple[int, int] = (2000, 2000),
@@ -133,7 +136,7 @@ class RepMetDetector(FewShotModule):
             short_side=short_side,
         )
         self.method, self.representatives = method, representatives
-        self.rule = MetricRule(sigma, margin, logit_scale)
+        self.rule = MetricRule(sigma, margin, logit_scale, logits)
         self.ohem, self.rois_per_image = ohem, rois_per_image
         self.nms, self.nms_iou, self.score_threshold, self.max_detections = (
             nms,
@@ -219,7 +222,7 @@ class RepMetDetector(FewShotModule):
         if self.network.linear:
             return self.network.classify(features), features.new_zeros(len(features))
         apart = squared_distances(self.network.embedded(features), self.network.representatives())
-        logits = posterior_logits(mode_probabilities(apart, self.rule.sigma), self.rule.scale)
+        logits = posterior_logits(mode_probabilities(apart, self.rule.sigma), self.rule.scale, self.rule.kind)
         return logits, embedding_loss(apart, labels, self.rule.margin)
 
     def _training_rois(

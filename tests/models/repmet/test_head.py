@@ -101,9 +101,17 @@ def test_triplet_loss_is_the_loop(drawn):
 def test_posterior_logits_hold_background_first(drawn):
     embedded, modes, _ = drawn
     probs = head.mode_probabilities(head.squared_distances(embedded, modes), SIGMA)
-    logits = head.posterior_logits(probs, scale=15)
+    logits = head.posterior_logits(probs, scale=15, kind="scaled")
     torch.testing.assert_close(logits[:, 1:], 15 * probs.amax(-1))
     torch.testing.assert_close(logits[:, 0], 15 * (1 - probs.amax((-1, -2))))
+
+
+def test_log_logits_of_scale_1_are_the_normalised_posteriors(drawn):
+    embedded, modes, _ = drawn
+    probs = head.mode_probabilities(head.squared_distances(embedded, modes), SIGMA)
+    posterior = torch.cat([1 - probs.amax((-1, -2))[:, None], probs.amax(-1)], dim=1)
+    expected = posterior / posterior.sum(1, keepdim=True)
+    torch.testing.assert_close(head.posterior_logits(probs, scale=1).softmax(1), expected)
 
 
 def test_background_regresses_nothing():
