@@ -3,7 +3,6 @@
 Processor time is counted on one thread, so that other work on the machine does not change a ratio.
 """
 
-import statistics
 import time
 
 import pytest
@@ -56,7 +55,7 @@ class _Clock(Callback):
 def test_fit_against_a_bare_loop(architecture, comparison, tmp_path):
     data = DrawnAlphabets(pairs=PAIRS, train_episodes=STEPS + 5, val_alphabets=0)
     data.characters("train")
-    ratios = []
+    fitted, looped = [], []
     for _ in range(3):
         torch.manual_seed(0)
         module, clock = SiameseLearnet(architecture, comparison), _Clock(5)
@@ -82,10 +81,11 @@ def test_fit_against_a_bare_loop(architecture, comparison, tmp_path):
                 module.loss(episode)["pairs"].backward()
                 optimizer.step()
 
-        ratios.append(_seconds(bare, 1) / (clock.stop - clock.start))
-    rate = STEPS * PAIRS / (clock.stop - clock.start)
-    print(f"\n{architecture} {comparison}: fit {rate:.0f} pairs/s, {statistics.median(ratios):.2f} of a bare loop's")
-    assert statistics.median(ratios) >= 0.9
+        fitted.append(clock.stop - clock.start)
+        looped.append(_seconds(bare, 1))
+    rate, ratio = STEPS * PAIRS / min(fitted), min(looped) / min(fitted)
+    print(f"\n{architecture} {comparison}: fit {rate:.0f} pairs/s, {ratio:.2f} of a bare loop's")
+    assert ratio >= 0.9
 
 
 @pytest.mark.parametrize("kind", ["depthwise", "full"])
