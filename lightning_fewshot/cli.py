@@ -14,7 +14,7 @@ import time
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -22,18 +22,21 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from lightning_fewshot.base import EpisodicDataModule, FewShotModule
 from lightning_fewshot.callbacks.checkpoints import Checkpoints
-from lightning_fewshot.callbacks.loggers import run_loggers
+from lightning_fewshot.callbacks.loggers import finish_loggers, run_loggers
 from lightning_fewshot.callbacks.pictures import EpisodePictures
 from lightning_fewshot.callbacks.predictions import PredictionFiles
 from lightning_fewshot.callbacks.progress import Progress
 from lightning_fewshot.callbacks.results import ResultsFile
 
+PROG = "python -m lightning_fewshot"
 RUN_DIR_VARIABLE = "LIGHTNING_FEWSHOT_RUN_DIR"  # the ranks of one run share its folder
+TRACEBACK_VARIABLE = "LIGHTNING_FEWSHOT_TRACEBACK"  # set it to see where an expected error came from
 NOISE = (
     ".*Experiment logs directory .* exists and is not empty",  # the run folder is new, only its CSV file is meant
     ".*isinstance.treespec, LeafSpec.",
     ".*does not have many workers",  # the machine's cores are the user's affair
     ".*is smaller than the logging interval",
+    ".*callbacks used to create the checkpoint need to be provided",  # `test` needs no monitor
     ".*You defined a `validation_step` but have no `val_dataloader`",
 )
 SIGTERM_CODE = 143  # 128 + SIGTERM, what a shell reports
@@ -46,6 +49,16 @@ EXPECTED_ERRORS = (
     MisconfigurationException,
     pickle.UnpicklingError,
 )
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose errors are not buried under sixty lines of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say what is wrong and where to read on; exit with code 2."""
+        if os.environ.get(TRACEBACK_VARIABLE) and ex is not None:
+            raise ex
+        self.exit(2, f"error: {message}\nAll keys: {PROG} fit --help\n")
 
 
 class FewShotCLI(LightningCLI):
@@ -112,6 +125,7 @@ def main(args: list[str] | None = None) -> FewShotCLI:
             EpisodicDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
+            parser_class=Parser,
             save_config_callback=SaveConfig,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
@@ -125,7 +139,8 @@ def main(args: list[str] | None = None) -> FewShotCLI:
                 "num_sanity_val_steps": 0,
             },
             parser_kwargs={
-                "prog": "python -m lightning_fewshot",
+                "prog": PROG,
+                "allow_abbrev": False,  # a key that is nearly right is a mistake
                 "description": "Few-shot vision: look at a few labelled examples, then predict.",
                 **{name: {"default_config_files": []} for name in ("fit", "validate", "test", "predict")},
             },
@@ -133,12 +148,13 @@ def main(args: list[str] | None = None) -> FewShotCLI:
             args=args,
         )
     except EXPECTED_ERRORS as error:
-        if os.environ.get("LIGHTNING_FEWSHOT_TRACEBACK"):
+        if os.environ.get(TRACEBACK_VARIABLE):
             raise
         sys.exit(f"error: {_last_line(error)}")
     except SIGTERMException:
         sys.exit(SIGTERM_CODE)
     finally:
+        finish_loggers(failed=sys.exc_info()[0] is not None)
         if keep is None:
             os.environ.pop(RUN_DIR_VARIABLE, None)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import netrc
 import os
 import socket
+import sys
 from pathlib import Path
 
-from pytorch_lightning.loggers import CSVLogger, Logger
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 WANDB_HOST = "api.wandb.ai"
 
@@ -20,13 +22,27 @@ def run_loggers(run_dir: Path, experiment: str) -> list[Logger]:
 def _wandb_logger(run_dir: Path, experiment: str) -> list[Logger]:
     if os.environ.get("WANDB_MODE") == "disabled":
         return []
-    from pytorch_lightning.loggers import WandbLogger
-
     reason = why_offline()
     if reason and int(os.environ.get("LOCAL_RANK", 0)) == 0:
         print(f"W&B runs offline ({reason}); upload this run later with: wandb sync {run_dir}/wandb/offline-run-*")
     os.environ.setdefault("WANDB_SILENT", "true")
-    return [WandbLogger(name=experiment, project="lightning_fewshot", save_dir=str(run_dir), offline=bool(reason))]
+    project = os.environ.get("WANDB_PROJECT", "lightning_fewshot")
+    mode = "offline" if reason else "online"
+    logger = WandbLogger(name=experiment, project=project, save_dir=str(run_dir), mode=mode)
+    logger._wandb_init.pop("anonymous", None)  # W&B warns of this key, which Lightning always sets
+    return [logger]
+
+
+def wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:
+    """Return the loggers of a trainer that take pictures and summaries."""
+    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+
+
+def finish_loggers(failed: bool) -> None:
+    """End the W&B run of this command, so that another command in the same process starts its own."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=int(failed))
 
 
 def why_offline() -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from lightning_fewshot.callbacks.loggers import wandb_loggers
 from lightning_fewshot.episodes import Episode
 
 
@@ -54,6 +55,5 @@ class EpisodePictures(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{split}_{episode.index:04d}.png"
         write_png(picture, path)
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):  # W&B
-                logger.log_image(f"{split}/episode_{episode.index}", [str(path)])
+        for logger in wandb_loggers(trainer):
+            logger.log_image(f"{split}/episode_{episode.index}", [str(path)])

@@ -33,7 +33,7 @@ class Progress(ProgressBar):
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print without tearing the bar."""
-        (self._bar.console if self._bar else self.console).print(*args)
+        (self._bar.console if self._bar else self.console).print(*args, soft_wrap=True, **kwargs)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Open the bar over all steps of the fit."""
@@ -51,7 +51,7 @@ class Progress(ProgressBar):
         """Say the newest estimates in one line while fitting."""
         if trainer.state.fn == "fit" and self._enabled:
             values = "  ".join(f"{n} {e.value:.3f}" for n, e in pl_module.estimates.items())
-            self.print(f"  step {trainer.global_step}: {values}", style="dim")
+            self.print(f"  step {trainer.global_step}: {values}", highlight=False)
 
     def _evaluation_start(self, trainer: pl.Trainer, name: str, batches: list[int | float]) -> None:
         if trainer.state.fn != "fit":
@@ -118,7 +118,7 @@ class Progress(ProgressBar):
         elif done >= self._next_line:
             spent = time.monotonic() - self._began
             left = spent / max(done - self._first, 1) * (self._total - done)
-            self.print(f"{self._name} {done}/{self._total:.0f}  {spent:.0f} s, {left:.0f} s left  {text}")
+            self.print(f"{self._name} {done}/{self._total:.0f}  {spent:.0f} s, {left:.0f} s left  {text}".rstrip(), highlight=False)
             self._next_line += (self._total - self._first) / LINES
 
     def _stop(self) -> None:

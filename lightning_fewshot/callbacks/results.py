@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_fewshot import __version__
+from lightning_fewshot.callbacks.loggers import wandb_loggers
 from lightning_fewshot.sampling import write_atomically
 
 SCHEMA = "lightning_fewshot/results/1"
@@ -56,10 +57,8 @@ class ResultsFile(Callback):
             return
         record = self._record(trainer, module, split)
         write_atomically(self.run_dir / "results.json", json.dumps(record, indent=1, allow_nan=False))
-        for logger in trainer.loggers:
-            summary = getattr(logger.experiment, "summary", None)  # W&B; the stand-in of fast_dev_run has no update
-            if hasattr(summary, "update"):
-                summary.update({f"{split}_results": record["metrics"]})
+        for logger in wandb_loggers(trainer):
+            logger.experiment.summary.update({f"{split}_results": record["metrics"]})
         if show:
             console = Console()
             console.print(results_table(record))
