@@ -221,7 +221,6 @@ class EpisodicDataModule(LightningDataModule, ABC):
         self.n_way, self.k_shot, self.n_query = n_way, k_shot, n_query
         self.episodes = {"train": train_episodes, "val": val_episodes, "test": test_episodes, "predict": 1}
         self.seed, self.num_workers = seed, num_workers
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # two devices may test one episode
 
     @abstractmethod
     def episode(self, split: str, index: int) -> Episode:
@@ -263,7 +262,10 @@ class EpisodicDataModule(LightningDataModule, ABC):
         return self._loader("predict")
 
     def _loader(self, split: str) -> DataLoader:
-        order = EpisodeOrder(self.episodes[split], self.trainer if split == "train" else None, *self._rank())
+        rank, world_size = self._rank()
+        if 0 < self.episodes[split] < world_size:
+            raise ValueError(f"split {split!r} has {self.episodes[split]} episodes but there are {world_size} devices")
+        order = EpisodeOrder(self.episodes[split], self.trainer if split == "train" else None, rank, world_size)
         workers = self.num_workers if split != "predict" else 0
         return EpisodeLoader(
             _Episodes(self, split),

@@ -13,6 +13,10 @@ TOY = ["--model", "toy.ToyModel", "--data", "toy.ToyData", "--trainer.accelerato
 TOY += ["--checkpoint.monitor", "val/accuracy"]
 
 
+def _folder(args, run_dir):
+    return [] if "--run_dir" in args else ["--run_dir", str(run_dir)]
+
+
 @pytest.fixture
 def in_tmp(tmp_path, monkeypatch):
     """Work in an empty folder, without W&B."""
@@ -30,7 +34,7 @@ def cli(in_tmp):
 
     def run(subcommand, *args, run_dir="run", toy=True):
         chosen = (TOY if subcommand == "fit" else TOY[:6]) if toy else []
-        return main([subcommand, *chosen, "--run_dir", str(run_dir), *map(str, args)])
+        return main([subcommand, *chosen, *map(str, args), *_folder(args, run_dir)])
 
     return run
 
@@ -40,10 +44,16 @@ def start(in_tmp):
     """Start one command on the toy in its own process; return the Popen."""
 
     def begin(subcommand, *args, run_dir="run", env=None, toy=True):
-        command = [sys.executable, "-m", "lightning_fewshot", subcommand, *((TOY if subcommand == "fit" else TOY[:6]) if toy else [])]
+        command = [
+            sys.executable,
+            "-m",
+            "lightning_fewshot",
+            subcommand,
+            *((TOY if subcommand == "fit" else TOY[:6]) if toy else []),
+        ]
         paths = os.pathsep.join([str(ROOT), str(ROOT / "tests/support")])
         return subprocess.Popen(
-            [*command, "--run_dir", str(run_dir), *map(str, args)],
+            [*command, *map(str, args), *_folder(args, run_dir)],
             cwd=in_tmp,
             env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **(env or {})},
             stdin=subprocess.DEVNULL,

@@ -9,6 +9,8 @@ import pytest
 import torch
 import yaml
 
+from lightning_fewshot.cli import main
+
 ROOT = Path(__file__).parents[1]
 REPMET = ROOT / "experiments/repmet.yaml"
 
@@ -55,9 +57,9 @@ def test_dotted_keys_of_a_sweep_are_the_keys_of_the_config(cli, capsys):
     assert config["data"]["init_args"]["k_shot"] == 5
 
 
-def test_help_of_the_model_explains_every_parameter(cli, capsys):
+def test_help_of_the_model_explains_every_parameter(in_tmp, capsys):
     with pytest.raises(SystemExit) as end:
-        cli("fit", "--model.help", "lightning_fewshot.RepMetDetector", toy=False)
+        main(["fit", "--model.help", "lightning_fewshot.RepMetDetector"])
     assert end.value.code == 0
     text = capsys.readouterr().out.split("Help for")[1]
     entries = re.split(r"\n  (?=--model\.)", text)[1:]

@@ -23,6 +23,11 @@ class Progress(ProgressBar):
         self._bar: Bar | None = None
         self._enabled = True
 
+    @property
+    def is_enabled(self) -> bool:
+        """Whether anything is shown; ``module.print`` and ``trainer.print`` then print through this bar."""
+        return self._enabled
+
     def disable(self) -> None:
         """Show nothing (ranks other than 0)."""
         self._enabled = False
@@ -105,7 +110,8 @@ class Progress(ProgressBar):
         self._next_line = done + (total - done) / LINES
         if self.console.is_terminal:
             columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
-            self._bar = Bar(*columns, TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[loss]}"))
+            columns += [TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[loss]}")]
+            self._bar = Bar(*columns, console=self.console)
             self._task = self._bar.add_task(name, total=total, completed=done, loss="")
             self._bar.start()
 
@@ -118,7 +124,10 @@ class Progress(ProgressBar):
         elif done >= self._next_line:
             spent = time.monotonic() - self._began
             left = spent / max(done - self._first, 1) * (self._total - done)
-            self.print(f"{self._name} {done}/{self._total:.0f}  {spent:.0f} s, {left:.0f} s left  {text}".rstrip(), highlight=False)
+            self.print(
+                f"{self._name} {done}/{self._total:.0f}  {spent:.0f} s, {left:.0f} s left  {text}".rstrip(),
+                highlight=False,
+            )
             self._next_line += (self._total - self._first) / LINES
 
     def _stop(self) -> None:
