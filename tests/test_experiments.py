@@ -1,0 +1,157 @@
+"""Every yaml in experiments/, found by glob, runs through the command that its own header gives, on tiny sizes."""
+
+import importlib.util
+import inspect
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lightning_fewshot.cli import main
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
+RUNNABLE = [path for path in EXPERIMENTS if path.parent.name != "sweeps"]
+SWEEPS = [path for path in EXPERIMENTS if path.parent.name == "sweeps"]
+
+# A size that is tiny where a model or a data set has that key; a new paper adds a line only if its defaults are large.
+TINY = {
+    "backbone": "resnet10t",
+    "weights": "none",
+    "deformable": "false",
+    "frozen_stages": "0",
+    "widths": "[32]",
+    "proposals": "[8, 8]",
+    "finetune_steps": "2",
+    "n_way": "2",
+    "n_query": "1",
+    "batch_size": "2",
+    "short_side": "96",
+    "max_side": "128",
+    "image_size": "96",
+    "pairs": "4",
+    "num_workers": "0",
+    "train_episodes": "1",
+    "val_episodes": "1",
+    "test_episodes": "1",
+}
+
+
+# What the few classes and photos of the drawn data sets cannot do.
+DRAWN = {
+    "coco.yaml": ["--data.val_classes=2"],
+    "tiny_imagenet.yaml": ["--data.val_classes=2", "--data.held_out=2"],
+    "omniglot.yaml": ["--data.val_alphabets=1"],
+    "folder.yaml": ["--data.root=."],
+}
+COCO = ["person", "bicycle", "car", "zebra", "giraffe", "kite", "fork"]
+VOC = ["bird", "bus", "cow", "dog", "cat", "car", "person"]
+
+
+def _header(path):
+    lines = path.read_text().splitlines()[:3]
+    assert all(line.startswith("# ") for line in lines), f"{path.name} starts with three comment lines"
+    return lines
+
+
+def _command(path):
+    """Return the arguments of the header's command; the placeholder of a checkpoint is left out."""
+    words = shlex.split(_header(path)[1].split("python -m lightning_fewshot ")[1])
+    pairs = list(zip(words[1::2], words[2::2], strict=True))
+    configs = [ROOT / value for key, value in pairs if key == "--config"]
+    others = [f"{key}={value}" for key, value in pairs if key not in ("--config", "--ckpt_path", "--data.root")]
+    assert path in configs, f"the command of {path.name} names it"
+    return words[0], configs, others
+
+
+def _tiny_sizes(configs):
+    arguments = []
+    for part in ("model", "data"):
+        loaded = [yaml.safe_load(path.read_text()).get(part, {}) for path in configs]
+        module, _, name = [c["class_path"] for c in loaded if "class_path" in c][-1].rpartition(".")
+        known = _keys(getattr(importlib.import_module(module), name))
+        arguments += [f"--{part}.{key}={value}" for key, value in TINY.items() if key in known]
+    return arguments
+
+
+def _keys(cls):
+    """Return the parameters of a class, and of its bases as long as it takes ``**options`` for them."""
+    known = set()
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base.__init__).parameters.values()
+            known |= {p.name for p in parameters}
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                return known
+    return known
+
+
+def _maker(name):
+    spec = importlib.util.spec_from_file_location(f"make_{name}", ROOT / f"tests/data/{name}/make.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    """A folder with every data set in its real layout, as the makers in tests/data draw them."""
+    from datamodules.imagenet_loc import read_classes
+
+    root = tmp_path_factory.mktemp("data")
+    classes = read_classes()
+    photos = _maker("photos")
+    photos.make_coco(root, COCO, 6)
+    photos.make_voc(root, VOC, 6)
+    photos.make_ilsvrc(root, [*list(classes["novel"].values())[:3], *list(classes["train"].values())[:3]], 40)
+    photos.make_folder(root, COCO, 12)
+    _maker("tiny_imagenet").make(root)
+    _maker("omniglot").make(root / "omniglot")
+    return root
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: str(path.relative_to(ROOT / "experiments")))
+def test_every_experiment_runs(path, in_tmp, monkeypatch, tiny_data):
+    monkeypatch.setenv("FEWSHOT_DATA", str(tiny_data))
+    subcommand, configs, others = _command(path)
+    files = [argument for config in configs for argument in ("--config", str(config))]
+    fixed = ["--trainer.fast_dev_run=true", "--trainer.accelerator=cpu", "--trainer.precision=32-true"]
+    drawn = [argument for config in configs for argument in DRAWN.get(config.name, [])]
+    monkeypatch.chdir(tiny_data)
+    try:
+        main([subcommand, *files, *others, *_tiny_sizes(configs), *drawn, *fixed, f"--run_dir={in_tmp}/run"])
+    except SystemExit as error:
+        if "download" in str(error.code):
+            pytest.skip(str(error.code))
+        raise AssertionError(error.code) from error
+    if subcommand == "predict":
+        assert json.loads((in_tmp / "run/predictions.json").read_text()) is not None
+    else:
+        metrics = json.loads((in_tmp / "run/results.json").read_text())["metrics"]
+        assert metrics
+        assert all(metric["n"] >= 1 for metric in metrics.values())
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.name)
+def test_every_sweep_names_keys_that_exist(path, in_tmp, capsys, tiny_data, monkeypatch):
+    """The first and the last value of every parameter are accepted by the command that the agent would run."""
+    monkeypatch.setenv("FEWSHOT_DATA", str(tiny_data))
+    _header(path)
+    sweep = yaml.safe_load(path.read_text())
+    words = sweep["command"]
+    first = next(i for i, word in enumerate(words) if word in ("fit", "test"))
+    assert words[-1] == "${args}"
+    fixed = [str(ROOT / word) if str(word).endswith(".yaml") else str(word) for word in words[first:-1]]
+    for end in (0, -1):
+        arguments = [f"--{key}={_value(choice, end)}" for key, choice in sweep["parameters"].items()]
+        with pytest.raises(SystemExit) as error:
+            main([*fixed, *arguments, "--print_config"])
+        assert error.value.code == 0, capsys.readouterr().err
+
+
+def _value(choice, end):
+    if "values" in choice:
+        return choice["values"][end]
+    return choice.get("value", choice.get(("min", "max")[end]))
