@@ -33,6 +33,7 @@ class Backbone(nn.Module):
         frozen_batchnorm: Keep the statistics and the scales of every batch normalisation.
         frozen_stages: Number of the network's first maps whose layers are not trained.
         deformable: Make the spatial convolutions of the last map's layers deformable (DCN).
+        channels_last: Store feature maps pixel by pixel, which convolves faster on most machines.
 
     Raises:
         ValueError: The network has no map of a wanted stride, or no package carries its weights.
@@ -46,6 +47,7 @@ class Backbone(nn.Module):
         frozen_batchnorm: bool = False,
         frozen_stages: int = 0,
         deformable: bool = False,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         import timm
@@ -62,6 +64,8 @@ class Backbone(nn.Module):
             load_package_weights(self.body, name)
         if deformable:
             make_deformable(self._layers_of_map(len(available) - 1))
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.body.to(memory_format=self.memory_format)
         for stage in range(frozen_stages):
             self._layers_of_map(stage).requires_grad_(False)
         config = timm.get_pretrained_cfg(name)
@@ -71,7 +75,8 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of ``(B, 3, H, W)`` RGB images in [0, 255]; map l is ``(B, C_l, H/stride, W/stride)``."""
-        maps = self.body((images.to(self.std.dtype) - self.mean) / self.std)
+        inputs = (images.to(self.std.dtype) - self.mean) / self.std
+        maps = self.body(inputs.contiguous(memory_format=self.memory_format))
         return [maps[i] for i in self.indices]
 
     def train(self, mode: bool = True) -> Backbone:

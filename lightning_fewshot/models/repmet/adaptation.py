@@ -27,6 +27,7 @@ from lightning_fewshot.models.repmet.loss import embedding_loss, hardest
 
 SUPPORT_IOU = 0.7  # section 5.2
 FOREGROUND_IOU = 0.5
+REFRESH = 10  # fine-tuning steps between two choices of hard examples
 
 
 class MetricHead(NamedTuple):
@@ -155,9 +156,9 @@ def finetune(
         features: ``(R, F)`` of all proposals of the support images, not only of the objects.
         labels: ``(R,)``, 0 is background.
         rule: Constants of the loss.
-        steps: Gradient steps, each on the ``n_hard`` rois of highest loss.
+        steps: Gradient steps, each on the objects' rois and the background of highest loss.
         lr: Learning rate of Adam.
-        n_hard: Hard examples of a step.
+        n_hard: Rois of a step; they are chosen anew every ten steps.
 
     Returns:
         A head of the same kind.
@@ -165,12 +166,22 @@ def finetune(
     with torch.enable_grad():
         tuned = type(head)(*(_leaf(part) for part in head))
         optimizer = torch.optim.Adam([part for part in tuned if part.requires_grad], lr=lr)
-        for _ in range(steps):
+        for step in range(steps):
+            if step % REFRESH == 0:
+                kept = _hard_examples(tuned, features, labels, rule, n_hard)
             optimizer.zero_grad()
-            losses = _episode_losses(tuned, features, labels, rule)
-            losses[hardest(losses, n_hard)].mean().backward()
+            _episode_losses(tuned, features[kept], labels[kept], rule).mean().backward()
             optimizer.step()
     return type(head)(*(part.detach() for part in tuned))
+
+
+@torch.no_grad()
+def _hard_examples(
+    head: MetricHead | LinearHead, features: Tensor, labels: Tensor, rule: MetricRule, count: int
+) -> Tensor:
+    """Return the rois of the objects and those of the background of highest loss, ``count`` in all."""
+    losses = _episode_losses(head, features, labels, rule)
+    return hardest(losses.masked_fill(labels > 0, float("inf")), count)
 
 
 def _leaf(part: Tensor) -> Tensor:

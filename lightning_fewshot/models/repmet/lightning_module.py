@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import linear, normalize
 from torch.optim import AdamW
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder
 from torchvision.ops import clip_boxes_to_image
@@ -49,6 +49,7 @@ class RepMetDetector(FewShotModule):
         frozen_stages: First stages of the backbone that are not trained.
         frozen_batchnorm: Keep the backbone's batch normalisation as it is.
         deformable: Deformable convolutions in the backbone's last stage (DCN).
+        channels_last: Store the backbone's maps pixel by pixel, which is faster on most machines.
         roi_size: Side of a pooled roi, in cells.
         widths: Widths of the embedding module's layers (section 4.2: 1024, 1024).
         embedding: Width of the embedding (section 4.2: 256).
@@ -89,6 +90,7 @@ class RepMetDetector(FewShotModule):
         frozen_stages: int = 0,
         frozen_batchnorm: bool = False,
         deformable: bool = False,
+        channels_last: bool = False,
         roi_size: int = 7,
         widths: Sequence[int] = (1024, 1024),
         embedding: int = 256,
@@ -122,7 +124,7 @@ class RepMetDetector(FewShotModule):
             raise ValueError(f"sigma must be above 0 and n_modes at least 1, got {sigma} and {n_modes}")
         if method == "baseline_ft" and representatives == "episode" and finetune_steps == 0:
             finetune_steps = 100  # a linear layer of new classes exists only by fine-tuning
-        body = Backbone(backbone, strides, weights, frozen_batchnorm, frozen_stages, deformable)
+        body = Backbone(backbone, strides, weights, frozen_batchnorm, frozen_stages, deformable, channels_last)
         self.network = RepMetNetwork(
             PyramidBackbone(body, pyramid_channels),
             anchor_sizes,
@@ -205,10 +207,11 @@ class RepMetDetector(FewShotModule):
             return self._external_loss(maps, boxes, episode.query.labels)
         proposals, losses = self.network.propose(maps, boxes)
         rois, labels, matched = self._training_rois(proposals, boxes, episode.query.labels)
-        features = self.network.trunk(self.network.pooled(maps, rois))
+        features = self.network.trunk(self.network.pooled(maps, rois)).float()
         targets = self.coder.encode_single(matched, torch.cat(rois))
-        logits, margin = self._logits(features, labels)
-        classification, regression = roi_losses(logits, self.network.regress(features), labels, targets)
+        with self._full_precision():
+            logits, margin = self._logits(features, labels)
+            classification, regression = roi_losses(logits, self.network.regress(features), labels, targets)
         if self.ohem:
             kept = hardest(classification + regression, self.rois_per_image * len(boxes))
             classification, regression, margin = classification[kept], regression[kept], margin[kept]
@@ -243,9 +246,10 @@ class RepMetDetector(FewShotModule):
         proposals, _ = self.network.propose(maps)
         rois = [torch.cat([p, b]) for p, b in zip(proposals, boxes, strict=True)]
         found = torch.cat([adaptation.label_rois(r, b, n)[0] for r, b, n in zip(rois, boxes, labels, strict=True)])
-        features = self.network.external_trunk(self.network.pooled(maps, rois))
-        embedded = normalize(self.network.external_embed(features), dim=-1)
-        return {"triplet": triplet_loss(embedded, found, self.rule.margin)}
+        features = self._features(self.network.pooled(maps, rois))
+        with self._full_precision():
+            embedded = normalize(self.network.external_embed(features), dim=-1)
+            return {"triplet": triplet_loss(embedded, found, self.rule.margin)}
 
     # adapting and predicting ------------------------------------------------------------------------------------
 
@@ -271,9 +275,10 @@ class RepMetDetector(FewShotModule):
         rois = [torch.cat([p, b]) for p, b in zip(proposals, boxes, strict=True)]
         found = [adaptation.label_rois(r, b, n)[0] for r, b, n in zip(rois, boxes, support.labels, strict=True)]
         features = self._features(self.network.pooled(maps, rois))
-        return adaptation.finetune(
-            head, features, torch.cat(found), self.rule, self.finetune_steps, self.finetune_lr, self.rois_per_image
-        )
+        with self._full_precision():
+            return adaptation.finetune(
+                head, features, torch.cat(found), self.rule, self.finetune_steps, self.finetune_lr
+            )
 
     def _initial_head(
         self, maps: Maps, proposals: list[Tensor], boxes: list[Tensor], labels: list[Tensor]
@@ -289,7 +294,8 @@ class RepMetDetector(FewShotModule):
         classes = torch.cat([n[box] for n, (_, box) in zip(labels, chosen, strict=True)])
         features = self._features(self.network.pooled(maps, [roi for roi, _ in chosen]))
         weight, bias = self._last_layer()
-        embedded = normalize(torch.nn.functional.linear(features, weight, bias), dim=-1)
+        with self._full_precision():
+            embedded = normalize(linear(features, weight, bias), dim=-1)
         return MetricHead(weight, bias, *adaptation.gather_representatives(embedded, classes, n_way, slots))
 
     def _last_layer(self) -> tuple[Tensor, Tensor]:
@@ -301,8 +307,12 @@ class RepMetDetector(FewShotModule):
         return layer.weight.detach(), layer.bias.detach()
 
     def _features(self, pooled: Tensor) -> Tensor:
-        """Return what the head's last layer sees, ``(R, F)``."""
-        return (self.network.external_trunk if self.external else self.network.trunk)(pooled)
+        """Return what the head's last layer sees, ``(R, F)`` float32."""
+        return (self.network.external_trunk if self.external else self.network.trunk)(pooled).float()
+
+    def _full_precision(self) -> torch.autocast:
+        """Return a context without AMP: distances and scores in bfloat16 would tie."""
+        return torch.autocast(self.device.type, enabled=False)
 
     def _trained_head(self, class_ids: Tensor) -> MetricHead | LinearHead:
         if self.network.linear:
@@ -328,9 +338,11 @@ class RepMetDetector(FewShotModule):
         proposals, _ = self.network.propose(maps)
         counts = [len(p) for p in proposals]
         pooled = self.network.pooled(maps, proposals)
-        features = self.network.trunk(pooled)
-        boxes = self.coder.decode_single(self.network.regress(features), torch.cat(proposals))
-        scores = adaptation.class_scores(state, self._features(pooled) if self.external else features, self.rule)
+        features = self.network.trunk(pooled).float()
+        own = self._features(pooled) if self.external else features
+        with self._full_precision():
+            boxes = self.coder.decode_single(self.network.regress(features), torch.cat(proposals))
+            scores = adaptation.class_scores(state, own, self.rule)
         size = maps.images.image_sizes
         boxes = [clip_boxes_to_image(b, s) / f for b, s, f in zip(boxes.split(counts), size, maps.scale, strict=True)]
         return collect_detections(
