@@ -8,9 +8,19 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as __main__ does, before torch is imported
+
 ROOT = Path(__file__).parents[1]
 TOY = ["--model", "toy.ToyModel", "--data", "toy.ToyData", "--trainer.accelerator", "cpu", "--trainer.max_epochs", "2"]
 TOY += ["--checkpoint.monitor", "val/accuracy"]
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs the real data where there is none."""
+    if "FEWSHOT_DATA" not in os.environ:
+        for item in items:
+            if item.get_closest_marker("real_data"):
+                item.add_marker(pytest.mark.skip(reason="needs the real data under FEWSHOT_DATA"))
 
 
 def _folder(args, run_dir):

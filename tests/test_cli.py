@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -175,3 +177,12 @@ def test_runs_are_reproducible(cli, results):
     cli("fit", "--seed_everything", 1, run_dir="third")
     saved = [torch.load(f"{n}/checkpoints/last.ckpt", weights_only=True)["state_dict"] for n in ("first", "third")]
     assert not torch.equal(saved[0]["embed.0.weight"], saved[1]["embed.0.weight"])
+
+
+def test_waiting_threads_sleep(in_tmp, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    runpy.run_module("lightning_fewshot", run_name="not_main")
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    runpy.run_module("lightning_fewshot", run_name="not_main")
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE", "the user's word stands"
