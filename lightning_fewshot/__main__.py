@@ -7,7 +7,7 @@ import os
 # OpenMP reads this once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from lightning_fewshot.cli import main  # noqa: E402
+from lightning_fewshot.cli import main
 
 if __name__ == "__main__":
     main()

@@ -51,7 +51,9 @@ def cli(in_tmp):
 
 @pytest.fixture
 def start(in_tmp):
-    """Start one command on the toy in its own process; return the Popen."""
+    """Start one command on the toy in its own process, with as many threads: sums are then equal to the last bit."""
+
+    import torch
 
     def begin(subcommand, *args, run_dir="run", env=None, toy=True):
         command = [
@@ -65,7 +67,7 @@ def start(in_tmp):
         return subprocess.Popen(
             [*command, *map(str, args), *_folder(args, run_dir)],
             cwd=in_tmp,
-            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **(env or {})},
+            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(torch.get_num_threads()), **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -70,6 +70,7 @@ def test_help_of_the_model_explains_every_parameter(in_tmp, capsys):
         name, _, rest = " ".join(entry.split()).partition(" ")
         explained = re.sub(r"\(type:.*|\(required.*", "", rest).split("...]")[-1].strip()
         assert len(explained) > 8, f"{name} is not explained: {entry}"
+        assert ":class:" not in explained, f"{name} sends the reader away: {entry}"
 
 
 @pytest.mark.parametrize(

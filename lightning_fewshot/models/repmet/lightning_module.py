@@ -73,10 +73,10 @@ class RepMetDetector(FewShotModule):
         finetune_lr: Their learning rate.
         init_from: Checkpoint of another run to start from; parameters that it lacks keep their initial values.
         iou_thresholds: IoU thresholds of the mean average precision.
-        optimizer: See :class:`FewShotModule`.
-        schedule: See :class:`FewShotModule`.
-        warmup: See :class:`FewShotModule`.
-        final_lr: See :class:`FewShotModule`.
+        optimizer: The optimiser, as a class_path with its init_args.
+        schedule: Learning rate over the run; "steps" drops it to a tenth at 60 and 90 percent.
+        warmup: Fraction of the run in which the learning rate rises from 0.
+        final_lr: Learning rate at the end, as a fraction of the initial one ("cosine" and "geometric").
     """
 
     def __init__(
