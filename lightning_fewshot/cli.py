@@ -36,6 +36,7 @@ NOISE = (
     ".*isinstance.treespec, LeafSpec.",
     ".*does not have many workers",  # the machine's cores are the user's affair
     ".*is smaller than the logging interval",
+    ".*in eval mode at the start of training",  # frozen on purpose
     ".*callbacks used to create the checkpoint need to be provided",  # `test` needs no monitor
     ".*You defined a `validation_step` but have no `val_dataloader`",
 )

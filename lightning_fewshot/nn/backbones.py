@@ -72,6 +72,7 @@ class Backbone(nn.Module):
         mean, std = (PACKAGE_MEAN, PACKAGE_STD) if weights == "package" else (config.mean, config.std)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
+        self.train()
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of ``(B, 3, H, W)`` RGB images in [0, 255]; map l is ``(B, C_l, H/stride, W/stride)``."""

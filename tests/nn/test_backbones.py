@@ -32,9 +32,10 @@ def test_frozen_stages_are_the_first_layers(name):
 
 
 def test_frozen_batchnorm_keeps_its_statistics():
-    body = Backbone("regnetx_002", (8,), frozen_batchnorm=True).train()
+    body = Backbone("regnetx_002", (8,), frozen_batchnorm=True)  # as it is built, and as it is set to train
     before = {n: b.clone() for n, b in body.named_buffers()}
     body(torch.rand(2, 3, 64, 64) * 255)
+    body.train()(torch.rand(2, 3, 64, 64) * 255)
     assert all(torch.equal(b, before[n]) for n, b in body.named_buffers())
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor
-from torch.nn.functional import linear, normalize
+from torch.nn.functional import cross_entropy, linear, normalize
 from torch.optim import AdamW
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder
 from torchvision.ops import clip_boxes_to_image
@@ -59,6 +59,8 @@ class RepMetDetector(FewShotModule):
         logits: What the cross-entropy takes: "log", logarithms of the posteriors, or "scaled", the posteriors
             themselves as in the authors' code; see :func:`lightning_fewshot.models.repmet.head.posterior_logits`.
         logit_scale: Factor of either (the authors' code has 15 with "scaled").
+        auxiliary: Weight of the loss of an additional linear classifier on the same features, in training only (in the
+            authors' code, not in the paper's text); 0 leaves it out.
         ohem: Train on the rois of highest loss; False samples a quarter of foreground.
         rois_per_image: Rois of an image that are trained on.
         proposals: Proposals of an image in training and in evaluation.
@@ -99,6 +101,7 @@ class RepMetDetector(FewShotModule):
         margin: float = 0.5,
         logits: LogitKind = "log",
         logit_scale: float = 3.0,
+        auxiliary: float = 1.0,
         ohem: bool = True,
         rois_per_image: int = 512,
         proposals: tuple[int, int] = (2000, 2000),
@@ -133,13 +136,14 @@ class RepMetDetector(FewShotModule):
             embedding,
             n_modes,
             linear=method != "repmet",
+            auxiliary=method == "repmet" and auxiliary > 0,
             external=method == "baseline_dml_external",
             proposals=proposals,
             short_side=short_side,
         )
         self.method, self.representatives = method, representatives
         self.rule = MetricRule(sigma, margin, logit_scale, logits)
-        self.ohem, self.rois_per_image = ohem, rois_per_image
+        self.auxiliary, self.ohem, self.rois_per_image = auxiliary, ohem, rois_per_image
         self.nms, self.nms_iou, self.score_threshold, self.max_detections = (
             nms,
             nms_iou,
@@ -173,7 +177,8 @@ class RepMetDetector(FewShotModule):
         super().on_load_checkpoint(checkpoint)
 
     def on_fit_start(self) -> None:
-        """Refuse to train an external embedding on a detector that has learned nothing."""
+        """Refuse to train an external embedding on a detector that has learned nothing; set what stays frozen."""
+        self.train()
         if self.external and self.init_from is None:
             raise ValueError(
                 "baseline_dml_external trains an embedding on a frozen detector, but init_from is not set: "
@@ -212,12 +217,13 @@ class RepMetDetector(FewShotModule):
         with self._full_precision():
             logits, margin = self._logits(features, labels)
             classification, regression = roi_losses(logits, self.network.regress(features), labels, targets)
-        if self.ohem:
-            kept = hardest(classification + regression, self.rois_per_image * len(boxes))
-            classification, regression, margin = classification[kept], regression[kept], margin[kept]
-        terms = {"classification": classification.mean(), "box": regression.mean()}
+        kept = hardest(classification + regression, self.rois_per_image * len(boxes)) if self.ohem else slice(None)
+        terms = {"classification": classification[kept].mean(), "box": regression[kept].mean()}
         if self.method == "repmet":
-            terms["embedding"] = margin.mean()
+            terms["embedding"] = margin[kept].mean()
+            if self.auxiliary:
+                scores = self.network.classify(features[kept])
+                terms["auxiliary"] = self.auxiliary * cross_entropy(scores.float(), labels[kept])
         return losses | terms
 
     def _logits(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

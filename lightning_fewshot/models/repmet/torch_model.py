@@ -50,6 +50,7 @@ class RepMetNetwork(nn.Module):
         n_modes: K, representatives of a class.
         linear: Give the detector a linear softmax classifier (the plain detector of the baselines) in place of
             representatives.
+        auxiliary: Give it a linear softmax classifier beside the representatives.
         external: Give it a second embedding module of the same widths (baseline-DML-external).
         proposals: Proposals of an image (in training, in evaluation) after non-maximum suppression.
         short_side: Enlarge or shrink images to this shorter side, in pixels; None takes them as they are.
@@ -64,6 +65,7 @@ class RepMetNetwork(nn.Module):
         embedding: int = 256,
         n_modes: int = 5,
         linear: bool = False,
+        auxiliary: bool = False,
         external: bool = False,
         proposals: tuple[int, int] = (2000, 2000),
         short_side: int | None = None,
@@ -78,7 +80,7 @@ class RepMetNetwork(nn.Module):
         self.regress = nn.Linear(widths[-1], 4)
         self.external_trunk = embedding_layers(channels * roi_size**2, widths) if external else None
         self.external_embed = nn.Linear(widths[-1], embedding) if external else None
-        self.n_features, self.dim, self.linear = widths[-1], embedding, linear
+        self.n_features, self.dim, self.linear, self.auxiliary = widths[-1], embedding, linear, auxiliary
         self.representatives: Representatives | None = None
         self.classify: nn.Linear | None = None
 
@@ -91,10 +93,10 @@ class RepMetNetwork(nn.Module):
 
     def set_classes(self, n_classes: int) -> None:
         """Make the parameters that depend on the number of training classes."""
-        if self.linear:
+        if self.linear or self.auxiliary:
             self.classify = nn.Linear(self.n_features, 1 + n_classes)
             nn.init.normal_(self.classify.weight, std=0.01)
-        else:
+        if not self.linear:
             self.representatives = Representatives(n_classes, self.n_modes, self.dim)
 
     def maps(self, images: Tensor | list[Tensor]) -> Maps:

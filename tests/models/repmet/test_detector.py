@@ -42,13 +42,17 @@ def detector(**changes):
     return module
 
 
-@pytest.mark.parametrize("changes", [{}, {"ohem": False}, {"method": "baseline_ft"}, {"deformable": True}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"auxiliary": 0.0}, {"ohem": False}, {"method": "baseline_ft"}, {"deformable": True}]
+)
 def test_losses_are_finite_and_reach_every_trained_parameter(scenes, changes):
     module = detector(**changes)
     terms = module.loss(scenes.episode("train", 0))
     sum(terms.values()).backward()
     expected = {"loss_objectness", "loss_rpn_box_reg", "classification", "box"}
-    assert set(terms) == expected | ({"embedding"} if module.method == "repmet" else set())
+    if module.method == "repmet":
+        expected |= {"embedding"} | ({"auxiliary"} if module.auxiliary else set())
+    assert set(terms) == expected
     assert all(torch.isfinite(t) for t in terms.values())
     without = [n for n, p in module.named_parameters() if p.requires_grad and p.grad is None]
     assert without == []
@@ -120,11 +124,13 @@ def test_one_batch_can_be_overfitted(scenes):
     module = detector()
     batch = scenes.episode("train", 0)
     optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
-    for _ in range(120):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 200)
+    for _ in range(200):
         optimizer.zero_grad()
         terms = module.loss(batch)
         sum(terms.values()).backward()
         optimizer.step()
+        schedule.step()
     preds = module.eval().predict(module._trained_head(torch.arange(6)), batch.query)
     metric = module.build_metrics()
     metric.update(preds, batch)
