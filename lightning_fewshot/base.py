@@ -100,12 +100,14 @@ class FewShotModule(LightningModule, ABC):
         return self(episode)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return what the optimiser gets; a paper with several learning rates overrides this."""
+        """Return what the optimiser gets; a group may hold ``lr_factor``, a multiple of the learning rate."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return the optimiser with its schedule, stepped every batch."""
         optimizer = self.optimizer(self.parameter_groups())
+        for group in optimizer.param_groups:
+            group["lr"] *= group.get("lr_factor", 1.0)
         total = int(self.trainer.estimated_stepping_batches)
         factor = partial(lr_factor, total=total, schedule=self.schedule, warmup=self.warmup, final=self.final_lr)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}

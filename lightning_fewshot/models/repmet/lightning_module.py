@@ -54,6 +54,8 @@ class RepMetDetector(FewShotModule):
         widths: Widths of the embedding module's layers (section 4.2: 1024, 1024).
         embedding: Width of the embedding (section 4.2: 256).
         n_modes: K, representatives of a class (section 4.2: 5).
+        representatives_lr: Learning rate of the representatives, as a multiple: each gets a gradient only from the
+            few batches that hold its class.
         sigma: Standard deviation of a mode (section 4.2: 0.5).
         margin: alpha of eq. (4), in units of distance.
         logits: What the cross-entropy takes: "log", logarithms of the posteriors, or "scaled", the posteriors
@@ -97,6 +99,7 @@ class RepMetDetector(FewShotModule):
         widths: Sequence[int] = (1024, 1024),
         embedding: int = 256,
         n_modes: int = 5,
+        representatives_lr: float = 20.0,
         sigma: float = 0.5,
         margin: float = 0.5,
         logits: LogitKind = "log",
@@ -141,7 +144,7 @@ class RepMetDetector(FewShotModule):
             proposals=proposals,
             short_side=short_side,
         )
-        self.method, self.representatives = method, representatives
+        self.method, self.representatives, self.representatives_lr = method, representatives, representatives_lr
         self.rule = MetricRule(sigma, margin, logit_scale, logits)
         self.auxiliary, self.ohem, self.rois_per_image = auxiliary, ohem, rois_per_image
         self.nms, self.nms_iou, self.score_threshold, self.max_detections = (
@@ -197,6 +200,12 @@ class RepMetDetector(FewShotModule):
             self.network.eval()
             self.network.external_trunk.train()
         return self
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return all trained parameters, the representatives with a learning rate of their own."""
+        own = list(self.network.representatives.parameters()) if self.method == "repmet" else []
+        rest = [p for p in self.parameters() if p.requires_grad and not any(p is o for o in own)]
+        return [{"params": rest}, {"params": own, "lr_factor": self.representatives_lr}] if own else [{"params": rest}]
 
     def build_metrics(self) -> DetectionMetrics:
         """Return mAP, the paper's pooled AP, Recall@10 and Recall@100."""
