@@ -99,7 +99,7 @@ class RepMetDetector(FewShotModule):
         widths: Sequence[int] = (1024, 1024),
         embedding: int = 256,
         n_modes: int = 5,
-        representatives_lr: float = 20.0,
+        representatives_lr: float = 5.0,
         sigma: float = 0.5,
         margin: float = 0.5,
         logits: LogitKind = "log",
