@@ -2,10 +2,10 @@
 
 The tracker starts once, from the truth of frame 0, and is never put back. Conventions, because they move the third
 decimal: boxes have no "+1"; success is the share of frames with IoU strictly above each of 21 thresholds from 0 to 1,
-and its AUC the mean of the 21; precision is the share of frames whose centre is at most 0, 1, ..., 50 pixels off, read
-at 20; normalised precision divides the error by the size of the truth, at 51 thresholds from 0 to 0.5, and is the mean
-of the 51 (Mueller et al. 2018, "TrackingNet", section 4.2). Frame 0 counts, with the truth as the box. A frame where the
-truth is NaN (the object is absent) does not count. Every score is the mean over sequences.
+and its AUC the mean of the 21; precision is the share of frames whose centre is at most 0, 1, ..., 50 pixels off,
+read at 20; normalised precision divides the error by the size of the truth, at 51 thresholds from 0 to 0.5, and is
+the mean of the 51 (Mueller et al. 2018, "TrackingNet", section 4.2). Frame 0 counts, with the truth as the box. A
+frame where the truth is NaN (the object is absent) does not count. Every score is the mean over sequences.
 
 Shapes: T frames, S sequences, K thresholds.
 """
@@ -50,8 +50,9 @@ class Curves(NamedTuple):
 def paired_iou(boxes: Tensor, others: Tensor) -> Tensor:
     """Intersection over union of each pair, ``(T, 4)`` and ``(T, 4)`` to ``(T,)``; nan where a box is nan.
 
-    >>> paired_iou(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]])).round(decimals=3).tolist()
-    [0.3330000042915344]
+    >>> others = torch.tensor([[0.0, 0.0, 1.0, 2.0], [2.0, 0.0, 4.0, 2.0]])
+    >>> paired_iou(torch.tensor([[0.0, 0.0, 2.0, 2.0]]).expand(2, 4), others).tolist()
+    [0.5, 0.0]
     """
     low, high = torch.maximum(boxes[:, :2], others[:, :2]), torch.minimum(boxes[:, 2:], others[:, 2:])
     overlap = (high - low).clamp(min=0).prod(1)
@@ -105,8 +106,8 @@ def one_pass_curves(boxes: Tensor, target: Tensor) -> Curves:
 class OnePass(Metric):
     """Collect the curves of all sequences; ``compute`` gives ``{name: Estimate}``, ``n`` counts sequences.
 
-    Names: ``success_auc``, ``precision_20``, ``norm_precision_auc``, ``success_50`` (IoU above 0.5) and the speed, ``fps``
-    and ``fps_with_reading``, frames per second as a mean over sequences.
+    Names: ``success_auc``, ``precision_20``, ``norm_precision_auc``, ``success_50`` (IoU above 0.5) and the speed,
+    ``fps`` and ``fps_with_reading``, frames per second as a mean over sequences.
     """
 
     full_state_update = False

@@ -13,11 +13,11 @@ image they stand beside:
 - ``"pairs"`` (Learnet, section 3.3): ``support.images`` ``(B, 3, 127, 127)`` uint8 exemplars; ``query.images``
   ``(B, 3, 255, 255)`` search patches; ``query.labels`` ``(B,)`` int64, 1 for the same object and 0 for another one;
   ``boxes`` lists of B ``(1, 4)``, the object in the crop.
-- ``"clips"`` (MLT, section 3.2.2): ``support`` as above; ``query.images`` ``(B * T, 3, 255, 255)``, the T context patches
-  of the first exemplar's object, then those of the second; labels all 1.
-- ``"frames"`` (MetaRTT, section 3): whole frames. ``support.images`` list of B ``(3, H, W)``, the first frame of each clip;
-  ``query.images`` list of ``B * (T - 1)``, clip by clip; ``boxes`` lists of ``(1, 4)``. The other clips of an episode
-  come from other videos (hard negatives).
+- ``"clips"`` (MLT, section 3.2.2): ``support`` as above; ``query.images`` ``(B * T, 3, 255, 255)``, the T context
+  patches of the first exemplar's object, then those of the second; labels all 1.
+- ``"frames"`` (MetaRTT, section 3): whole frames. ``support.images`` list of B ``(3, H, W)``, the first frame of each
+  clip; ``query.images`` list of ``B * (T - 1)``, clip by clip; ``boxes`` lists of ``(1, 4)``. The other clips of an
+  episode come from other videos (hard negatives).
 """
 
 from __future__ import annotations
