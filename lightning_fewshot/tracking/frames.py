@@ -233,7 +233,7 @@ def to_frame(image: np.ndarray) -> Tensor:
         raise ValueError(f"a frame is {image.shape} {image.dtype}, expected (H, W, 1 or 3) uint8 or uint16")
     if image.dtype == np.uint16:
         image = np.rint(image / 257).astype(np.uint8)
-    image = np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+    image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.ascontiguousarray(image)
     return torch.from_numpy(image).permute(2, 0, 1)
 
 
