@@ -24,14 +24,14 @@ from lightning_fewshot.tracking.loop import Track
 SETTINGS = (bool, int, float, str, tuple, list, type(None))
 
 
-def fingerprint(module: nn.Module, tracker: Any) -> str:
-    """Return a hash of the weights and of a tracker's own settings (its plain public attributes)."""
+def fingerprint(module: nn.Module, tracker: Any, seed: int | None = None) -> str:
+    """Return a hash of the weights, of a tracker's own settings (its plain public attributes) and of the seed."""
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     kept = {k: v for k, v in vars(tracker).items() if isinstance(v, SETTINGS) and not k.startswith("_")}
     kept.pop("training", None)
-    digest.update(repr((type(tracker).__name__, sorted(kept.items()))).encode())
+    digest.update(repr((type(tracker).__name__, sorted(kept.items()), seed)).encode())
     return digest.hexdigest()
 
 

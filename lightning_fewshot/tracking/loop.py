@@ -99,7 +99,7 @@ def follow(tracker: Tracker, frames: Frames, box: Tensor, depth: int = AHEAD) ->
     for t, frame in enumerate(ahead(frames, depth)):
         read, began = time.perf_counter() - began, time.perf_counter()
         size = size or frame.shape
-        _check_frame(frame, size, frames.name, t)
+        check_frame(frame, size, frames.name, t)
         with torch.no_grad():
             if t == 0:
                 found, score = check_box(given, frame, frames.name), 1.0
@@ -132,7 +132,8 @@ def check_box(box: Tensor, frame: Tensor, name: str) -> Tensor:
     return box
 
 
-def _check_frame(frame: Tensor, size: torch.Size, name: str, t: int) -> None:
+def check_frame(frame: Tensor, size: torch.Size, name: str, t: int) -> None:
+    """Refuse a frame of another size: boxes in pixels would mean something else."""
     if frame.shape != size:
         shapes = [f"{s[2]} x {s[1]}" for s in (frame.shape, size)]
         raise ValueError(f"frame {t} of {name} has {shapes[0]} pixels but the first has {shapes[1]}")

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_fewshot.episodes import Episode
+from lightning_fewshot.metrics.estimate import Estimate
 from lightning_fewshot.metrics.one_pass import OnePass
-from lightning_fewshot.tracking.episodes import is_sequence
+from lightning_fewshot.metrics.vot import EAO_BOUNDS, Supervised
+from lightning_fewshot.tracking.episodes import is_sequence, is_supervised
 from lightning_fewshot.tracking.files import TrackFiles, fingerprint
 from lightning_fewshot.tracking.loop import Track, track
+from lightning_fewshot.tracking.supervised import SupervisedRun, track_supervised
 from lightning_fewshot.tracking.tracker import Tracker
 
 
@@ -20,30 +24,36 @@ class TracksVideos:
 
     The paper writes ``tracker()``. ``adapt`` and ``predict`` stay what they are on crops: a tracker's ``init`` cuts an
     exemplar and adapts, its ``update`` cuts search windows and predicts. Called with an episode that is a video, the
-    module tracks it and returns a :class:`~lightning_fewshot.tracking.loop.Track`; with any other episode it does what
-    FewShotModule does. A test keeps one result file a sequence under ``<run folder>/tracks``, so that a stopped test
-    with the same ``--run_dir``, weights and settings goes on where it was.
+    module tracks it and returns a :class:`~lightning_fewshot.tracking.loop.Track`, or, where the truth is polygons, a
+    :class:`~lightning_fewshot.tracking.supervised.SupervisedRun`; with any other episode it does what FewShotModule
+    does. A test keeps one result file a sequence under ``<run folder>/tracks``, so that a stopped test with the same
+    ``--run_dir``, weights and settings goes on where it was.
     """
 
     def tracker(self) -> Tracker:
-        """Return this paper's tracker with the module's current weights; cheap, no copy."""
+        """Return this paper's tracker with the module's current weights; cheap, no copy.
+
+        Its plain public attributes are its settings: they tell whose result files may be taken up again.
+        """
         raise NotImplementedError
 
     def forward(self, episode: Episode) -> Any:
         """Track a video; adapt and predict on anything else."""
         if not is_sequence(episode):
             return super().forward(episode)
+        if is_supervised(episode):
+            return track_supervised(self.tracker(), episode.query.images, episode.query.boxes[0].cpu())
         return track(self.tracker(), episode.query.images, episode.support.boxes[0][0].cpu())
 
     def build_metrics(self) -> Metric:
-        """Return success, precision and normalised precision of one-pass evaluation."""
-        return OnePass()
+        """Return what sequences are judged by: one-pass evaluation, or VOT's supervised one."""
+        return SequenceMetrics()
 
     def test_step(self, episode: Episode, batch_idx: int) -> Any:
         """Track one sequence, or take what an earlier run with the same weights left."""
-        if not is_sequence(episode):
+        if not is_sequence(episode) or is_supervised(episode):
             return super().test_step(episode, batch_idx)
-        files = self._files()
+        files = TrackFiles(Path(self.trainer.default_root_dir) / "tracks", self._fingerprint)
         done = files.read(episode.query.images)
         if done is not None:
             self.metrics["test"].update(done, episode)
@@ -53,18 +63,42 @@ class TracksVideos:
         return result
 
     def on_test_start(self) -> None:
-        """Look at the weights once, so that no result of other weights is taken."""
+        """Look at weights, settings and seed once, so that no result of others is taken."""
         super().on_test_start()
-        self._fingerprint = fingerprint(self, self.tracker())
+        self._fingerprint = fingerprint(self, self.tracker(), self._run_seed)
 
-    def draw(self, episode: Episode, preds: Any) -> Any:
+    def draw(self, episode: Episode, preds: Any) -> Tensor:
         """Return a strip of frames with the truth and what was tracked."""
         from lightning_fewshot.tracking.pictures import draw_track
 
         return draw_track(episode, preds)
 
-    def _files(self) -> TrackFiles:
-        return TrackFiles(Path(self.trainer.default_root_dir) / "tracks", self._fingerprint)
 
+class SequenceMetrics(Metric):
+    """One-pass and supervised evaluation side by side: each counts the sequences of its kind.
 
-__all__ = ["Track", "TracksVideos"]
+    Args:
+        bounds: Least and greatest length of the EAO.
+        kwargs: For ``torchmetrics.Metric``.
+    """
+
+    full_state_update = False
+
+    def __init__(self, bounds: tuple[int, int] = EAO_BOUNDS["VOT2015"], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.one_pass, self.supervised = OnePass(), Supervised(bounds)
+
+    def update(self, preds: Track | SupervisedRun, episode: Episode) -> None:
+        """Count one sequence."""
+        (self.supervised if isinstance(preds, SupervisedRun) else self.one_pass).update(preds, episode)
+
+    def compute(self) -> dict[str, Estimate]:
+        """Return the estimates of the protocol that was run; of one-pass evaluation where nothing was."""
+        supervised = self.supervised.compute()
+        return supervised or self.one_pass.compute()
+
+    def reset(self) -> None:
+        """Forget all sequences."""
+        super().reset()
+        self.one_pass.reset()
+        self.supervised.reset()
