@@ -118,7 +118,10 @@ class SaveConfig(SaveConfigCallback):
 
 
 def main(args: list[str] | None = None) -> FewShotCLI | Path:
-    """Run one command; return its FewShotCLI, of ``score`` the run folder. Expected errors end in one line; LIGHTNING_FEWSHOT_TRACEBACK=1 shows where they came from."""
+    """Run one command; return its FewShotCLI, or the run folder of ``score``.
+
+    Expected errors end in one line; LIGHTNING_FEWSHOT_TRACEBACK=1 shows where they came from.
+    """
     keep = os.environ.get(RUN_DIR_VARIABLE)
     _hush()
     words = sys.argv[1:] if args is None else args
@@ -148,7 +151,6 @@ def main(args: list[str] | None = None) -> FewShotCLI | Path:
                 "allow_abbrev": False,  # a key that is nearly right is a mistake
                 "description": "Few-shot vision: look at a few labelled examples, then predict. Raw result files of "
                 "trackers are scored by `score DIR --benchmark otb --root R`; see `score --help`.",
-                "Raw result files of trackers are scored by `score DIR --benchmark otb --root R`; see `score --help`.",
                 **{name: {"default_config_files": []} for name in ("fit", "validate", "test", "predict")},
             },
             auto_configure_optimizers=False,

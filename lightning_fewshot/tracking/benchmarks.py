@@ -195,7 +195,7 @@ def read_vot(folder: Path) -> list[Sequence]:
 
 def _vot_sequence(folder: Path) -> Sequence:
     images = folder / "color" if (folder / "color").is_dir() else folder
-    return Sequence(folder.name, images, read_boxes(folder / "groundtruth.txt"))
+    return Sequence(folder.name, images, read_boxes(folder / "groundtruth.txt", polygons=True))
 
 
 def read_got10k(folder: Path) -> list[Sequence]:

@@ -90,10 +90,14 @@ def write_boxes(path: str | Path, boxes_xywh: Tensor) -> None:
     write_atomically(path, "".join(",".join(f"{v:.4f}" for v in row) + "\n" for row in rows))
 
 
-def read_boxes(path: str | Path) -> Tensor:
+def read_boxes(path: str | Path, polygons: bool = False) -> Tensor:
     """Read boxes as float64 ``(T, 4)`` x, y, w, h, whatever separates the numbers: commas, blanks, tabs, semicolons.
 
     Eight numbers are a polygon, which becomes its bounding box. Words such as NaN stand for an absent object.
+
+    Args:
+        path: The file.
+        polygons: Keep polygons, ``(T, 8)``, as they are.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -110,7 +114,7 @@ def read_boxes(path: str | Path) -> Tensor:
         values = torch.tensor([[float(v) for v in row] for row in rows], dtype=torch.float64)
     except ValueError as error:
         raise ValueError(f"{path} holds something that is no number: {error}") from error
-    return polygons_to_xywh(values) if values.shape[1] == 8 else values
+    return polygons_to_xywh(values) if values.shape[1] == 8 and not polygons else values
 
 
 def polygons_to_xywh(polygons: Tensor) -> Tensor:
