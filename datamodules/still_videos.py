@@ -60,7 +60,7 @@ class StillVideos(TrackingData):
         shift: float = 0.3,
         resize: float = 1.4,
         relight: float = 0.2,
-        target_size: float = 0.3,
+        target_size: float = 0.22,
         held_out: float = 0.1,
         **options: Any,
     ) -> None:

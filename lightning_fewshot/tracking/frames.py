@@ -187,7 +187,10 @@ def open_frames(path: str | Path) -> Frames:
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"there is no video file or folder of frames at {path}")
-    return ImageFrames(list_images(path), path.name) if path.is_dir() else VideoFrames(path)
+    if path.is_file():
+        return VideoFrames(path)
+    inner = path.name in ("img", "color", "images", "frames")
+    return ImageFrames(list_images(path), path.resolve().parent.name if inner else path.resolve().name)
 
 
 def list_images(folder: str | Path) -> list[Path]:

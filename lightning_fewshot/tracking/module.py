@@ -12,6 +12,7 @@ from lightning_fewshot.episodes import Episode
 from lightning_fewshot.metrics.estimate import Estimate
 from lightning_fewshot.metrics.one_pass import OnePass
 from lightning_fewshot.metrics.vot import EAO_BOUNDS, Supervised
+from lightning_fewshot.tracking.annotate import track_to_files
 from lightning_fewshot.tracking.episodes import is_sequence, is_supervised
 from lightning_fewshot.tracking.files import TrackFiles, fingerprint
 from lightning_fewshot.tracking.loop import Track, track
@@ -66,6 +67,38 @@ class TracksVideos:
         """Look at weights, settings and seed once, so that no result of others is taken."""
         super().on_test_start()
         self._fingerprint = fingerprint(self, self.tracker(), self._run_seed)
+
+    def on_predict_start(self) -> None:
+        """Refuse to track with weights that nobody trained.
+
+        Raises:
+            ValueError: There is no checkpoint; says where one comes from.
+        """
+        super().on_predict_start()
+        if any(True for _ in self.parameters()) and not self.trainer.ckpt_path:
+            raise ValueError(
+                f"{type(self).__name__} needs trained weights: make them with `python -m lightning_fewshot fit "
+                "--config experiments/<experiment>.yaml`, which leaves runs/<experiment>/<time>/checkpoints/best.ckpt, "
+                "and give that file as --ckpt_path"
+            )
+
+    def predict_step(self, episode: Episode, batch_idx: int) -> Any:
+        """Track a video into ``<run folder>/tracks``: boxes, times and an annotated mp4."""
+        if not is_sequence(episode):
+            return super().predict_step(episode, batch_idx)
+        folder = Path(self.trainer.default_root_dir) / "tracks"
+        show = getattr(self.trainer.progress_bar_callback, "show_frames", None)
+        box = episode.support.boxes[0][0].cpu()
+        _, record = track_to_files(self.tracker(), episode.query.images, box, folder, show)
+        self.print(
+            f"{record['frames']} frames, {record['fps']} frames/s, {record['fps_with_reading']} with reading: "
+            f"{record['boxes']}, {record['annotated']}"
+        )
+        return [record]
+
+    def prediction_records(self, episode: Episode, preds: Any) -> list[dict[str, Any]]:
+        """Return what predictions.json says about a video."""
+        return preds
 
     def draw(self, episode: Episode, preds: Any) -> Tensor:
         """Return a strip of frames with the truth and what was tracked."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.utils import draw_bounding_boxes
 
-from lightning_fewshot.boxes import valid
+from lightning_fewshot.boxes import polygon_boxes, valid
 from lightning_fewshot.episodes import Episode
 from lightning_fewshot.tracking.loop import Track
 
@@ -21,6 +21,8 @@ SHOWN, SIDE = 8, 224  # frames of a strip; pixels of its height
 def draw_track(episode: Episode, preds: Track) -> Tensor:
     """Return ``(3, H, W)`` uint8: frames spread over the sequence, with truth and track."""
     frames, truth = episode.query.images, episode.query.boxes
+    if truth is not None and truth[0].shape[1] == 8:
+        truth = [polygon_boxes(truth[0])]
     count = min(len(frames), len(preds.boxes))
     shown = torch.linspace(0, count - 1, min(SHOWN, count)).round().long().tolist()
     pictures = []
