@@ -5,7 +5,8 @@ decimal: boxes have no "+1"; success is the share of frames with IoU strictly ab
 and its AUC the mean of the 21; precision is the share of frames whose centre is at most 0, 1, ..., 50 pixels off,
 read at 20; normalised precision divides the error by the size of the truth, at 51 thresholds from 0 to 0.5, and is
 the mean of the 51 (Mueller et al. 2018, "TrackingNet", section 4.2). Frame 0 counts, with the truth as the box. A
-frame where the truth is NaN (the object is absent) does not count. Every score is the mean over sequences.
+frame where the truth is NaN (the object is absent) does not count; one whose truth has no size (Board of OTB has such)
+counts, with overlap 0. Every score is the mean over sequences.
 
 Shapes: T frames, S sequences, K thresholds.
 """

@@ -1,10 +1,13 @@
 """Supervised evaluation of VOT (Kristan et al. 2016, "A novel performance evaluation methodology").
 
 A tracker that loses its object (overlap 0) has failed, and is started again five frames later. Accuracy is the mean
-overlap of the frames that were tracked, without the ten frames after a start ("burn-in"), the mean over sequences;
-failures are counted; robustness is ``exp(-30 F / N)`` with F failures in N frames, the chance to track 30 frames. EAO,
-the expected average overlap, is the mean over lengths within stated bounds of the mean overlap that fragments of at
-least that length have, a failed fragment counting as 0 from its failure on.
+overlap of the frames that were tracked, without the ten frames from each start on ("burn-in"); robustness is
+``exp(-30 F / N)`` with F failures in N frames, the chance to track 30 frames; ``failures`` is their number in all
+sequences, as Learnet's table 2 has it. EAO, the expected average overlap, is the mean over lengths within stated bounds
+of the mean overlap that fragments of at least that length have, a failed one counting as 0 from its failure on.
+
+As in vot-toolkit 0.9, accuracy and F are means over sequences weighted by their lengths, N is the mean length, and a
+sequence of which burn-in leaves nothing has accuracy 0.
 
 Shapes: T frames, F fragments, E sequences, R weightings.
 """
@@ -79,7 +82,7 @@ def _common(one: np.ndarray, other: np.ndarray) -> tuple[float, np.ndarray | Non
 
 
 def accuracy(overlaps: Tensor, codes: Tensor, burn_in: int = BURN_IN) -> float:
-    """Mean overlap of the tracked frames of one sequence; nan where burn-in leaves none.
+    """Mean overlap of the tracked frames of one sequence; 0 where burn-in leaves none.
 
     Args:
         overlaps: ``(T,)``.
@@ -92,7 +95,7 @@ def accuracy(overlaps: Tensor, codes: Tensor, burn_in: int = BURN_IN) -> float:
     starts = (codes == Code.START).nonzero()[:, 0]
     since = torch.arange(len(codes)) - starts[torch.searchsorted(starts, torch.arange(len(codes)), right=True) - 1]
     kept = (codes == Code.TRACKED) & (since >= burn_in)
-    return overlaps[kept].mean().item()
+    return overlaps[kept].mean().item() if bool(kept.any()) else 0.0
 
 
 def fragments(overlaps: Tensor, codes: Tensor) -> list[Fragment]:
@@ -167,15 +170,16 @@ class Supervised(Metric):
         lengths = heads[:, 0].long().tolist()
         runs = list(zip(overlaps.split(lengths), codes.long().split(lengths), strict=True))
         runs = [runs[i] for i in heads[:, 1].argsort().tolist()]  # the order of processes is no matter
-        accuracies = torch.tensor([accuracy(*run, self.burn_in) for run in runs])
+        accuracies = torch.tensor([accuracy(*run, self.burn_in) for run in runs]).double()
         failed = torch.tensor([int((c == Code.FAILURE).sum()) for _, c in runs]).double()
         frames = torch.tensor([len(c) for _, c in runs]).double()
         weights = bootstrap_weights(len(runs), torch.Generator().manual_seed(0))
-        robust = torch.exp(-SENSITIVITY * (weights @ failed) / (weights @ frames))
+        total = weights @ frames
+        rate = (weights @ (failed * frames)) / total / (total / weights.sum(1))
         return {
-            "accuracy": mean_interval(accuracies[accuracies.isfinite()]),
+            "accuracy": bootstrap_interval((weights @ (accuracies * frames)) / total, len(runs)),
             "failures": bootstrap_interval(weights @ failed, len(runs), (0.0, math.inf)),
-            "robustness": bootstrap_interval(robust, len(runs)),
+            "robustness": bootstrap_interval(torch.exp(-SENSITIVITY * rate), len(runs)),
             "eao": bootstrap_interval(self._eao(runs, weights), len(runs)),
             "fps": mean_interval(heads[:, 2]),
         }

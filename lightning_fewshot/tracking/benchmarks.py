@@ -93,9 +93,7 @@ class Sequence(NamedTuple):
         if self.truth.shape[1] == 8:
             return (self.truth - self.origin).float()
         boxes_xywh = self.truth - self.truth.new_tensor([self.origin, self.origin, 0, 0])
-        boxes = xywh_to_xyxy(boxes_xywh).float()
-        boxes[~(boxes[:, 2:] > boxes[:, :2]).all(1)] = float("nan")  # width or height 0: not there
-        return boxes
+        return xywh_to_xyxy(boxes_xywh).float()
 
 
 def read_benchmark(name: str, root: str | Path) -> list[Sequence]:

@@ -109,9 +109,7 @@ def follow(tracker: Tracker, frames: Frames, box: Tensor, depth: int = AHEAD) ->
         found, score = found.detach().float().cpu(), float(score)  # waits for a GPU
         seconds = time.perf_counter() - began
         if not bool(found.isfinite().all()):
-            raise ValueError(
-                f"{type(tracker).__name__} lost itself in frame {t} of {frames.name}: box {found.tolist()}"
-            )
+            raise ValueError(f"{type(tracker).__name__} returned box {found.tolist()} in frame {t} of {frames.name}")
         yield Step(t, frame, found, score, seconds, read)
         began = time.perf_counter()
 

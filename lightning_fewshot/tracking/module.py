@@ -127,8 +127,7 @@ class SequenceMetrics(Metric):
 
     def compute(self) -> dict[str, Estimate]:
         """Return the estimates of the protocol that was run; of one-pass evaluation where nothing was."""
-        supervised = self.supervised.compute()
-        return supervised or self.one_pass.compute()
+        return (self.supervised if self.supervised.update_count else self.one_pass).compute()
 
     def reset(self) -> None:
         """Forget all sequences."""

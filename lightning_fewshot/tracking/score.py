@@ -111,7 +111,6 @@ def score_sequence(path: Path, sequence: benchmarks.Sequence) -> Scored:
     """Score one result file against the truth."""
     boxes_xywh, target_xywh = align(read_boxes(path), sequence)
     boxes, target = (torch.cat((b[:, :2], b[:, :2] + b[:, 2:]), dim=1) for b in (boxes_xywh, target_xywh))
-    target[~(target[:, 2:] > target[:, :2]).all(1)] = torch.nan  # width or height 0: not there
     return Scored(one_pass_curves(boxes, target), sequence.attributes, _speed(path))
 
 
