@@ -43,7 +43,7 @@ class StillVideos(TrackingData):
         root: Folder that holds the data set's folder; None: FEWSHOT_DATA.
         n_frames: Frames of a pseudo-video.
         image_size: Side of a frame, in pixels.
-        shift: Displacement of the object from the middle of the frame, at most, as a share of the frame's side.
+        wander: Displacement of the object from the middle of the frame, at most, as a share of the frame's side.
         resize: Change of size, at most: 1.5 makes the object between 1 / 1.5 and 1.5 times as large.
         relight: Change of brightness and contrast, at most, as a share.
         target_size: Size of the object, as a share of the frame's side, before it is changed.
@@ -57,7 +57,7 @@ class StillVideos(TrackingData):
         root: str | None = None,
         n_frames: int = 6,
         image_size: int = 256,
-        shift: float = 0.3,
+        wander: float = 0.3,
         resize: float = 1.4,
         relight: float = 0.2,
         target_size: float = 0.22,
@@ -65,15 +65,15 @@ class StillVideos(TrackingData):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if not 0 <= shift <= 0.5:
-            raise ValueError(f"shift is {shift} but must be in [0, 0.5]")
+        if not 0 <= wander <= 0.5:
+            raise ValueError(f"wander is {wander} but must be in [0, 0.5]")
         if resize < 1 or not 0 <= relight < 1 or not 0 < target_size <= 1:
             raise ValueError(
                 f"resize must be at least 1, relight in [0, 1) and target_size in (0, 1], "
                 f"got {resize}, {relight} and {target_size}"
             )
         self.photos, self.root, self.n_frames, self.image_size = photos, root, n_frames, image_size
-        self.settings = (shift, resize, relight, target_size)
+        self.settings = (wander, resize, relight, target_size)
         self.held_out = held_out
 
     @cached_property
@@ -110,11 +110,11 @@ class StillFrames(Frames):
 
     def window(self, t: int) -> Tensor:
         """Return the window ``(4,)`` of the photo that frame ``t`` shows."""
-        shift, resize, _, target_size = self.settings
+        wander, resize, _, target_size = self.settings
         rng = self._rng(t)
         box = torch.tensor(self.still.box)
         side = (box[2:] - box[:2]).prod().sqrt() / target_size * float(np.exp(rng.uniform(-1, 1) * np.log(resize)))
-        offset = torch.from_numpy(rng.uniform(-shift, shift, 2)).float() * side * (t > 0)
+        offset = torch.from_numpy(rng.uniform(-wander, wander, 2)).float() * side * (t > 0)
         return square_windows((box[:2] + box[2:]) / 2 + offset, side)
 
     def boxes(self) -> Tensor:

@@ -61,10 +61,10 @@ class VideoFile(TrackingData):
 
     def setup(self, stage: str) -> None:
         """Open the video, so that what is wrong with it is said at once."""
+        _ = self.frames
         super().setup(stage)
         if stage in ("test", "validate") and self.truth is None:
             raise ValueError("there is nothing to compare with: say --data.truth groundtruth.txt, or use predict")
-        _ = self.frames
 
     def target(self, split: str, video: int, rng: np.random.Generator | None = None) -> Target:
         """Return the video with its boxes."""

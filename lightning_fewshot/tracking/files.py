@@ -48,14 +48,15 @@ class TrackFiles:
 
     def read(self, frames: Frames) -> Track | None:
         """Return what is known about a sequence; None where it must be tracked (again)."""
-        try:
-            about = json.loads((self.folder / "made_by.json").read_text())
-            boxes = read_boxes(self.folder / f"{frames.name}.txt")
-            seconds = np.loadtxt(self._times(frames, "time"), ndmin=1)
-            more = np.loadtxt(self._times(frames, "more"), delimiter=",", ndmin=2)
-        except (OSError, ValueError):  # not there yet, or cut off in the middle
+        if not self.signed(frames.name):
             return None
-        if about.get("sequences", {}).get(frames.name) != self.made_by or not len(boxes) == len(seconds) == len(more):
+        try:
+            boxes = read_boxes(self.folder / f"{frames.name}.txt")
+            seconds = np.loadtxt(self.times(frames.name, "time"), ndmin=1)
+            more = np.loadtxt(self.times(frames.name, "more"), delimiter=",", ndmin=2)
+        except (OSError, ValueError):  # damaged since
+            return None
+        if not len(boxes) == len(seconds) == len(more) or more.shape[1] != 2:
             return None
         boxes[:, :2] -= frames.origin
         times = torch.from_numpy(np.stack([seconds, more[:, 1]]))
@@ -66,15 +67,25 @@ class TrackFiles:
         boxes_xywh = xyxy_to_xywh(track.boxes.double())
         boxes_xywh[:, :2] += frames.origin
         write_boxes(self.folder / f"{frames.name}.txt", boxes_xywh)
-        write_atomically(self._times(frames, "time"), "".join(f"{s:.8f}\n" for s in track.seconds.tolist()))
+        write_atomically(self.times(frames.name, "time"), "".join(f"{s:.8f}\n" for s in track.seconds.tolist()))
         rows = zip(track.scores.tolist(), track.read_seconds.tolist(), strict=True)
-        write_atomically(self._times(frames, "more"), "".join(f"{score:.6g},{s:.8f}\n" for score, s in rows))
-        self._sign(frames.name)
+        write_atomically(self.times(frames.name, "more"), "".join(f"{score:.6g},{s:.8f}\n" for score, s in rows))
+        self.sign(frames.name)
 
-    def _times(self, frames: Frames, what: str) -> Path:
-        return self.folder / "times" / f"{frames.name}_{what}.txt"
+    def times(self, name: str, what: str) -> Path:
+        """Return the file of a sequence's times ("time"), or of what else is known ("more")."""
+        return self.folder / "times" / f"{name}_{what}.txt"
 
-    def _sign(self, name: str) -> None:
+    def signed(self, name: str) -> bool:
+        """Tell whether this tracker has finished a sequence."""
+        try:
+            about = json.loads((self.folder / "made_by.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return name in about.get("sequences", {}) and about["sequences"][name] == self.made_by
+
+    def sign(self, name: str) -> None:
+        """Note that this tracker has finished a sequence."""
         path = self.folder / "made_by.json"
         try:
             about = json.loads(path.read_text())

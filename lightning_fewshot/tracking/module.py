@@ -16,7 +16,7 @@ from lightning_fewshot.tracking.annotate import track_to_files
 from lightning_fewshot.tracking.episodes import is_sequence, is_supervised
 from lightning_fewshot.tracking.files import TrackFiles, fingerprint
 from lightning_fewshot.tracking.loop import Track, track
-from lightning_fewshot.tracking.supervised import SupervisedRun, track_supervised
+from lightning_fewshot.tracking.supervised import SupervisedRun, read_run, track_supervised, write_run
 from lightning_fewshot.tracking.tracker import Tracker
 
 
@@ -52,15 +52,19 @@ class TracksVideos:
 
     def test_step(self, episode: Episode, batch_idx: int) -> Any:
         """Track one sequence, or take what an earlier run with the same weights left."""
-        if not is_sequence(episode) or is_supervised(episode):
+        if not is_sequence(episode):
             return super().test_step(episode, batch_idx)
         files = TrackFiles(Path(self.trainer.default_root_dir) / "tracks", self._fingerprint)
-        done = files.read(episode.query.images)
-        if done is not None:
+        frames, supervised = episode.query.images, is_supervised(episode)
+        done = read_run(files, frames) if supervised else files.read(frames)
+        if done is not None and len(done.boxes) >= min(len(frames), len(episode.query.boxes[0])):
             self.metrics["test"].update(done, episode)
             return done
         result = super().test_step(episode, batch_idx)
-        files.write(episode.query.images, result)
+        if supervised:
+            write_run(files, frames, result)
+        else:
+            files.write(frames, result)
         return result
 
     def on_test_start(self) -> None:
