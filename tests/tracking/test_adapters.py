@@ -46,7 +46,7 @@ def test_got10k_runs_our_tracker(maker, tmp_path, monkeypatch):
     folder = tmp_path / "GOT-10k"
     (folder / "train").rename(folder / "val")
     monkeypatch.chdir(tmp_path)
-    experiment = experiments.ExperimentGOT10k(str(folder), subset="val", use_dataset=True)
+    experiment = experiments.ExperimentGOT10k(str(folder), subset="val")
     experiment.run(got10k_tracker(Shifter(), "Ours", origin=0.0))
     written = np.loadtxt(next(tmp_path.glob("results/GOT-10k/Ours/*/*_001.txt")), delimiter=",")
     np.testing.assert_allclose(written[:, 0], written[0, 0] + 2 * np.arange(6), atol=1e-3)
@@ -68,13 +68,13 @@ def test_trax_clients_run_our_tracker(maker, tmp_path):
         stdout=subprocess.PIPE,
     )
     try:
-        client = Client((server.stdin.fileno(), server.stdout.fileno()), timeout=60)
+        client = Client((server.stdin.fileno(), server.stdout.fileno()), timeout=60, log=lambda text: None)
         paths = sorted(tmp_path.glob("*.jpg"))
         image = {"color": trax.FileImage.create(str(paths[0]))}
         client.initialize(image, [(trax.Rectangle.create(10, 12, 12, 12), {})], {})
         found = []
         for path in paths[1:]:
-            objects, _ = client.frame({"color": trax.FileImage.create(str(path))}, {})
+            objects, _ = client.frame({"color": trax.FileImage.create(str(path))}, {}, [])
             found.append(objects[0][0].bounds())
         assert found == [(12, 12, 12, 12), (14, 12, 12, 12)]
         client.quit()
