@@ -1,8 +1,9 @@
 """Let other toolkits run our trackers: got10k, and vot-toolkit through the TraX protocol. Both are optional.
 
 Neither is installed with this package. ``pip install got10k`` serves :func:`got10k_tracker`. For VOT, ``pip install
-vot-trax`` on the side of the tracker; ``vot-toolkit 0.9.0`` fails to import on Python 3.11 with attributee 0.1.10, and
-works with ``pip install vot-toolkit==0.9.0 attributee==0.1.9``. The tracker's entry in its ``trackers.ini`` is::
+vot-trax`` on the side of the tracker. The toolkit that works on Python 3.11 is ``pip install vot-toolkit==0.7.3
+attributee==0.1.9``: with attributee 0.1.10 no vot-toolkit imports, and 0.9.0 refuses single-object trackers in the
+supervised experiment. The tracker's entry in its ``trackers.ini`` is::
 
     [LightningFewshot]
     protocol = trax
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_fewshot.boxes import xywh_to_xyxy, xyxy_to_xywh
+from lightning_fewshot.boxes import polygon_boxes, xywh_to_xyxy, xyxy_to_xywh
 from lightning_fewshot.tracking.frames import read_frame, to_frame
 from lightning_fewshot.tracking.loop import check_box
 from lightning_fewshot.tracking.tracker import Tracker
@@ -92,7 +93,7 @@ def serve_trax(tracker: Tracker, origin: float = 0.0) -> int:
     import trax
 
     session, count = Session(tracker, origin), 0
-    with trax.Server([trax.Region.RECTANGLE], [trax.Image.PATH], ["color"], "lightning_fewshot") as server:
+    with trax.Server([trax.Region.RECTANGLE, trax.Region.POLYGON], [trax.Image.PATH], ["color"], "lightning_fewshot") as server:
         while True:
             request = server.wait()
             if request.type == trax.TraxStatus.QUIT:
@@ -100,10 +101,20 @@ def serve_trax(tracker: Tracker, origin: float = 0.0) -> int:
             frame = read_frame(request.image["color"].path())
             if request.type == trax.TraxStatus.INITIALIZE:
                 region, _ = request.objects[0]
-                box = region.bounds()
-                session.init(frame, box)
-                server.status([(trax.Rectangle.create(*box), {})])
+                session.init(frame, _start(region, trax))
+                server.status([(region, {})])
             else:
                 box, score = session.update(frame)
                 server.status([(trax.Rectangle.create(*box.tolist()), {"confidence": score})])
             count += 1
+
+
+def _start(region: Any, trax: Any) -> list[float]:
+    """Return ``x, y, w, h`` of what a client starts from: of a polygon the box that ``track_supervised`` starts from."""
+    if region.type != trax.Region.POLYGON:
+        return list(region.bounds())
+    points = torch.tensor([list(point) for point in region], dtype=torch.float32)
+    if points.shape != (4, 2):
+        low, high = points.amin(0), points.amax(0)
+        return [*low.tolist(), *(high - low).tolist()]
+    return xyxy_to_xywh(polygon_boxes(points.reshape(1, 8)))[0].tolist()
