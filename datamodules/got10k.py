@@ -12,9 +12,8 @@ import torch
 
 from datamodules.roots import Download, find_root
 from datamodules.tracking import Target, TrackingData
-from lightning_fewshot.boxes import xywh_to_xyxy
+from lightning_fewshot.tracking.benchmarks import Sequence
 from lightning_fewshot.tracking.files import read_boxes
-from lightning_fewshot.tracking.frames import ImageFrames, list_images
 
 DOWNLOAD = Download(
     "GOT-10k", ("train/list.txt",), "the full data (train, val, test)", "http://got-10k.aitestunion.com/downloads"
@@ -82,10 +81,11 @@ def open_video(folder: Path) -> Target:
     """Open one video folder in the GOT-10k layout.
 
     Raises:
+        FileNotFoundError: An image is missing; names it.
         ValueError: It holds no image, or its boxes cannot be read.
     """
-    frames = ImageFrames(list_images(folder), folder.name)
-    boxes = xywh_to_xyxy(read_boxes(folder / "groundtruth.txt")).float()
+    sequence = Sequence(folder.name, folder, read_boxes(folder / "groundtruth.txt"))
+    frames, boxes = sequence.frames(), sequence.boxes()
     absent = folder / "absence.label"
     if absent.is_file():
         marks = torch.tensor([int(word) for word in absent.read_text().split()], dtype=torch.bool)[: len(boxes)]

@@ -112,6 +112,7 @@ def tiny_data(tmp_path_factory):
     videos = _maker("videos")
     for name in ("otb", "vot", "templecolor", "uav123", "got10k", "vid"):
         getattr(videos, f"make_{name}")(root)
+    videos.make_got10k(root, folder="videos")
     videos.make_clip(root / "clip.mp4")
     return root
 

@@ -93,7 +93,9 @@ def serve_trax(tracker: Tracker, origin: float = 0.0) -> int:
     import trax
 
     session, count = Session(tracker, origin), 0
-    with trax.Server([trax.Region.RECTANGLE, trax.Region.POLYGON], [trax.Image.PATH], ["color"], "lightning_fewshot") as server:
+    with trax.Server(
+        [trax.Region.RECTANGLE, trax.Region.POLYGON], [trax.Image.PATH], ["color"], "lightning_fewshot"
+    ) as server:
         while True:
             request = server.wait()
             if request.type == trax.TraxStatus.QUIT:
@@ -110,7 +112,7 @@ def serve_trax(tracker: Tracker, origin: float = 0.0) -> int:
 
 
 def _start(region: Any, trax: Any) -> list[float]:
-    """Return ``x, y, w, h`` of what a client starts from: of a polygon the box that ``track_supervised`` starts from."""
+    """Return ``x, y, w, h`` of a client's region; of a polygon, the box that ``track_supervised`` starts from."""
     if region.type != trax.Region.POLYGON:
         return list(region.bounds())
     points = torch.tensor([list(point) for point in region], dtype=torch.float32)

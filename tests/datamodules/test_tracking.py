@@ -225,6 +225,14 @@ def test_an_absent_object_is_never_trained_on(root):
             assert box.isfinite().all()
 
 
+def test_a_missing_frame_is_named(tmp_path):
+    maker.make_got10k(tmp_path, 2)
+    (tmp_path / "GOT-10k/train/GOT-10k_Train_000001/00000005.jpg").unlink()
+    data = GOT10k(str(tmp_path), held_out=0.0, train="frames", clip_frames=3, batch_size=2)
+    with pytest.raises(FileNotFoundError, match="frame 5 of sequence GOT-10k_Train_000001 is missing"):
+        data.episode("train", 0)
+
+
 def test_vid_reads_the_xml_of_drawn_frames_only(root):
     data = build(root, "vid")
     read_objects.cache_clear()
