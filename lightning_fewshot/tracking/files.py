@@ -1,14 +1,13 @@
 """One result file a sequence, in the layout that the got10k toolkit writes for OTB.
 
 ``<folder>/<sequence>.txt`` has one line ``x,y,w,h`` a frame, in the coordinates of the benchmark's own files;
-``<folder>/times/<sequence>_time.txt`` the tracker's seconds of each frame. Beside them stand
-``<folder>/times/<sequence>_more.txt`` (score, seconds of waiting for the frame) and ``<folder>/made_by.json``.
+``<folder>/times/<sequence>_time.txt`` the tracker's seconds of each frame. Beside them
+stand ``_more.txt`` (score, seconds of waiting for the frame) and ``_made_by.txt`` (whose result this is).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ class TrackFiles:
         return Track(xywh_to_xyxy(boxes).float(), torch.from_numpy(more[:, 0]).float(), times[0], times[1])
 
     def write(self, frames: Frames, track: Track) -> None:
-        """Write one sequence; its entry in made_by.json, the last to be written, makes it valid."""
+        """Write one sequence; its signature, the last to be written, makes it valid."""
         boxes_xywh = xyxy_to_xywh(track.boxes.double())
         boxes_xywh[:, :2] += frames.origin
         write_boxes(self.folder / f"{frames.name}.txt", boxes_xywh)
@@ -73,26 +72,17 @@ class TrackFiles:
         self.sign(frames.name)
 
     def times(self, name: str, what: str) -> Path:
-        """Return the file of a sequence's times ("time"), or of what else is known ("more")."""
+        """Return the file of a sequence's times ("time"), scores ("more") or signature ("made_by")."""
         return self.folder / "times" / f"{name}_{what}.txt"
 
     def signed(self, name: str) -> bool:
         """Tell whether this tracker has finished a sequence."""
-        try:
-            about = json.loads((self.folder / "made_by.json").read_text())
-        except (OSError, ValueError):
-            return False
-        return name in about.get("sequences", {}) and about["sequences"][name] == self.made_by
+        path = self.times(name, "made_by")
+        return path.is_file() and path.read_text() == str(self.made_by)
 
     def sign(self, name: str) -> None:
-        """Note that this tracker has finished a sequence."""
-        path = self.folder / "made_by.json"
-        try:
-            about = json.loads(path.read_text())
-        except (OSError, ValueError):
-            about = {"sequences": {}}
-        about["sequences"][name] = self.made_by
-        write_atomically(path, json.dumps(about, indent=1))
+        """Note that this tracker has finished a sequence; a file for each, so that processes do not meet."""
+        write_atomically(self.times(name, "made_by"), str(self.made_by))
 
 
 def write_boxes(path: str | Path, boxes_xywh: Tensor) -> None:

@@ -1,6 +1,5 @@
 """Result files: what was written is read, whatever separates numbers; half a result is none."""
 
-import json
 import warnings
 
 import numpy as np
@@ -48,7 +47,7 @@ def test_what_another_tracker_left_is_not_taken(frames, track, tmp_path):
     assert TrackFiles(tmp_path / "elsewhere", "me").read(frames) is None
 
 
-@pytest.mark.parametrize("name", ["Deer.txt", "times/Deer_time.txt", "times/Deer_more.txt", "made_by.json"])
+@pytest.mark.parametrize("name", ["Deer.txt", "times/Deer_time.txt", "times/Deer_more.txt", "times/Deer_made_by.txt"])
 @pytest.mark.parametrize("how", ["gone", "cut", "empty"])
 def test_half_a_result_is_none(frames, track, tmp_path, name, how):
     TrackFiles(tmp_path, "me").write(frames, track)
@@ -58,13 +57,6 @@ def test_half_a_result_is_none(frames, track, tmp_path, name, how):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy's word on empty files
         assert TrackFiles(tmp_path, "me").read(frames) is None
-
-
-def test_a_broken_list_of_makers_does_not_stop_a_run(frames, track, tmp_path):
-    TrackFiles(tmp_path, "me").write(frames, track)
-    (tmp_path / "made_by.json").write_text("{")
-    TrackFiles(tmp_path, "me").write(frames, track)
-    assert json.loads((tmp_path / "made_by.json").read_text())["sequences"] == {"Deer": "me"}
 
 
 @pytest.mark.parametrize("separator", [",", "\t", " ", ", ", ";"])
