@@ -133,7 +133,9 @@ def expected_overlap(parts: list[Fragment], weights: Tensor) -> Tensor:
 
 
 class Supervised(Metric):
-    """Collect supervised runs; ``compute`` gives accuracy, failures, robustness and EAO, each with its interval.
+    """Collect supervised runs; ``compute`` gives ``{name: Estimate}``.
+
+    Names: ``accuracy``, ``failures``, ``robustness``, ``eao_108_371`` with the bounds in its name, and ``fps``.
 
     Args:
         bounds: Least and greatest length of the EAO; "VOT2015" (108, 371), "VOT2016" (the same), "VOT2018" (100, 356).
@@ -180,7 +182,7 @@ class Supervised(Metric):
             "accuracy": bootstrap_interval((weights @ (accuracies * frames)) / total, len(runs)),
             "failures": bootstrap_interval(weights @ failed, len(runs), (0.0, math.inf)),
             "robustness": bootstrap_interval(torch.exp(-SENSITIVITY * rate), len(runs)),
-            "eao": bootstrap_interval(self._eao(runs, weights), len(runs)),
+            "eao_{}_{}".format(*self.bounds): bootstrap_interval(self._eao(runs, weights), len(runs)),
             "fps": mean_interval(heads[:, 2]),
         }
 

@@ -45,6 +45,7 @@ def root(tmp_path_factory):
         make(base)
     maker.make_got10k(base)
     maker.make_vid(base)
+    maker.make_vid(base, 3, part="val")
     tiny.make(base)
     photos.make_coco(base, ["person", "dog", "cat", "car", "bus", "bird", "zebra"], 8)
     return str(base)
@@ -249,6 +250,15 @@ def test_vid_boxes_include_the_last_pixel(root):
     _, notes = list_video(data.folder, first)
     assert read_objects(notes[0])[0] == (10, 12, 22, 24)
     assert set(read_objects(notes[1])) == {0, 1}
+
+
+@pytest.mark.parametrize(("parts", "count"), [("train", 5), ("val", 3), ("both", 8)])
+def test_vid_trains_on_either_part(root, parts, count):
+    """MLT trains its meta-learner on the validation videos (section 3.2.2)."""
+    data = ImageNetVID(root, parts, held_out=0.0, batch_size=2)
+    data.setup("fit")
+    assert data.count("train") == count
+    assert data.episode("train", 0).query.images.shape == (2, 3, 255, 255)
 
 
 def test_vid_that_is_truncated(root, tmp_path):

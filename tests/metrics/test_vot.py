@@ -132,13 +132,14 @@ def test_eao_failures_and_robustness_equal_loops():
     lengths = [len(codes) for _, codes in runs]
     assert sum(failed) > 3
     assert found["failures"].value == sum(failed)
-    assert found["eao"].value == pytest.approx(loop_eao(runs, 10, 70), abs=1e-6)
+    assert found["eao_10_70"].value == pytest.approx(loop_eao(runs, 10, 70), abs=1e-6)
     weighted = sum(f * n for f, n in zip(failed, lengths, strict=True)) / sum(lengths)
     assert found["robustness"].value == pytest.approx(math.exp(-30 * weighted / np.mean(lengths)), abs=1e-9)
     accurate = sum(loop_accuracy(*run, 10) * len(run[0]) for run in runs) / sum(lengths)
     assert found["accuracy"].value == pytest.approx(accurate, abs=1e-6)
-    assert found["eao"].n == 4
-    assert found["eao"].low <= found["eao"].value <= found["eao"].high
+    eao = found["eao_10_70"]
+    assert eao.n == 4
+    assert eao.low <= eao.value <= eao.high
 
 
 def test_fragments_end_at_failures():

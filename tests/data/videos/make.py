@@ -107,10 +107,11 @@ def make_got10k(root: Path, n_videos: int = 6, folder: str = "GOT-10k", n_frames
     return root
 
 
-def make_vid(root: Path, n_videos: int = 5, n_frames: int = 12) -> Path:
+def make_vid(root: Path, n_videos: int = 5, n_frames: int = 12, part: str = "train") -> Path:
     """Write videos of two objects into ``root/ILSVRC2015``; the second object is not in the first frame."""
     for i in range(n_videos):
-        name = f"VID/train/ILSVRC2015_VID_train_0000/ILSVRC2015_train_{i:08d}"
+        inner = "ILSVRC2015_VID_train_0000/" if part == "train" else ""
+        name = f"VID/{part}/{inner}ILSVRC2015_{part}_{i:08d}"
         write_images(root / "ILSVRC2015/Data" / name, images(n_frames, seed=i), 6, 0, ".JPEG")
         notes = root / "ILSVRC2015/Annotations" / name
         notes.mkdir(parents=True)
