@@ -72,4 +72,4 @@ class MatchError(Metric):
             if self.errors
             else torch.empty(0)
         )
-        return {"error": mean_interval(errors.cpu())}
+        return {"error": mean_interval(errors.cpu(), limits=(0.0, 1.0))}

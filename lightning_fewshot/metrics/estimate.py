@@ -31,11 +31,12 @@ class Estimate(NamedTuple):
     n: int
 
 
-def mean_interval(values: Tensor) -> Estimate:
+def mean_interval(values: Tensor, limits: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
     """Mean over episodes, plus and minus 1.96 standard errors (standard deviation with n - 1).
 
     Args:
         values: ``(E,)``, one number an episode.
+        limits: What the interval cannot leave.
 
     >>> e = mean_interval(torch.tensor([0.2, 0.4, 0.6]))
     >>> [round(v, 3) for v in e]
@@ -44,7 +45,7 @@ def mean_interval(values: Tensor) -> Estimate:
     n = values.numel()
     mean = values.double().mean().item()  # nan where n = 0
     half = Z95 * values.double().std(correction=1).item() / math.sqrt(n) if n > 1 else math.nan
-    return Estimate(mean, mean - half, mean + half, n)
+    return Estimate(mean, max(mean - half, limits[0]), min(mean + half, limits[1]), n)
 
 
 def bootstrap_weights(n_episodes: int, generator: torch.Generator, resamples: int = RESAMPLES) -> Tensor:

@@ -84,6 +84,24 @@ def test_adapting_twice_gives_the_same_state_and_changes_nothing(scenes):
     assert all(torch.equal(v, before[n]) for n, v in module.state_dict().items())
 
 
+@pytest.mark.parametrize("method", ["repmet", "baseline_ft", "baseline_dml"])
+@pytest.mark.parametrize("absent", [0, 2])
+def test_a_class_without_support_is_never_detected(scenes, method, absent):
+    """The published ImageNet-LOC lists hold an episode whose support images have no box of one class."""
+    module = detector(method=method, finetune_steps=3, score_threshold=0.0).eval()
+    support, query = (getattr(scenes.episode("test", 0), part) for part in ("support", "query"))
+    kept = [labels != absent for labels in support.labels]
+    support = support._replace(
+        boxes=[b[k] for b, k in zip(support.boxes, kept, strict=True)],
+        labels=[n[k] for n, k in zip(support.labels, kept, strict=True)],
+    )
+    preds = module.predict(module.adapt(support), query)
+    labels = torch.cat([found.labels for found in preds])
+    assert len(labels) > 0
+    if method != "baseline_ft":  # a softmax still gives every class some probability
+        assert absent not in labels.tolist()
+
+
 def test_permuting_the_labels_permutes_the_scores(scenes):
     module = detector().eval()
     episode = scenes.episode("test", 2)
