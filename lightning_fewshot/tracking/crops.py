@@ -111,8 +111,8 @@ def crop(frame: Tensor, windows: Tensor, size: int, fill: Tensor | None = None) 
 
     Args:
         frame: ``(3, H, W)`` uint8 or float; its device is where the work is done.
-        windows: ``(N, 4)`` in pixels of the frame; they may leave it, or lie outside. The smallest one decides into what
-            blocks the frame is averaged first.
+        windows: ``(N, 4)`` in pixels of the frame; they may leave it, or lie outside. The smallest of
+            them decides in how large blocks the frame is averaged first.
         size: S, pixels.
         fill: ``(3,)`` colour of what is outside; None: the frame's mean. A tracker takes it from its first frame.
 
