@@ -97,6 +97,25 @@ def scale(boxes: Tensor, scale_y: float, scale_x: float | None = None) -> Tensor
     return boxes * boxes.new_tensor([scale_x, scale_y, scale_x, scale_y])
 
 
+def polygon_boxes(polygons: Tensor) -> Tensor:
+    """Return the upright boxes ``(T, 4)`` with centre and area of polygons ``(T, 8)``, which trackers start from.
+
+    The sides keep the ratio of the bounding box. An upright rectangle stays what it is.
+
+    >>> upright, rhombus = [0.0, 0.0, 4.0, 0.0, 4.0, 2.0, 0.0, 2.0], [2.0, 0.0, 4.0, 2.0, 2.0, 4.0, 0.0, 2.0]
+    >>> polygon_boxes(torch.tensor([upright, rhombus]))
+    tensor([[0.0000, 0.0000, 4.0000, 2.0000],
+            [0.5858, 0.5858, 3.4142, 3.4142]])
+    """
+    points = polygons.reshape(-1, 4, 2)
+    sizes = points.amax(1) - points.amin(1)
+    x, y = points.unbind(2)
+    area = ((x * y.roll(-1, 1) - y * x.roll(-1, 1)).sum(1) / 2).abs()
+    half = sizes * (area / sizes.prod(1)).sqrt()[:, None] / 2
+    centre = points.mean(1)
+    return torch.cat((centre - half, centre + half), dim=1)
+
+
 def iou(boxes: Tensor, others: Tensor) -> Tensor:
     """Intersection over union of all pairs, for a whole batch of images at once (torchvision's ``box_iou``).
 

@@ -1,4 +1,4 @@
-"""``python -m lightning_fewshot {fit,validate,test,predict} --config experiments/<name>.yaml``.
+"""``python -m lightning_fewshot {fit,validate,test,predict} --config experiments/<name>.yaml``, and ``score``.
 
 LightningCLI over the two base classes. What is added: a run folder ``runs/<experiment>/<time>`` that holds the
 config, the logs, the checkpoints, the pictures and ``results.json``; W&B beside CSV; a test after every fit.
@@ -27,6 +27,7 @@ from lightning_fewshot.callbacks.pictures import EpisodePictures
 from lightning_fewshot.callbacks.predictions import PredictionFiles
 from lightning_fewshot.callbacks.progress import Progress
 from lightning_fewshot.callbacks.results import ResultsFile
+from lightning_fewshot.tracking.score import main as score
 
 PROG = "python -m lightning_fewshot"
 RUN_DIR_VARIABLE = "LIGHTNING_FEWSHOT_RUN_DIR"  # the ranks of one run share its folder
@@ -116,11 +117,17 @@ class SaveConfig(SaveConfigCallback):
             logger.log_hyperparams(config)
 
 
-def main(args: list[str] | None = None) -> FewShotCLI:
-    """Run one command. Expected errors end in one line; LIGHTNING_FEWSHOT_TRACEBACK=1 shows where they came from."""
+def main(args: list[str] | None = None) -> FewShotCLI | Path:
+    """Run one command; return its FewShotCLI, or the run folder of ``score``.
+
+    Expected errors end in one line; LIGHTNING_FEWSHOT_TRACEBACK=1 shows where they came from.
+    """
     keep = os.environ.get(RUN_DIR_VARIABLE)
     _hush()
+    words = sys.argv[1:] if args is None else args
     try:
+        if words[:1] == ["score"]:
+            return score(words[1:], lambda wanted: _make_run_dir(wanted, "score"))
         return FewShotCLI(
             FewShotModule,
             EpisodicDataModule,
@@ -142,7 +149,8 @@ def main(args: list[str] | None = None) -> FewShotCLI:
             parser_kwargs={
                 "prog": PROG,
                 "allow_abbrev": False,  # a key that is nearly right is a mistake
-                "description": "Few-shot vision: look at a few labelled examples, then predict.",
+                "description": "Few-shot vision: look at a few labelled examples, then predict. Raw result files of "
+                "trackers are scored by `score DIR --benchmark otb --root R`; see `score --help`.",
                 **{name: {"default_config_files": []} for name in ("fit", "validate", "test", "predict")},
             },
             auto_configure_optimizers=False,

@@ -109,6 +109,11 @@ def tiny_data(tmp_path_factory):
     photos.make_folder(root, COCO, 12)
     _maker("tiny_imagenet").make(root)
     _maker("omniglot").make(root / "omniglot")
+    videos = _maker("videos")
+    for name in ("otb", "vot", "templecolor", "uav123", "got10k", "vid"):
+        getattr(videos, f"make_{name}")(root)
+    videos.make_got10k(root, folder="videos")
+    videos.make_clip(root / "clip.mp4")
     return root
 
 

@@ -32,6 +32,10 @@ class PredictionFiles(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Episode, *_: Any
     ) -> None:
         """Collect the records of an episode and draw its images."""
+        records = getattr(pl_module, "prediction_records", None)
+        if records is not None:  # a paper may say in its own words what it predicts, and draw it
+            self._records += records(batch, outputs)
+            return
         names = batch.query.names or tuple(f"{batch.index}_{i}" for i in range(len(batch.query.images)))
         for name, preds in zip(names, outputs, strict=True):
             self._records += _records(name, preds, batch.classes)
@@ -42,7 +46,8 @@ class PredictionFiles(Callback):
         rank = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         path = self.run_dir / f"predictions{rank}.json"
         write_atomically(path, json.dumps(self._records, indent=1))
-        print(f"{len(self._records)} predictions: {path}; pictures: {self.run_dir / 'pictures'}")
+        pictures = self.run_dir / "pictures"
+        print(f"{len(self._records)} predictions: {path}" + (f"; pictures: {pictures}" if pictures.exists() else ""))
 
     def _draw(self, episode: Episode, names: tuple[str, ...], preds: Any) -> None:
         from lightning_fewshot.callbacks.drawing import draw_examples, write_png

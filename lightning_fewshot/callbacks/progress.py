@@ -98,6 +98,12 @@ class Progress(ProgressBar):
         """Close the bar."""
         self._stop()
 
+    def show_frames(self, name: str, done: int, total: int) -> None:
+        """Show the frames of one video as the steps of the bar."""
+        if done == 1:
+            self._start(name, total, 0)
+        self._advance(done)
+
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Close the bar, so that the error stands below it."""
         self._stop()

@@ -1,0 +1,10 @@
+"""Single-object tracking: what a tracker is, the loop over frames, crops, result files and protocols.
+
+- ``tracker``: the :class:`~lightning_fewshot.tracking.tracker.Tracker` protocol and the smallest tracker.
+- ``frames``: where frames come from: a folder, a video file, an array; decoded ahead in a thread.
+- ``loop``: ``follow`` and ``track``, which own the first-frame rule and the clock.
+- ``crops``: exemplars and search windows, all scales in one operation.
+- ``episodes``: a video as an Episode.
+- ``module``: what a paper's module inherits to be tested on videos.
+- ``files``: one result file a sequence, with resume.
+"""

@@ -1,0 +1,55 @@
+"""A video as an Episode, for ``test`` and ``predict``; and how training episodes of tracking papers look.
+
+A *sequence* (validation, test, predict) is one object in one video:
+
+- ``support``: ``images`` is ``frames[:1]`` (a ``Frames`` of one), ``boxes`` a list of one ``(1, 4)``.
+- ``query``: ``images`` is the whole video as a ``Frames``, not decoded; ``boxes`` a list of one ``(T', 4)``, the truth,
+  NaN where the object is absent, T' <= T where a benchmark annotates fewer frames, or None where nothing is known;
+  polygons ``(T', 8)`` instead of boxes ask for VOT's supervised protocol;
+  ``names`` holds the name of the sequence.
+
+Training episodes come from ``datamodules.tracking.TrackingData(train=...)``, B items each, boxes in pixels of the
+image they stand beside:
+
+- ``"pairs"`` (Learnet, section 3.3): ``support.images`` ``(B, 3, 127, 127)`` uint8 exemplars; ``query.images``
+  ``(B, 3, 255, 255)`` search patches; ``query.labels`` ``(B,)`` int64, 1 for the same object and 0 for another one;
+  ``boxes`` lists of B ``(1, 4)``, the object in the crop.
+- ``"clips"`` (MLT, section 3.2.2): ``support`` as above; ``query.images`` ``(B * T, 3, 255, 255)``, the T context
+  patches of the first exemplar's object, then those of the second; labels all 1.
+- ``"frames"`` (MetaRTT, section 3): whole frames. ``support.images`` list of B ``(3, H, W)``, the first frame of each
+  clip; ``query.images`` list of ``B * (T - 1)``, clip by clip; ``boxes`` lists of ``(1, 4)``. The other clips of an
+  episode come from other videos (hard negatives).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lightning_fewshot.boxes import polygon_boxes
+from lightning_fewshot.episodes import Episode, Examples
+from lightning_fewshot.tracking.frames import Frames
+
+
+def sequence_episode(frames: Frames, boxes: Tensor, index: int = 0, truth: bool = True) -> Episode:
+    """Return one object's video as an episode.
+
+    Args:
+        frames: The video.
+        boxes: ``(T', 4)`` boxes or ``(T', 8)`` polygons; the first is where the tracker starts, others may be NaN.
+        index: Number of the sequence in its split.
+        truth: Whether all of ``boxes`` is known; else the first alone is.
+    """
+    names = (frames.name,)
+    first = polygon_boxes(boxes[:1]) if boxes.shape[1] == 8 else boxes[:1]
+    support = Examples(frames[:1], boxes=[first], names=names)
+    return Episode(support, Examples(frames, boxes=[boxes] if truth else None, names=names), ("object",), index)
+
+
+def is_sequence(episode: Episode) -> bool:
+    """Tell a video from a training episode."""
+    return isinstance(episode.query.images, Frames)
+
+
+def is_supervised(episode: Episode) -> bool:
+    """Tell a sequence whose truth is polygons, for the supervised protocol."""
+    return is_sequence(episode) and episode.query.boxes is not None and episode.query.boxes[0].shape[1] == 8

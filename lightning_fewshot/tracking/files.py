@@ -1,0 +1,129 @@
+"""One result file a sequence, in the layout that the got10k toolkit writes for OTB.
+
+``<folder>/<sequence>.txt`` has one line ``x,y,w,h`` a frame, in the coordinates of the benchmark's own files;
+``<folder>/times/<sequence>_time.txt`` the tracker's seconds of each frame. Beside them
+stand ``_more.txt`` (score, seconds of waiting for the frame) and ``_made_by.txt`` (whose result this is).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lightning_fewshot.boxes import xywh_to_xyxy, xyxy_to_xywh
+from lightning_fewshot.sampling import write_atomically
+from lightning_fewshot.tracking.frames import Frames
+from lightning_fewshot.tracking.loop import Track
+
+SETTINGS = (bool, int, float, str, tuple, list, type(None))
+
+
+def fingerprint(module: nn.Module, tracker: Any, seed: int | None = None) -> str:
+    """Return a hash of the weights, of a tracker's own settings (its plain public attributes) and of the seed."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    kept = {k: v for k, v in vars(tracker).items() if isinstance(v, SETTINGS) and not k.startswith("_")}
+    kept.pop("training", None)
+    digest.update(repr((type(tracker).__name__, sorted(kept.items()), seed)).encode())
+    return digest.hexdigest()
+
+
+class TrackFiles:
+    """Result files of one tracker, that an evaluation resumes from.
+
+    Args:
+        folder: Where they stand.
+        made_by: Fingerprint of the tracker; files of another are replaced, never taken. None: of anybody.
+    """
+
+    def __init__(self, folder: str | Path, made_by: str | None = None) -> None:
+        self.folder, self.made_by = Path(folder), made_by
+
+    def read(self, frames: Frames) -> Track | None:
+        """Return what is known about a sequence; None where it must be tracked (again)."""
+        if not self.signed(frames.name):
+            return None
+        try:
+            boxes = read_boxes(self.folder / f"{frames.name}.txt")
+            seconds = np.loadtxt(self.times(frames.name, "time"), ndmin=1)
+            more = np.loadtxt(self.times(frames.name, "more"), delimiter=",", ndmin=2)
+        except (OSError, ValueError):  # damaged since
+            return None
+        if not len(boxes) == len(seconds) == len(more) or more.shape[1] != 2:
+            return None
+        boxes[:, :2] -= frames.origin
+        times = torch.from_numpy(np.stack([seconds, more[:, 1]]))
+        return Track(xywh_to_xyxy(boxes).float(), torch.from_numpy(more[:, 0]).float(), times[0], times[1])
+
+    def write(self, frames: Frames, track: Track) -> None:
+        """Write one sequence; its signature, the last to be written, makes it valid."""
+        boxes_xywh = xyxy_to_xywh(track.boxes.double())
+        boxes_xywh[:, :2] += frames.origin
+        write_boxes(self.folder / f"{frames.name}.txt", boxes_xywh)
+        write_atomically(self.times(frames.name, "time"), "".join(f"{s:.8f}\n" for s in track.seconds.tolist()))
+        rows = zip(track.scores.tolist(), track.read_seconds.tolist(), strict=True)
+        write_atomically(self.times(frames.name, "more"), "".join(f"{score:.6g},{s:.8f}\n" for score, s in rows))
+        self.sign(frames.name)
+
+    def times(self, name: str, what: str) -> Path:
+        """Return the file of a sequence's times ("time"), scores ("more") or signature ("made_by")."""
+        return self.folder / "times" / f"{name}_{what}.txt"
+
+    def signed(self, name: str) -> bool:
+        """Tell whether this tracker has finished a sequence."""
+        path = self.times(name, "made_by")
+        return path.is_file() and path.read_text() == str(self.made_by)
+
+    def sign(self, name: str) -> None:
+        """Note that this tracker has finished a sequence; a file for each, so that processes do not meet."""
+        write_atomically(self.times(name, "made_by"), str(self.made_by))
+
+
+def write_boxes(path: str | Path, boxes_xywh: Tensor) -> None:
+    """Write ``(T, 4)`` boxes, whole or not at all: one line ``x,y,w,h`` a frame."""
+    rows = boxes_xywh.tolist()
+    write_atomically(path, "".join(",".join(f"{v:.4f}" for v in row) + "\n" for row in rows))
+
+
+def read_boxes(path: str | Path, polygons: bool = False) -> Tensor:
+    """Read boxes as float64 ``(T, 4)`` x, y, w, h, whatever separates the numbers: commas, blanks, tabs, semicolons.
+
+    Eight numbers are a polygon, which becomes its bounding box. Words such as NaN stand for an absent object.
+
+    Args:
+        path: The file.
+        polygons: Keep polygons, ``(T, 8)``, as they are.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: A line has another number of values, or one that is no number; names the line.
+    """
+    lines = Path(path).read_text().replace(",", " ").replace(";", " ").splitlines()
+    rows = [line.split() for line in lines if line.strip()]
+    if not rows:
+        raise ValueError(f"{path} has no box")
+    for i, row in enumerate(rows):
+        if len(row) != len(rows[0]) or len(row) not in (4, 8):
+            raise ValueError(f"{path}, line {i + 1} has {len(row)} values, expected 4 (x, y, w, h) or 8 (a polygon)")
+    try:
+        values = torch.tensor([[float(v) for v in row] for row in rows], dtype=torch.float64)
+    except ValueError as error:
+        raise ValueError(f"{path} holds something that is no number: {error}") from error
+    return polygons_to_xywh(values) if values.shape[1] == 8 and not polygons else values
+
+
+def polygons_to_xywh(polygons: Tensor) -> Tensor:
+    """Return the bounding boxes ``(T, 4)`` of polygons ``(T, 8)``: x1, y1, ..., x4, y4.
+
+    >>> polygons_to_xywh(torch.tensor([[5.0, 0.0, 10.0, 5.0, 5.0, 10.0, 0.0, 5.0]])).tolist()
+    [[0.0, 0.0, 10.0, 10.0]]
+    """
+    x, y = polygons[:, 0::2], polygons[:, 1::2]
+    low = torch.stack((x.amin(1), y.amin(1)), 1)
+    return torch.cat((low, torch.stack((x.amax(1), y.amax(1)), 1) - low), 1)

@@ -1,0 +1,137 @@
+"""The loop over frames, written once: the first-frame rule, the checks and the clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_fewshot import boxes as geometry
+from lightning_fewshot.tracking.frames import AHEAD, Frames, ahead
+from lightning_fewshot.tracking.tracker import Tracker
+
+
+class Step(NamedTuple):
+    """One tracked frame.
+
+    Args:
+        t: Number of the frame, from 0.
+        frame: ``(3, H, W)`` uint8.
+        box: ``(4,)`` float32 on the CPU.
+        score: The tracker's; 1 in frame 0.
+        seconds: Time that the tracker took.
+        read_seconds: Time that the loop waited for the frame.
+    """
+
+    t: int
+    frame: Tensor
+    box: Tensor
+    score: float
+    seconds: float
+    read_seconds: float
+
+
+class Track(NamedTuple):
+    """What a tracker said about a whole sequence.
+
+    Args:
+        boxes: ``(T, 4)`` float32; the first is the one that was given.
+        scores: ``(T,)`` float32.
+        seconds: ``(T,)`` float64, the tracker's time for each frame; the first is that of ``init``.
+        read_seconds: ``(T,)`` float64, waiting for frames.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    seconds: Tensor
+    read_seconds: Tensor
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the tracker alone, first frame included."""
+        return len(self.seconds) / max(float(self.seconds.sum()), 1e-9)
+
+    @property
+    def fps_with_reading(self) -> float:
+        """Frames per second with the time spent waiting for frames."""
+        return len(self.seconds) / max(float(self.seconds.sum() + self.read_seconds.sum()), 1e-9)
+
+
+def track(tracker: Tracker, frames: Frames, box: Tensor) -> Track:
+    """Follow an object through a video.
+
+    Args:
+        tracker: Any tracker.
+        frames: The video.
+        box: ``(4,)``, where the object is in frame 0. The result's first box is this one, with score 1.
+
+    Raises:
+        ValueError: The box is empty or outside the frame, a frame differs in size from the first, cannot be decoded,
+            or the tracker returned a box that is not finite.
+
+    >>> import numpy as np
+    >>> from lightning_fewshot.tracking.frames import ArrayFrames
+    >>> from lightning_fewshot.tracking.tracker import IdentityTracker
+    >>> video = ArrayFrames(np.zeros((3, 20, 30, 3), np.uint8))
+    >>> track(IdentityTracker(), video, torch.tensor([2.0, 3.0, 10.0, 9.0])).boxes[2].tolist()
+    [2.0, 3.0, 10.0, 9.0]
+    """
+    rows = [(s.box, s.score, s.seconds, s.read_seconds) for s in follow(tracker, frames, box)]
+    boxes, scores, seconds, read = zip(*rows, strict=True)
+    times = torch.tensor([seconds, read], dtype=torch.float64)
+    return Track(torch.stack(boxes), torch.tensor(scores), times[0], times[1])
+
+
+def follow(tracker: Tracker, frames: Frames, box: Tensor, depth: int = AHEAD) -> Iterator[Step]:
+    """Follow an object frame by frame; what is done with a step does not count as the tracker's time.
+
+    Args:
+        tracker: Any tracker.
+        frames: The video.
+        box: ``(4,)``, where the object is in frame 0.
+        depth: Frames that are decoded ahead; memory does not grow with the length of the video.
+    """
+    given = torch.as_tensor(box, dtype=torch.float32)
+    state, size, began = None, None, time.perf_counter()
+    for t, frame in enumerate(ahead(frames, depth)):
+        read, began = time.perf_counter() - began, time.perf_counter()
+        size = size or frame.shape
+        check_frame(frame, size, frames.name, t)
+        with torch.no_grad():
+            if t == 0:
+                found, score = check_box(given, frame, frames.name), 1.0
+                state = tracker.init(frame, found)
+            else:
+                state, found, score = tracker.update(state, frame)
+        found, score = found.detach().float().cpu(), float(score)  # waits for a GPU
+        seconds = time.perf_counter() - began
+        if not bool(found.isfinite().all()):
+            raise ValueError(f"{type(tracker).__name__} returned box {found.tolist()} in frame {t} of {frames.name}")
+        yield Step(t, frame, found, score, seconds, read)
+        began = time.perf_counter()
+
+
+def check_box(box: Tensor, frame: Tensor, name: str) -> Tensor:
+    """Return a first box as it is, or say why no tracker can start from it.
+
+    A box may leave the frame partly.
+
+    Raises:
+        ValueError: It is not finite, has no size, or lies wholly outside.
+    """
+    height, width = frame.shape[1:]
+    geometry.check(box[None], name=f"first box of {name}")
+    if not bool(geometry.valid(geometry.clip(box, height, width))):
+        numbers = ", ".join(f"{v:g}" for v in box.tolist())
+        raise ValueError(f"first box of {name} is ({numbers}), outside the frame of {width} x {height} pixels")
+    return box
+
+
+def check_frame(frame: Tensor, size: torch.Size, name: str, t: int) -> None:
+    """Refuse a frame of another size: boxes in pixels would mean something else."""
+    if frame.shape != size:
+        shapes = [f"{s[2]} x {s[1]}" for s in (frame.shape, size)]
+        raise ValueError(f"frame {t} of {name} has {shapes[0]} pixels but the first has {shapes[1]}")

@@ -1,0 +1,140 @@
+"""What a paper's module inherits, before FewShotModule, to be validated and tested on videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torchmetrics import Metric
+
+from lightning_fewshot.episodes import Episode
+from lightning_fewshot.metrics.estimate import Estimate
+from lightning_fewshot.metrics.one_pass import OnePass
+from lightning_fewshot.metrics.vot import EAO_BOUNDS, Supervised
+from lightning_fewshot.tracking.annotate import track_to_files
+from lightning_fewshot.tracking.episodes import is_sequence, is_supervised
+from lightning_fewshot.tracking.files import TrackFiles, fingerprint
+from lightning_fewshot.tracking.loop import Track, track
+from lightning_fewshot.tracking.supervised import SupervisedRun, read_run, track_supervised, write_run
+from lightning_fewshot.tracking.tracker import Tracker
+
+
+class TracksVideos:
+    """Mixin: ``class SiameseTracker(TracksVideos, FewShotModule)``.
+
+    The paper writes ``tracker()``. ``adapt`` and ``predict`` stay what they are on crops: a tracker's ``init`` cuts an
+    exemplar and adapts, its ``update`` cuts search windows and predicts. Called with an episode that is a video, the
+    module tracks it and returns a :class:`~lightning_fewshot.tracking.loop.Track`, or, where the truth is polygons, a
+    :class:`~lightning_fewshot.tracking.supervised.SupervisedRun`; with any other episode it does what FewShotModule
+    does. A test keeps one result file a sequence under ``<run folder>/tracks``, so that a stopped test with the same
+    ``--run_dir``, weights and settings goes on where it was.
+    """
+
+    def tracker(self) -> Tracker:
+        """Return this paper's tracker with the module's current weights; cheap, no copy.
+
+        Its plain public attributes are its settings: they tell whose result files may be taken up again.
+        """
+        raise NotImplementedError
+
+    def forward(self, episode: Episode) -> Any:
+        """Track a video; adapt and predict on anything else."""
+        if not is_sequence(episode):
+            return super().forward(episode)
+        if is_supervised(episode):
+            return track_supervised(self.tracker(), episode.query.images, episode.query.boxes[0].cpu())
+        return track(self.tracker(), episode.query.images, episode.support.boxes[0][0].cpu())
+
+    def build_metrics(self) -> Metric:
+        """Return what sequences are judged by: one-pass evaluation, or VOT's supervised one."""
+        return SequenceMetrics()
+
+    def test_step(self, episode: Episode, batch_idx: int) -> Any:
+        """Track one sequence, or take what an earlier run with the same weights left."""
+        if not is_sequence(episode):
+            return super().test_step(episode, batch_idx)
+        files = TrackFiles(Path(self.trainer.default_root_dir) / "tracks", self._fingerprint)
+        frames, supervised = episode.query.images, is_supervised(episode)
+        done = read_run(files, frames) if supervised else files.read(frames)
+        if done is not None and len(done.boxes) >= min(len(frames), len(episode.query.boxes[0])):
+            self.metrics["test"].update(done, episode)
+            return done
+        result = super().test_step(episode, batch_idx)
+        if supervised:
+            write_run(files, frames, result)
+        else:
+            files.write(frames, result)
+        return result
+
+    def on_test_start(self) -> None:
+        """Look at weights, settings and seed once, so that no result of others is taken."""
+        super().on_test_start()
+        self._fingerprint = fingerprint(self, self.tracker(), self._run_seed)
+
+    def on_predict_start(self) -> None:
+        """Refuse to track with weights that nobody trained.
+
+        Raises:
+            ValueError: There is no checkpoint; says where one comes from.
+        """
+        super().on_predict_start()
+        if any(True for _ in self.parameters()) and not self.trainer.ckpt_path:
+            raise ValueError(
+                f"{type(self).__name__} needs trained weights: make them with `python -m lightning_fewshot fit "
+                "--config experiments/<experiment>.yaml`, which leaves runs/<experiment>/<time>/checkpoints/best.ckpt, "
+                "and give that file as --ckpt_path"
+            )
+
+    def predict_step(self, episode: Episode, batch_idx: int) -> Any:
+        """Track a video into ``<run folder>/tracks``: boxes, times and an annotated mp4."""
+        if not is_sequence(episode):
+            return super().predict_step(episode, batch_idx)
+        folder = Path(self.trainer.default_root_dir) / "tracks"
+        show = getattr(self.trainer.progress_bar_callback, "show_frames", None)
+        box = episode.support.boxes[0][0].cpu()
+        _, record = track_to_files(self.tracker(), episode.query.images, box, folder, show)
+        self.print(
+            f"{record['frames']} frames, {record['fps']} frames/s, {record['fps_with_reading']} with reading: "
+            f"{record['boxes']}, {record['annotated']}"
+        )
+        return [record]
+
+    def prediction_records(self, episode: Episode, preds: Any) -> list[dict[str, Any]]:
+        """Return what predictions.json says about a video."""
+        return preds
+
+    def draw(self, episode: Episode, preds: Any) -> Tensor:
+        """Return a strip of frames with the truth and what was tracked."""
+        from lightning_fewshot.tracking.pictures import draw_track
+
+        return draw_track(episode, preds)
+
+
+class SequenceMetrics(Metric):
+    """One-pass and supervised evaluation side by side: each counts the sequences of its kind.
+
+    Args:
+        bounds: Least and greatest length of the EAO.
+        kwargs: For ``torchmetrics.Metric``.
+    """
+
+    full_state_update = False
+
+    def __init__(self, bounds: tuple[int, int] = EAO_BOUNDS["VOT2015"], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.one_pass, self.supervised = OnePass(), Supervised(bounds)
+
+    def update(self, preds: Track | SupervisedRun, episode: Episode) -> None:
+        """Count one sequence."""
+        (self.supervised if isinstance(preds, SupervisedRun) else self.one_pass).update(preds, episode)
+
+    def compute(self) -> dict[str, Estimate]:
+        """Return the estimates of the protocol that was run; of one-pass evaluation where nothing was."""
+        return (self.supervised if self.supervised.update_count else self.one_pass).compute()
+
+    def reset(self) -> None:
+        """Forget all sequences."""
+        super().reset()
+        self.one_pass.reset()
+        self.supervised.reset()

@@ -1,0 +1,231 @@
+"""A tracking module through the command line: results, resume, prediction; on a tracker that follows the red square."""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lightning_fewshot.base import FewShotModule
+from lightning_fewshot.tracking.files import read_boxes
+from lightning_fewshot.tracking.module import TracksVideos
+
+calls = []
+
+
+class RedTracker:
+    """Finds red; its only setting is how red."""
+
+    def __init__(self, least, bias):
+        self.least, self._bias = least, bias
+
+    def init(self, frame, box):
+        calls.append("init")
+        return box
+
+    def update(self, state, frame):
+        seen = ((frame[0] > self.least) & (frame[1] < 100)).nonzero()
+        low, high = seen.amin(0), seen.amax(0) + 1
+        box = torch.tensor([low[1], low[0], high[1], high[0]]).float()
+        return box, box + self._bias, 0.5
+
+
+class RedModule(TracksVideos, FewShotModule):
+    """A tracker with one weight, so that there is something to train.
+
+    Args:
+        least: How red.
+    """
+
+    def __init__(self, least: int = 150):
+        super().__init__()
+        self.least = least
+        self.bias = torch.nn.Parameter(torch.zeros(4))
+
+    def tracker(self):
+        return RedTracker(self.least, self.bias.detach().cpu())
+
+    def adapt(self, support):
+        return support.images.float().mean((1, 2, 3))
+
+    def predict(self, state, query):
+        return state + self.bias.sum()
+
+    def loss(self, episode):
+        return {"bias": (self.bias**2).sum() + 0 * self(episode).sum()}
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    """Give this file a name that a config can say."""
+    monkeypatch.setitem(sys.modules, "red_module", sys.modules[__name__])
+    calls.clear()
+
+
+MODEL = ["--model", "red_module.RedModule", "--trainer.accelerator", "cpu"]
+
+
+@pytest.fixture
+def run(cli, maker, in_tmp):
+    """Run a command on the tiny OTB and VOT."""
+    maker.make_otb(in_tmp / "data")
+    maker.make_vot(in_tmp / "data")
+
+    def start(subcommand, data, *args, run_dir="run"):
+        data = [] if data is None else ["--data", f"datamodules.{data}", "--data.root", "data", "--data.num_workers", 0]
+        cli(subcommand, *MODEL, *data, *args, toy=False, run_dir=run_dir)
+        path = Path(run_dir) / "results.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    return start
+
+
+OTB = ["--data.sequences", '["Deer","Couple","Football1","Jogging.1"]']
+
+
+def test_a_test_on_otb_writes_results_and_one_file_a_sequence(run):
+    record = run("test", "OTB", *OTB)
+    metrics = record["metrics"]
+    assert metrics["success_auc"]["n"] == 4
+    assert metrics["success_auc"]["value"] > 0.9
+    assert metrics["precision_20"]["value"] == 1
+    assert {"norm_precision_auc", "success_50", "fps", "fps_with_reading"} <= set(metrics)
+    assert record["protocol"]["benchmark"] == "otb"
+    assert record["protocol"]["evaluation"] == "one-pass"
+    written = read_boxes("run/tracks/Deer.txt")
+    truth = read_boxes("data/OTB/Deer/groundtruth_rect.txt")
+    assert (written - truth).abs().max() <= 1, "in the coordinates of the benchmark's files"
+    assert len(list(Path("run/pictures").glob("test_*.png"))) == 4
+
+
+def test_what_test_wrote_scores_the_same(run, cli):
+    record = run("test", "OTB", *OTB)
+    with pytest.warns(UserWarning, match="tracks lacks 3 of 7"):
+        cli("score", "run/tracks", "--benchmark", "otb", "--root", "data", toy=False, run_dir="scored")
+    scored = json.loads(Path("scored/results.json").read_text())["trackers"]["tracks"]["metrics"]
+    for name in ("success_auc", "precision_20", "norm_precision_auc"):
+        assert scored[name]["value"] == pytest.approx(record["metrics"][name]["value"], abs=1e-6)
+
+
+def test_a_stopped_test_goes_on_where_it_was(run):
+    first = run("test", "OTB", *OTB)
+    assert len(calls) == 4
+    Path("run/tracks/Deer.txt").unlink()
+    again = run("test", "OTB", *OTB)
+    assert len(calls) == 5, "one sequence was tracked again"
+    for name in ("success_auc", "precision_20", "norm_precision_auc", "success_50"):
+        assert again["metrics"][name] == first["metrics"][name]
+
+
+@pytest.mark.parametrize("changed", [["--model.least", 160], ["--seed_everything", 7]])
+def test_another_tracker_takes_nothing_up(run, changed):
+    run("test", "OTB", *OTB)
+    run("test", "OTB", *OTB, *changed)
+    assert len(calls) == 8
+
+
+def test_supervised_evaluation_resumes_too(run):
+    first = run("test", "VOT")
+    assert len(calls) == 2
+    assert first["protocol"]["evaluation"] == "supervised"
+    assert first["metrics"]["failures"]["value"] == 0
+    assert first["metrics"]["accuracy"]["value"] > 0.8
+    again = run("test", "VOT")
+    assert len(calls) == 2
+    for name in ("accuracy", "failures", "robustness", "eao_108_371"):
+        assert again["metrics"][name]["value"] == pytest.approx(first["metrics"][name]["value"], abs=1e-6)
+
+
+def test_fit_on_pairs_validates_and_tests_on_videos(run, maker):
+    maker.make_got10k(Path("data"), 5)
+    sizes = ["--data.batch_size", 2, "--data.train_episodes", 2, "--data.val_episodes", 1, "--data.max_frames", 5]
+    monitor = ["--trainer.max_epochs", 1, "--checkpoint.monitor", "val/success_auc"]
+    record = run("fit", "GOT10k", *sizes, *monitor)
+    assert record["metrics"]["success_auc"]["n"] == 1
+    assert len(read_boxes(next(Path("run/tracks").glob("*.txt")))) == 5
+
+
+@pytest.fixture
+def trained(run, maker):
+    maker.make_got10k(Path("data"), 5)
+    sizes = ["--data.batch_size", 2, "--data.train_episodes", 1, "--data.val_episodes", 1, "--data.max_frames", 3]
+    run("fit", "GOT10k", *sizes, "--trainer.max_epochs", 1, "--checkpoint.monitor", "val/success_auc", run_dir="fit")
+    return "fit/checkpoints/best.ckpt"
+
+
+PREDICT = ["--data", "datamodules.VideoFile", "--data.video", "clip.mp4", "--data.box", "10,12,12,12"]
+
+
+def test_predict_writes_boxes_an_annotated_video_and_the_speed(run, trained, maker, capsys):
+    maker.make_clip(Path("clip.mp4"))
+    run("predict", None, *PREDICT, "--ckpt_path", trained)
+    boxes = read_boxes("run/tracks/clip.txt").numpy()
+    np.testing.assert_allclose(boxes, maker.boxes(12), atol=3)
+    film = cv2.VideoCapture("run/tracks/clip.mp4")
+    assert int(film.get(cv2.CAP_PROP_FRAME_COUNT)) == 12
+    assert film.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+    picture = film.read()[1]
+    assert picture.shape == (48, 64, 3)
+    (record,) = json.loads(Path("run/predictions.json").read_text())
+    assert record["frames"] == 12
+    assert record["fps"] > record["fps_with_reading"] > 0
+    shown = capsys.readouterr().out
+    assert "12 frames," in shown
+    assert "frames/s" in shown
+    assert "clip 12/12" in shown, "progress"
+
+
+def test_predict_on_a_folder_of_frames(run, trained):
+    run(
+        "predict",
+        None,
+        *PREDICT[:2],
+        "--data.video",
+        "data/OTB/Deer/img",
+        "--data.box",
+        "10 12 12 12",
+        "--ckpt_path",
+        trained,
+    )
+    assert len(read_boxes("run/tracks/Deer.txt")) == 10
+
+
+def test_predict_without_weights_says_where_they_come_from(run, maker):
+    maker.make_clip(Path("clip.mp4"))
+    with pytest.raises(SystemExit, match=r"error: RedModule needs trained weights: .*fit .*--ckpt_path"):
+        run("predict", None, *PREDICT)
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        ("10,12,12", "must be four numbers"),
+        ("10,12,0,12", "width and height must be positive"),
+        ("100,12,12,12", "outside the frame of 64 x 48 pixels"),
+    ],
+)
+def test_a_bad_box_is_one_line(run, trained, maker, capsys, box, message):
+    maker.make_clip(Path("clip.mp4"))
+    with pytest.raises(SystemExit) as end:
+        run("predict", None, *PREDICT[:4], "--data.box", box, "--ckpt_path", trained)
+    assert message in str(end.value.code) + capsys.readouterr().err
+
+
+def test_a_video_that_is_missing_or_broken_is_one_line(run, trained):
+    with pytest.raises(SystemExit, match=r"error: there is no video file or folder of frames at none\.mp4"):
+        run("predict", None, *PREDICT[:2], "--data.video", "none.mp4", *PREDICT[4:], "--ckpt_path", trained)
+    Path("text.mp4").write_text("no video")
+    with pytest.raises(SystemExit, match=r"error: video text\.mp4 cannot be decoded"):
+        run("predict", None, *PREDICT[:2], "--data.video", "text.mp4", *PREDICT[4:], "--ckpt_path", trained)
+    with pytest.raises(SystemExit, match="error: no box is given"):
+        run("predict", None, *PREDICT[:2], "--data.video", "data/OTB/Deer/img", "--ckpt_path", trained)
+
+
+def test_one_own_video_with_its_truth_is_tested(run):
+    truth = ["--data.video", "data/OTB/Deer/img", "--data.truth", "data/OTB/Deer/groundtruth_rect.txt"]
+    record = run("test", None, "--data", "datamodules.VideoFile", *truth)
+    assert record["metrics"]["success_auc"]["n"] == 1
+    assert record["metrics"]["success_auc"]["value"] > 0.7, "OTB's files count from 1, one's own from 0"

@@ -1,0 +1,139 @@
+"""Scores of raw result files: tiny ones by hand, and the published SiamFC boxes."""
+
+import json
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_fewshot.tracking.benchmarks import Sequence, plain_name, read_benchmark
+from lightning_fewshot.tracking.score import SCORES, align, score_folder, score_sequence
+
+# The pack's truth of Tiger1 starts at image 6; the published scores count from image 1. These five boxes (image 1 is
+# known from the raw results, the others are such that the published scores of Tiger1 come out) stand in for the rest.
+TIGER1 = [[232, 88, 76, 84], [241, 93, 78, 82], [252, 94, 76, 84], [258, 98, 80, 84], [263, 103, 84, 82]]
+
+
+@pytest.fixture
+def results(maker, tmp_path):
+    """Results of a good and a bad tracker on the tiny OTB."""
+    maker.make_otb(tmp_path / "data")
+    for tracker, off in (("good", 1), ("bad", 30)):
+        for sequence in read_benchmark("otb", tmp_path / "data"):
+            boxes = sequence.truth.numpy() + np.array([off, 0, 0, 0])
+            maker.write_rows(tmp_path / "results" / tracker / f"{sequence.name}.txt", boxes)
+            times = tmp_path / "results" / tracker / "times" / f"{sequence.name}_time.txt"
+            maker.write_rows(times, np.full((len(boxes), 1), 0.05))
+    return tmp_path
+
+
+def score(cli, results, *args):
+    cli("score", results, "--benchmark", "otb", "--root", "data", *args, toy=False)
+    return json.loads(Path("run/results.json").read_text())
+
+
+def test_the_command_scores_every_tracker_in_a_folder(results, cli, capsys):
+    record = score(cli, results / "results")
+    assert list(record["trackers"]) == ["bad", "good"]
+    good = record["trackers"]["good"]["metrics"]
+    assert good["success_auc"]["n"] == 7
+    assert good["precision_20"]["value"] == 1
+    assert good["fps"]["value"] == pytest.approx(20)
+    assert record["trackers"]["bad"]["metrics"]["precision_20"]["value"] < 0.2, "only the first frame is right"
+    table = capsys.readouterr().out
+    assert table.index("good") < table.index("bad"), "the best tracker first"
+
+
+def test_the_command_scores_one_tracker(results, cli):
+    record = score(cli, results / "results/good")
+    assert list(record["trackers"]) == ["good"]
+    deer = record["trackers"]["good"]["sequences"]["Deer"]
+    overlap = 11 * 12 / (2 * 144 - 11 * 12)  # one pixel off
+    expected = (20 * 1 + 9 * sum(overlap > k / 20 for k in range(21))) / 210
+    assert deer["success_auc"] == pytest.approx(expected)
+    attributes = record["trackers"]["good"]["attributes"]
+    assert {a: attributes[a]["success_auc"]["n"] for a in attributes} == {"IV": 2, "SV": 2}
+
+
+def test_plots_are_written(results, cli):
+    pytest.importorskip("matplotlib")
+    score(cli, results / "results")
+    names = {p.name for p in Path("run").glob("*.png")}
+    assert {"success.png", "precision.png", "norm_precision.png", "success_IV.png", "success_SV.png"} <= names
+
+
+def test_missing_and_unknown_files_are_named(results):
+    folder = results / "results/good"
+    (folder / "Deer.txt").unlink()
+    (folder / "Dear.txt").write_text("1,2,3,4\n")
+    truth = {plain_name(s.name): s for s in read_benchmark("otb", results / "data")}
+    with pytest.warns(UserWarning, match="good") as caught:
+        assert len(score_folder(folder, truth)) == 6
+    messages = " ".join(str(w.message) for w in caught)
+    assert "good lacks 1 of 7 sequences: Deer" in messages
+    assert "Dear.txt are no sequences" in messages
+
+
+def test_a_folder_without_results_is_one_line(results, cli):
+    (results / "nothing").mkdir()
+    with pytest.raises(SystemExit, match=r"error: .*nothing holds no result file"):
+        score(cli, results / "nothing")
+    (results / "nothing/Dear.txt").write_text("1,2,3,4\n")
+    with pytest.raises(SystemExit, match=r"error: none of the 1 files in .* is a sequence of the benchmark"):
+        score(cli, results / "nothing")
+
+
+def test_boxes_from_the_first_image_on_are_aligned_by_the_start_of_the_truth():
+    truth = torch.rand(6, 4).double() + 1
+    sequence = Sequence("David", None, truth, first=4)
+    everything = torch.cat((torch.zeros(3, 4).double(), truth))
+    boxes, target = align(everything, sequence)
+    assert torch.equal(boxes, target)
+    with pytest.warns(UserWarning, match="David has 5 boxes but 6 truths: the first 5 count"):
+        boxes, target = align(truth[:5], sequence)
+    assert len(boxes) == len(target) == 5
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("tracker", "success", "precision"), [("SiamFC_pretrain_1", 0.583646, 0.789543), ("SiamFC", 0.528812, 0.713629)]
+)
+def test_the_published_boxes_of_siamfc_score_what_was_published(tracker, success, precision):
+    folder = Path(os.environ["FEWSHOT_DATA"]) / "tracking-benchmarks"
+    published = json.loads((folder / f"siamfc-results/reports/OTB2015/{tracker}/performance.json").read_text())
+    published = next(iter(published.values()))
+    truth = {plain_name(s.name): s for s in read_benchmark("otb", folder)}
+    tiger = truth["tiger1"]
+    truth["tiger1"] = tiger._replace(truth=torch.cat((torch.tensor(TIGER1).double(), tiger.truth)), first=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scored = score_folder(folder / f"siamfc-results/results/OTB2015/{tracker}", truth)
+    assert len(scored) == 100
+    for name, sequence in scored.items():
+        expected, found = published["seq_wise"][name], sequence.curves.scores
+        assert found["success_auc"] == pytest.approx(expected["success_score"], abs=1e-9), name
+        assert found["precision_20"] == pytest.approx(expected["precision_score"], abs=1e-9), name
+        if name != "Tiger1":
+            np.testing.assert_allclose(sequence.curves.precision, expected["precision_curve"], atol=1e-9)
+        assert sequence.fps == pytest.approx(expected["speed_fps"], rel=1e-3), name
+    mean = {score: np.mean([s.curves.scores[score] for s in scored.values()]) for score in SCORES}
+    assert mean["success_auc"] == pytest.approx(success, abs=1e-6)
+    assert mean["precision_20"] == pytest.approx(precision, abs=1e-6)
+
+
+@pytest.mark.real_data
+def test_the_truth_as_it_lies_in_the_pack_scores_within_3e_5():
+    """Without the first five frames of Tiger1."""
+    folder = Path(os.environ["FEWSHOT_DATA"]) / "tracking-benchmarks"
+    truth = {plain_name(s.name): s for s in read_benchmark("otb", folder)}
+    scored = score_folder(folder / "siamfc-results/results/OTB2015/SiamFC_pretrain_1", truth)
+    assert np.mean([s.curves.scores["success_auc"] for s in scored.values()]) == pytest.approx(0.583646, abs=5e-5)
+
+
+def test_polygons_are_scored_by_their_bounding_boxes(tmp_path):
+    truth = torch.tensor([[5.0, 0, 10, 5, 5, 10, 0, 5]] * 3).double()
+    (tmp_path / "bag.txt").write_text("0,0,10,10\n" * 3)
+    assert score_sequence(tmp_path / "bag.txt", Sequence("bag", None, truth)).curves.scores["precision_20"] == 1
