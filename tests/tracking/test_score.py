@@ -97,7 +97,7 @@ def test_boxes_from_the_first_image_on_are_aligned_by_the_start_of_the_truth():
     ("tracker", "success", "precision"), [("SiamFC_pretrain_1", 0.583646, 0.789543), ("SiamFC", 0.528812, 0.713629)]
 )
 def test_the_published_boxes_of_siamfc_score_what_was_published(tracker, success, precision):
-    """99 sequences one by one. The truth of Tiger1 at hand lacks its first five boxes: its published score stands in."""
+    """99 sequences one by one. The truth of Tiger1 at hand lacks five boxes: its published scores stand in."""
     folder = Path(os.environ["FEWSHOT_DATA"]) / "tracking-benchmarks"
     published = json.loads((folder / f"siamfc-results/reports/OTB2015/{tracker}/performance.json").read_text())
     published = next(iter(published.values()))["seq_wise"]
