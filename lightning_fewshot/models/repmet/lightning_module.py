@@ -62,7 +62,10 @@ class RepMetDetector(FewShotModule):
             themselves as in the authors' code; see :func:`lightning_fewshot.models.repmet.head.posterior_logits`.
         logit_scale: Factor of either (the authors' code has 15 with "scaled").
         auxiliary: Weight of the loss of an additional linear classifier on the same features, in training only (in the
-            authors' code, not in the paper's text); 0 leaves it out.
+            authors' code, not in the paper's text); 0 leaves it out. Above 1 it shapes the shared layers more.
+        foreground: Exponent of that classifier's foreground probability, by which the scores of eq. (2) are multiplied;
+            0 is the paper's text. Eq. (3) knows the background only as what is far from the classes at hand, which
+            rejects too little where few classes and little training have shaped the embedding.
         ohem: Train on the rois of highest loss; False samples a quarter of foreground.
         rois_per_image: Rois of an image that are trained on.
         proposals: Proposals of an image in training and in evaluation.
@@ -105,6 +108,7 @@ class RepMetDetector(FewShotModule):
         logits: LogitKind = "log",
         logit_scale: float = 3.0,
         auxiliary: float = 1.0,
+        foreground: float = 0.0,
         ohem: bool = True,
         rois_per_image: int = 512,
         proposals: tuple[int, int] = (2000, 2000),
@@ -128,6 +132,8 @@ class RepMetDetector(FewShotModule):
             raise ValueError(f"strides has {len(strides)} entries but anchor_sizes has {len(anchor_sizes)}")
         if sigma <= 0 or n_modes < 1:
             raise ValueError(f"sigma must be above 0 and n_modes at least 1, got {sigma} and {n_modes}")
+        if foreground and method == "repmet" and not auxiliary:
+            raise ValueError(f"foreground is {foreground} but auxiliary is 0: no linear classifier is trained")
         if method == "baseline_ft" and representatives == "episode" and finetune_steps == 0:
             finetune_steps = 100  # a linear layer of new classes exists only by fine-tuning
         body = Backbone(backbone, strides, weights, frozen_batchnorm, frozen_stages, deformable, channels_last)
@@ -147,6 +153,7 @@ class RepMetDetector(FewShotModule):
         self.method, self.representatives, self.representatives_lr = method, representatives, representatives_lr
         self.rule = MetricRule(sigma, margin, logit_scale, logits)
         self.auxiliary, self.ohem, self.rois_per_image = auxiliary, ohem, rois_per_image
+        self.foreground = foreground
         self.nms, self.nms_iou, self.score_threshold, self.max_detections = (
             nms,
             nms_iou,
@@ -358,6 +365,9 @@ class RepMetDetector(FewShotModule):
         with self._full_precision():
             boxes = self.coder.decode_single(self.network.regress(features), torch.cat(proposals))
             scores = adaptation.class_scores(state, own, self.rule)
+            if self.foreground and isinstance(state, MetricHead):
+                background = self.network.classify(features).softmax(dim=1)[:, :1]
+                scores = scores * (1 - background) ** self.foreground
         size = maps.images.image_sizes
         boxes = [clip_boxes_to_image(b, s) / f for b, s, f in zip(boxes.split(counts), size, maps.scale, strict=True)]
         return collect_detections(

@@ -5,7 +5,7 @@ import torch
 
 from datamodules.scenes import Scenes
 from lightning_fewshot.models.repmet import RepMetDetector
-from lightning_fewshot.models.repmet.adaptation import LinearHead, MetricHead
+from lightning_fewshot.models.repmet.adaptation import LinearHead, MetricHead, class_scores
 
 TINY = {
     "backbone": "regnetx_002",
@@ -102,6 +102,25 @@ def test_a_class_without_support_is_never_detected(scenes, method, absent):
         assert absent not in labels.tolist()
 
 
+def test_foreground_weighs_the_scores_by_the_linear_classifier(scenes):
+    """Every roi and class survives, so that all scores can be compared."""
+    plain, weighed = (
+        detector(foreground=exponent, nms="nms", nms_iou=1.0, score_threshold=0.0, max_detections=10_000).eval()
+        for exponent in (0.0, 2.0)
+    )
+    episode = scenes.episode("test", 0)
+    found, expected = [m.predict(m.adapt(episode.support), episode.query)[0] for m in (weighed, plain)]
+    maps = plain.network.maps(episode.query.images[:1])
+    proposals, _ = plain.network.propose(maps)
+    features = plain.network.trunk(plain.network.pooled(maps, proposals))
+    factor = (1 - plain.network.classify(features).softmax(1)[:, 0]) ** 2
+    assert factor.std() > 0
+    head = plain.adapt(episode.support)
+    every = class_scores(head, features, plain.rule)
+    torch.testing.assert_close(expected.scores, every.flatten().sort(descending=True).values)
+    torch.testing.assert_close(found.scores, (every * factor[:, None]).flatten().sort(descending=True).values)
+
+
 def test_permuting_the_labels_permutes_the_scores(scenes):
     module = detector().eval()
     episode = scenes.episode("test", 2)
@@ -174,6 +193,7 @@ def test_external_embedding_trains_alone(scenes):
         ({"strides": (8, 16)}, "strides has 2 entries but anchor_sizes has 3"),
         ({"strides": (8, 16, 64)}, r"strides asks for \[64\]"),
         ({"sigma": 0.0}, "sigma must be above 0"),
+        ({"foreground": 1.0, "auxiliary": 0.0}, "foreground is 1.0 but auxiliary is 0"),
         ({"weights": "package"}, "none is known for 'regnetx_002'"),
     ],
 )
