@@ -72,7 +72,7 @@ def test_counts_match_the_confusion_matrix():
 def test_pixels_are_summed_over_pairs_before_dividing():
     counts = torch.tensor([[100, 0, 0, 0], [0, 1, 0, 0], [3, 1, 0, 0]])
     classes, once = torch.tensor([0, 0, 1]), torch.ones(1, 3, dtype=torch.float64)
-    assert mean_iou(counts, classes, once).item() == pytest.approx((100 / 101 + 3 / 4) / 2)  # not (1 + 0) / 2 for class 0
+    assert mean_iou(counts, classes, once).item() == pytest.approx((100 / 101 + 3 / 4) / 2)  # class 0: not (1 + 0) / 2
 
 
 def test_resamples_match_numpy():
