@@ -88,7 +88,7 @@ class SceneMasks(Scenes):
     def _masked(
         self, rng: np.random.Generator, pool: Sequence[ObjectClass], ids: list[int], asked: int, others: list[int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw a scene with class ``ids[asked]`` and up to ``max_objects - 1`` others; return picture and class mask."""
+        """Draw a scene with class ``ids[asked]`` and up to ``max_objects - 1`` others; return it with its mask."""
         for _ in range(TRIES):
             count = int(rng.integers(self.max_objects)) if others else 0
             shown = [ids[asked], *rng.choice(others, count).tolist()] if count else [ids[asked]]
