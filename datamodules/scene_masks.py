@@ -21,12 +21,12 @@ class SceneMasks(Scenes):
 
     An episode asks for ``n_way`` classes. A support scene shows one of them, masked, among objects of other classes of
     the split, which are background; a query scene shows it again. A training episode is a batch of pairs of such
-    scenes, ``k_shot`` support scenes a pair, with every object of both labelled by its training class.
+    scenes, one support scene a pair, with every object of both labelled by its training class.
 
     Args:
         n_way: Classes of an episode; every query scene is asked for one of them where it is 1, else for all.
         n_query: Query scenes of each class.
-        k_shot: Support scenes of each class; in training one.
+        k_shot: Support scenes of each class in evaluation.
         max_objects: Objects of a scene at most, the asked one included.
         options: See Scenes.
     """
