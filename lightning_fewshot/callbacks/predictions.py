@@ -18,7 +18,7 @@ class PredictionFiles(Callback):
     """Write the predictions for every query image of ``predict`` as COCO-like records, and draw them.
 
     A record is ``{"image": name, "class": name, "box": [x1, y1, x2, y2] in pixels, "score": 0..1}``; a model that
-    scores whole images has one record an image, without a box. A model that segments has one record for each class
+    scores whole images has one record an image, without a box. A model that segments has a record for each class found,
     ``{"image": name, "class": name, "share": 0..1 of the image, "mask": file}``, and writes ``masks/<name>.png``:
     a palette PNG of the image's size, 0 background and 1 + i for class i (in the order of ``"value"``).
 

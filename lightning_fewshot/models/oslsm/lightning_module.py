@@ -56,6 +56,7 @@ class OSLSMSegmenter(FewShotModule):
         output_stride: 32 (FCN-32s), or 16 or 8 for the dilated variants.
         features: Channels of fc6 and fc7 (4096 in the paper).
         fc6_size: Side of fc6's kernel (7 in the paper).
+        dropout: Of fc6 and fc7 (0.5 in the authors' code).
         frozen_stages: First stages of the segmentation branch that are not trained.
         frozen_batchnorm: Keep the segmentation branch's batch normalisation as it is.
         channels_last: Store maps pixel by pixel, which is faster on most machines.
@@ -65,10 +66,13 @@ class OSLSMSegmenter(FewShotModule):
         support_size: Side of support images in the conditioning branch, in pixels (224).
         hashing: Weight hashing; False: a fully connected layer from the code to (w, b).
         hash_seed: Seed of the hash, which is stored in the checkpoint.
+        code_norm: Give every code mean 0 and variance 1 before it is hashed; without ImageNet weights, codes are too
+            small to learn from at first.
         query_size: Scale query images to this side for the network, in pixels; None: as they are.
         max_side: Images whose longer side is above this are scaled down for the network; masks keep the image's size.
         threshold: A pixel is the object's above this probability.
         reduction: "mean" of the pixels' losses, or "sum", the paper's.
+        positive_weight: Weight of the object's pixels in the loss; above 1 raises recall.
         logistic_c: Inverse regularisation of "logistic".
         finetune_steps: Gradient steps of "finetune" on each episode's support.
         finetune_lr: Their learning rate.
@@ -87,6 +91,7 @@ class OSLSMSegmenter(FewShotModule):
         output_stride: int = 32,
         features: int = 4096,
         fc6_size: int = 7,
+        dropout: float = 0.5,
         frozen_stages: int = 0,
         frozen_batchnorm: bool = False,
         channels_last: bool = False,
@@ -96,10 +101,12 @@ class OSLSMSegmenter(FewShotModule):
         support_size: int = 224,
         hashing: bool = True,
         hash_seed: int = 0,
+        code_norm: bool = False,
         query_size: int | None = None,
         max_side: int = 1024,
         threshold: float = 0.5,
         reduction: Reduction = "mean",
+        positive_weight: float = 1.0,
         logistic_c: float = 1.0,
         finetune_steps: int = 50,
         finetune_lr: float = 1e-3,
@@ -119,15 +126,24 @@ class OSLSMSegmenter(FewShotModule):
             if side < 32:
                 raise ValueError(f"{name} is {side} pixels but must be at least 32")
         branch = SegmentationBranch(
-            backbone, weights, output_stride, features, fc6_size, frozen_stages, frozen_batchnorm, channels_last
+            backbone,
+            weights,
+            output_stride,
+            features,
+            fc6_size,
+            frozen_stages,
+            frozen_batchnorm,
+            channels_last,
+            dropout,
         )
         g = None
         if method == "oslsm":
             g = ConditioningBranch(conditioning_backbone or backbone, weights, conditioning, support_size)
         self.network = OSLSMNetwork(
-            branch, g, features, hashing, hash_seed, query_size, max_side, siamese=method == "siamese"
+            branch, g, features, hashing, hash_seed, code_norm, query_size, max_side, siamese=method == "siamese"
         )
-        self.method, self.threshold, self.reduction = method, threshold, reduction
+        self.method, self.threshold = method, threshold
+        self.reduction, self.positive_weight = reduction, positive_weight
         self.conditioning_lr, self.init_from = conditioning_lr, init_from
         self.logistic_c, self.finetune_steps, self.finetune_lr = logistic_c, finetune_steps, finetune_lr
 
@@ -187,7 +203,7 @@ class OSLSMSegmenter(FewShotModule):
         with self._full_precision():
             weight, bias = weight.unflatten(0, (-1, shots)), bias.unflatten(0, (-1, shots))
             logits = torch.einsum("bkd,bdhw->bkhw", weight, features.float()) + bias[..., None, None]  # eq. (2)
-            return {"pixels": pixel_loss(logits.amax(1), target, self.reduction)}  # eq. (3)
+            return {"pixels": pixel_loss(logits.amax(1), target, self.reduction, self.positive_weight)}  # eq. (3)
 
     def _verification(self, features: Tensor, target: Tensor, episode: Episode) -> Tensor:
         """Compare random cells of query and support: are both the object's, or both not?"""

@@ -16,7 +16,7 @@ from lightning_fewshot.episodes import VOID
 Reduction = Literal["mean", "sum"]
 
 
-def pixel_loss(logits: Tensor, target: Tensor, reduction: Reduction = "mean") -> Tensor:
+def pixel_loss(logits: Tensor, target: Tensor, reduction: Reduction = "mean", positive_weight: float = 1.0) -> Tensor:
     """Return the negative log likelihood of true masks, eq. (3); void pixels do not count.
 
     Args:
@@ -24,13 +24,17 @@ def pixel_loss(logits: Tensor, target: Tensor, reduction: Reduction = "mean") ->
         target: ``(B, H, W)`` uint8: 1 object, 0 background, 255 void.
         reduction: "mean" over all pixels; "sum" over the pixels of a pair and mean over pairs, as in the paper, whose
             learning rate of 1e-10 belongs to it.
+        positive_weight: Weight of the object's pixels; 1 in the paper.
 
     >>> float(pixel_loss(torch.zeros(1, 1, 1), torch.tensor([[[0, 1, 255]]], dtype=torch.uint8), "sum"))
     1.3862943649291992
     """
     scores = interpolate(logits[:, None], target.shape[-2:], mode="bilinear")[:, 0]
     known = (target != VOID).to(scores.dtype)
-    losses = binary_cross_entropy_with_logits(scores, (target == 1).to(scores.dtype), known, reduction="sum")
+    truth = (target == 1).to(scores.dtype)
+    losses = binary_cross_entropy_with_logits(
+        scores, truth, known, reduction="sum", pos_weight=scores.new_tensor(positive_weight)
+    )
     return losses / (len(target) if reduction == "sum" else known.sum().clamp(min=1))
 
 

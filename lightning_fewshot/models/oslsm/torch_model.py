@@ -122,6 +122,7 @@ class SegmentationBranch(nn.Module):
         frozen_stages: First stages of the backbone that are not trained.
         frozen_batchnorm: Keep the backbone's batch normalisation as it is.
         channels_last: Store the backbone's maps pixel by pixel.
+        dropout: Of fc6 and fc7 (0.5 in the authors' code).
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class SegmentationBranch(nn.Module):
         frozen_stages: int = 0,
         frozen_batchnorm: bool = False,
         channels_last: bool = False,
+        dropout: float = 0.5,
     ) -> None:
         super().__init__()
         self.body = Backbone(
@@ -143,11 +145,14 @@ class SegmentationBranch(nn.Module):
         self.top = nn.Sequential(
             nn.Conv2d(self.body.channels[0], features, fc6_size, padding=rate * (fc6_size // 2), dilation=rate),
             nn.ReLU(),
-            nn.Dropout(0.5),
+            nn.Dropout(dropout),
             nn.Conv2d(features, features, 1),
             nn.ReLU(),
-            nn.Dropout(0.5),
+            nn.Dropout(dropout),
         )
+        for layer in (self.top[0], self.top[3]):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
         if weights == "timm" and name.startswith("vgg"):
             _copy_fully_connected(self.top, name)
 
@@ -169,6 +174,7 @@ class OSLSMNetwork(nn.Module):
         features: D.
         hashing: Weight hashing from g to (w, b); False: a fully connected layer (ablation of section 4.1).
         hash_seed: Seed of the hash.
+        code_norm: Give every code mean 0 and variance 1 before it is hashed.
         query_size: Scale query images to this side, in pixels; None: as they are, unless they exceed ``max_side``.
         max_side: No longer side than this enters the segmentation branch, in pixels.
         siamese: Make the learned similarity of the siamese baseline.
@@ -181,6 +187,7 @@ class OSLSMNetwork(nn.Module):
         features: int,
         hashing: bool = True,
         hash_seed: int = 0,
+        code_norm: bool = False,
         query_size: int | None = None,
         max_side: int = 1024,
         siamese: bool = False,
@@ -188,6 +195,7 @@ class OSLSMNetwork(nn.Module):
         super().__init__()
         self.segmentation, self.conditioning, self.n_features = segmentation, conditioning, features
         self.query_size, self.max_side = query_size, max_side
+        self.norm = nn.LayerNorm(CODE, elementwise_affine=False) if code_norm else nn.Identity()
         if conditioning is not None:
             self.to_classifier = (
                 WeightHashing(CODE, features + 1, hash_seed) if hashing else nn.Linear(CODE, features + 1)
@@ -212,7 +220,7 @@ class OSLSMNetwork(nn.Module):
         w is scaled by ``1 / sqrt(D)``, so that scores start near 1 whatever the width.
         """
         codes = [self.conditioning(images[i : i + CHUNK], objects[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
-        both = self.to_classifier(torch.cat(codes).float())  # eq. (1)
+        both = self.to_classifier(self.norm(torch.cat(codes).float()))  # eq. (1)
         return both[:, :-1] * self.n_features**-0.5, both[:, -1]
 
     def features(self, images: Sequence[Tensor] | Tensor, maps_only: bool = False) -> list[Tensor]:

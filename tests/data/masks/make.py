@@ -132,7 +132,8 @@ def make_panoptic(folder: Path, classes: int = 8, photos: int = 4) -> Path:
     (folder / "coco/annotations").mkdir(parents=True, exist_ok=True)
     for part in ("train2017", "val2017"):
         record = {"images": [], "annotations": [], "categories": categories}
-        for i in range(1000 * (part == "val2017"), 1000 * (part == "val2017") + photos * classes):
+        first = 60000 if part == "val2017" else 50000
+        for i in range(first, first + photos * classes):
             labels = draw(folder / f"coco/{part}/{i:012d}.jpg", i, classes)
             record["images"].append({"id": i, "file_name": f"{i:012d}.jpg", "width": SIZE[0], "height": SIZE[1]})
             ids = labels.astype(int) * 70000  # all three colour channels matter
