@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+VOID = 255  # value of a class mask where the truth is not known
+
 
 class Examples(NamedTuple):
     """Labelled images. Fields that a task has no use for stay None.
@@ -20,7 +22,9 @@ class Examples(NamedTuple):
         labels: ``(B,)`` int64, one class an image; or, where images hold several objects, a list of B ``(M,)``.
             Labels index ``Episode.classes``.
         boxes: list of B ``(M, 4)`` float32, ``(x1, y1, x2, y2)`` in pixels of the image, no "+1".
-        masks: list of B ``(M, H, W)`` bool, one mask an object; or ``(B, H, W)`` uint8 class masks.
+        masks: list of B ``(M, H, W)`` bool, one mask an object; or class masks, ``(B, H, W)`` uint8 or a list of B
+            ``(H, W)``: 0 is background, 1 + i the class ``Episode.classes[i]``, 255 (``VOID``) nothing that counts.
+            With class masks a label is the class that the image is a shot of, or is asked for.
         names: what each image is called in pictures and result files.
     """
 
@@ -61,3 +65,17 @@ class Detections(NamedTuple):
     boxes: Tensor
     scores: Tensor
     labels: Tensor
+
+
+class Segmentation(NamedTuple):
+    """Pixels of each asked class in one image.
+
+    Args:
+        masks: ``(N, H, W)`` bool, one for each class; a pixel may belong to several, or to none.
+        label_map: ``(H, W)`` uint8: 0 where no mask is set, else 1 + the class with the highest score there.
+        seconds: Time that this image took, its share of the adaptation included; None: not measured.
+    """
+
+    masks: Tensor
+    label_map: Tensor
+    seconds: float | None = None

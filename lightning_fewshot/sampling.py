@@ -67,13 +67,16 @@ class EpisodeSampler:
 
     def __getitem__(self, index: int) -> EpisodePlan:
         """Return the plan of episode ``index`` (any integer >= 0; the list has no end)."""
-        rng = episode_rng(self.seed, self.split, index, "plan")
+        rng = self._rng(index, "plan")
         classes = [self.names[c] for c in rng.choice(len(self.names), self.n_way, replace=False)]
         used: set[Hashable] = set()
         drawn = [self._draw(name, rng, used) for name in classes]
         support = tuple(tuple(items[: self.k_shot]) for items in drawn)
         query = tuple(tuple(items[self.k_shot :]) for items in drawn)
         return EpisodePlan(tuple(classes), support, query)
+
+    def _rng(self, index: int, stream: str) -> np.random.Generator:
+        return episode_rng(self.seed, self.split, index, stream)
 
     def _draw(self, name: str, rng: np.random.Generator, used: set[Hashable]) -> list[Hashable]:
         need = self.k_shot + self.n_query

@@ -24,6 +24,11 @@ TINY = {
     "frozen_stages": "0",
     "widths": "[32]",
     "proposals": "[8, 8]",
+    "output_stride": "32",
+    "features": "8",
+    "support_size": "32",
+    "query_size": "64",
+    "min_pixels": "50",
     "finetune_steps": "2",
     "n_way": "2",
     "n_query": "1",
@@ -45,6 +50,7 @@ DRAWN = {
     "tiny_imagenet.yaml": ["--data.val_classes=2", "--data.held_out=2"],
     "omniglot.yaml": ["--data.val_alphabets=1"],
     "folder.yaml": ["--data.root=."],
+    "fss1000.yaml": ["--data.val_classes=2"],
 }
 COCO = ["person", "bicycle", "car", "zebra", "giraffe", "kite", "fork"]
 VOC = ["bird", "bus", "cow", "dog", "cat", "car", "person"]
@@ -114,6 +120,12 @@ def tiny_data(tmp_path_factory):
         getattr(videos, f"make_{name}")(root)
     videos.make_got10k(root, folder="videos")
     videos.make_clip(root / "clip.mp4")
+    masks = _maker("masks")
+    for make in (masks.make_pascal5i, masks.make_camvid, masks.make_pets, masks.make_fss):
+        make(root)
+    masks.make_coco20i(root)
+    masks.make_panoptic(root)
+    masks.make_folder_masks(root / "my-masks")
     return root
 
 

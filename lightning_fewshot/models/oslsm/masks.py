@@ -1,0 +1,136 @@
+"""Between pixels and cells: the size that a network sees, masks of support images, masks from logits.
+
+Shapes: S shots, N classes, (H, W) pixels, (h, w) cells of a feature map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from lightning_fewshot.episodes import VOID, Examples, Segmentation
+
+MIN_SIDE = 32  # pixels; a smaller image is enlarged, so that every backbone has a cell
+PIXELS_AT_ONCE = 2**24  # upsampled logits held together, 64 MiB: bounds the memory of images of any size
+
+
+def network_size(size: Sequence[int], side: int | None, max_side: int) -> tuple[int, int]:
+    """Return the (height, width) at which an image enters the segmentation branch.
+
+    Args:
+        size: Height and width of the image, in pixels.
+        side: Both sides, or None to keep them.
+        max_side: Where sides are kept, the longer one is at most this, in pixels.
+
+    >>> network_size((3000, 6000), None, 1000), network_size((1, 1), None, 1000), network_size((30, 60), 500, 1000)
+    ((500, 1000), (32, 32), (500, 500))
+    """
+    if side is not None:
+        return (side, side)
+    scale = min(1.0, max_side / max(size))
+    return tuple(max(MIN_SIDE, round(length * scale)) for length in size)
+
+
+def resized(images: Tensor | Sequence[Tensor], side: int | None, max_side: int) -> Tensor:
+    """Scale images, which then have one size, to ``network_size``; returns ``(B, 3, h, w)``."""
+    parts = images if isinstance(images, Tensor) else [image[None] for image in images]
+    sizes = {network_size(i.shape[-2:], side, max_side) for i in ([images] if isinstance(images, Tensor) else parts)}
+    (size,) = sizes
+    parts = [parts] if isinstance(parts, Tensor) else parts
+    scaled = [
+        part if tuple(part.shape[-2:]) == size else interpolate(part.float(), size, mode="bilinear", antialias=True)
+        for part in parts
+    ]
+    return scaled[0] if len(scaled) == 1 else torch.cat(scaled)
+
+
+def support_objects(support: Examples, classes: Sequence[str] | None = None) -> list[Tensor]:
+    """Return the object's pixels of every support image, ``(H, W)`` bool each.
+
+    Args:
+        support: Images with class masks and labels: image i is a shot of class ``labels[i]``.
+        classes: Names of the classes, for the error.
+
+    Raises:
+        ValueError: There are no masks, a mask has another size than its image, or has no pixel of its class.
+    """
+    if support.masks is None or support.labels is None or len(support.images) == 0:
+        raise ValueError("support needs at least one image, and a class mask and a label for each")
+    objects = []
+    for i, (image, mask, label) in enumerate(zip(support.images, support.masks, support.labels, strict=True)):
+        name = f"support image {support.names[i] if support.names else i}"
+        if mask.shape != image.shape[-2:]:
+            sizes = f"mask has {tuple(mask.shape)} pixels (height, width) but the image {tuple(image.shape[-2:])}"
+            raise ValueError(f"{name}: {sizes}")
+        found = mask == int(label) + 1
+        if not bool(found.any()):
+            shown = repr(classes[int(label)]) if classes else int(label)
+            raise ValueError(f"{name}: its mask has no pixel of class {shown}, of which it is a shot")
+        objects.append(found)
+    return objects
+
+
+def cell_labels(objects: Tensor, mask: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Label the cells of a feature map: an object's where it covers half of the cell.
+
+    An object too small for any cell gets the one that it covers most.
+
+    Args:
+        objects: ``(H, W)`` bool.
+        mask: ``(H, W)`` uint8, for its void pixels.
+        size: (h, w).
+
+    Returns:
+        ``(h, w)`` bool, the object's cells, and ``(h, w)`` bool, cells that are known: not mostly void.
+    """
+    share, void = adaptive_avg_pool2d(torch.stack([objects, mask == VOID]).float(), tuple(size))
+    cells = (share >= 0.5) | (share == share.max())
+    return cells, (void < 0.5) | cells
+
+
+def segment(
+    logits: Tensor, classes: Tensor, asked: Sequence[int], size: Sequence[int], threshold: float = 0.5
+) -> Segmentation:
+    """Turn the cells' logits of one image into masks: bilinear upsampling, threshold, logical OR over shots.
+
+    A pixel belongs to a class if any of its shots says so (section 4.4), which is the maximum over shots. At most
+    ``PIXELS_AT_ONCE`` upsampled logits (or one map) are held together.
+
+    Args:
+        logits: ``(S, h, w)``.
+        classes: ``(S,)``, class of each.
+        asked: N classes to give masks of, each with a shot at least.
+        size: (H, W) of the masks.
+        threshold: A pixel is the object's above this probability.
+
+    Raises:
+        ValueError: A class without a shot is asked for.
+    """
+    height, width = size
+    at_once = max(1, PIXELS_AT_ONCE // (height * width))
+    limit = torch.logit(torch.tensor(float(threshold))).item()
+    masks = torch.empty(len(asked), height, width, dtype=torch.bool, device=logits.device)
+    label_map = torch.zeros(height, width, dtype=torch.uint8, device=logits.device)
+    best: Tensor | None = None
+    for row, label in enumerate(asked):
+        shots = logits[classes == label]
+        if len(shots) == 0:
+            raise ValueError(f"class {label} is asked for but has no shot; shots: {classes.unique().tolist()}")
+        score = _upsampled_maximum(shots, (height, width), at_once)
+        masks[row] = score > limit
+        better = masks[row] if best is None else masks[row] & (score > best)
+        label_map[better] = label + 1
+        best = score if best is None else torch.maximum(best, score)
+    return Segmentation(masks, label_map)
+
+
+def _upsampled_maximum(shots: Tensor, size: tuple[int, int], at_once: int) -> Tensor:
+    """Return the maximum over shots of the upsampled logits, ``(H, W)``."""
+    best = None
+    for part in shots.split(at_once):
+        highest = interpolate(part[None], size, mode="bilinear")[0].amax(0)
+        best = highest if best is None else torch.maximum(best, highest)
+    return best

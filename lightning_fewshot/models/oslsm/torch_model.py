@@ -1,0 +1,282 @@
+"""One-shot learning for semantic segmentation (Shaban et al., BMVC 2017): the networks of section 4.
+
+``w, b = g(S)`` (eq. 1): the conditioning branch looks at the masked support image and gives the parameters of a
+logistic classifier. ``M_mn = sigmoid(w . F_mn + b)`` (eq. 2): the segmentation branch gives the features of the query
+image that it classifies, pixel by pixel.
+
+Shapes: S support images, B query images, D features of a cell, (h, w) cells of a feature map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from lightning_fewshot.models.oslsm.masks import network_size, resized
+from lightning_fewshot.nn.backbones import Backbone, Weights, input_statistics, load_package_weights
+
+CODE = 1000  # outputs of the conditioning branch, section 4.1
+CHUNK = 16  # images that pass through a branch together outside of training
+Conditioning = Literal["masked", "channel"]
+
+
+class PixelClassifiers(NamedTuple):
+    """Logistic classifiers of pixels, and whose they are.
+
+    Args:
+        weight: ``(S, D)``, one w for each shot (or each class, where a method joins its shots).
+        bias: ``(S,)``.
+        classes: ``(S,)`` int64, index into ``Episode.classes``.
+        top: Parameters of fc6 and fc7 where an episode has its own (fine-tuning), by name.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    classes: Tensor
+    top: Mapping[str, Tensor] | None = None
+
+
+class WeightHashing(nn.Module):
+    """Map a code to more numbers by a fixed signed hash: ``out_i = sign(i) * x[h(i)]`` (Chen et al., ICML 2015).
+
+    Equal to a fully connected layer with fixed weights (section 4.1). The map is drawn from a seed and is stored in the
+    checkpoint, so that a model keeps its own.
+
+    Args:
+        n_in: Numbers of the code.
+        n_out: Numbers to make.
+        seed: Of the map.
+
+    >>> WeightHashing(3, 7)(torch.tensor([[1.0, 2.0, 3.0]])).tolist()
+    [[3.0, 1.0, 3.0, 1.0, -2.0, -1.0, 2.0]]
+    """
+
+    def __init__(self, n_in: int, n_out: int, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.register_buffer("index", torch.randint(n_in, (n_out,), generator=generator))
+        self.register_buffer("sign", 2.0 * torch.randint(2, (n_out,), generator=generator) - 1)
+
+    def forward(self, code: Tensor) -> Tensor:
+        """Map ``(S, n_in)`` to ``(S, n_out)``."""
+        return code[:, self.index] * self.sign
+
+
+class ConditioningBranch(nn.Module):
+    """The function g of eq. (1): a support image and its mask to a code of 1000 numbers.
+
+    Args:
+        name: Any timm classifier; the paper has VGG-16, up to its 1000 outputs.
+        weights: ImageNet weights: "none", "timm" or "package".
+        conditioning: "masked": the network sees only the object's pixels; "channel": the mask as fourth channel (the
+            alternative that section 4.1 rejects).
+        size: Side that support images are scaled to, in pixels.
+    """
+
+    def __init__(self, name: str, weights: Weights, conditioning: Conditioning, size: int) -> None:
+        super().__init__()
+        import timm
+
+        self.body = timm.create_model(name, pretrained=weights == "timm", num_classes=CODE)
+        if weights == "package":
+            load_package_weights(self.body, name)
+        self.conditioning, self.size = conditioning, size
+        if conditioning == "channel":
+            _add_input_channel(self.body)
+        mean, std = input_statistics(name, weights)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
+
+    def forward(self, images: Sequence[Tensor] | Tensor, objects: Sequence[Tensor] | Tensor) -> Tensor:
+        """Return the code ``(S, 1000)``.
+
+        Args:
+            images: ``(S, 3, H, W)`` in [0, 255], or a list of ``(3, H, W)``.
+            objects: ``(S, H, W)`` bool, or a list of ``(H, W)``: the pixels of the object.
+        """
+        if isinstance(images, Tensor):
+            return self.body(self._inputs(images, torch.as_tensor(objects)))
+        return self.body(torch.cat([self._inputs(i[None], o[None]) for i, o in zip(images, objects, strict=True)]))
+
+    def _inputs(self, images: Tensor, objects: Tensor) -> Tensor:
+        inputs, mask = (images.to(self.std.dtype) - self.mean) / self.std, objects.to(self.std.dtype)[:, None]
+        inputs = inputs * mask if self.conditioning == "masked" else torch.cat([inputs, mask], dim=1)
+        return interpolate(inputs, (self.size, self.size), mode="bilinear", antialias=True)
+
+
+class SegmentationBranch(nn.Module):
+    """The function phi of section 4.2: an FCN up to conv-fc7.
+
+    Args:
+        name: Any timm backbone; the paper has VGG-16.
+        weights: ImageNet weights. A VGG's fully connected layers are taken over into fc6 and fc7.
+        output_stride: 32 (FCN-32s), or less for the dilated variant (8 in section 7).
+        features: D, channels of fc6 and fc7 (4096 in the paper).
+        fc6_size: Side of fc6's kernel (7 for VGG-16).
+        frozen_stages: First stages of the backbone that are not trained.
+        frozen_batchnorm: Keep the backbone's batch normalisation as it is.
+        channels_last: Store the backbone's maps pixel by pixel.
+        dropout: Of fc6 and fc7 (0.5 in the authors' code).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: Weights,
+        output_stride: int,
+        features: int,
+        fc6_size: int,
+        frozen_stages: int = 0,
+        frozen_batchnorm: bool = False,
+        channels_last: bool = False,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.body = Backbone(
+            name, (output_stride,), weights, frozen_batchnorm, frozen_stages, False, channels_last, output_stride
+        )
+        rate = max(1, 32 // output_stride) if fc6_size > 1 else 1
+        self.top = nn.Sequential(
+            nn.Conv2d(self.body.channels[0], features, fc6_size, padding=rate * (fc6_size // 2), dilation=rate),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Conv2d(features, features, 1),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+        )
+        for layer in (self.top[0], self.top[3]):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        if weights == "timm" and name.startswith("vgg"):
+            _copy_fully_connected(self.top, name)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Return what fc6 sees, ``(B, C, h, w)``, of ``(B, 3, H, W)`` images in [0, 255]."""
+        return self.body(images)[0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return conv-fc7, ``(B, D, h, w)``."""
+        return self.top(self.maps(images))
+
+
+class OSLSMNetwork(nn.Module):
+    """Both branches, and the heads of the baselines.
+
+    Args:
+        segmentation: phi.
+        conditioning: g, or None for a baseline.
+        features: D.
+        hashing: Weight hashing from g to (w, b); False: a fully connected layer (ablation of section 4.1).
+        hash_seed: Seed of the hash.
+        code_norm: Give every code mean 0 and variance 1 before it is hashed.
+        query_size: Scale query images to this side, in pixels; None: as they are, unless they exceed ``max_side``.
+        max_side: No longer side than this enters the segmentation branch, in pixels.
+        siamese: Make the learned similarity of the siamese baseline.
+    """
+
+    def __init__(
+        self,
+        segmentation: SegmentationBranch,
+        conditioning: ConditioningBranch | None,
+        features: int,
+        hashing: bool = True,
+        hash_seed: int = 0,
+        code_norm: bool = False,
+        query_size: int | None = None,
+        max_side: int = 1024,
+        siamese: bool = False,
+    ) -> None:
+        super().__init__()
+        self.segmentation, self.conditioning, self.n_features = segmentation, conditioning, features
+        self.query_size, self.max_side = query_size, max_side
+        self.norm = nn.LayerNorm(CODE, elementwise_affine=False) if code_norm else nn.Identity()
+        if conditioning is not None:
+            self.to_classifier = (
+                WeightHashing(CODE, features + 1, hash_seed) if hashing else nn.Linear(CODE, features + 1)
+            )
+        self.similarity = nn.Parameter(torch.zeros(features + 1)) if siamese else None
+        self.classify: nn.Conv2d | None = None
+
+    @property
+    def n_classes(self) -> int | None:
+        """Training classes of the base classifier, once they are known."""
+        return None if self.classify is None else self.classify.out_channels - 1
+
+    def set_classes(self, n_classes: int) -> None:
+        """Make the base classifier's last layer: background and the training classes (section 6)."""
+        self.classify = nn.Conv2d(self.n_features, 1 + n_classes, 1)
+
+    def classifiers(
+        self, images: Sequence[Tensor] | Tensor, objects: Sequence[Tensor] | Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return w ``(S, D)`` and b ``(S,)`` of S shots, eq. (1); all shots pass through g together.
+
+        w is scaled by ``1 / sqrt(D)``, so that scores start near 1 whatever the width.
+        """
+        codes = [self.conditioning(images[i : i + CHUNK], objects[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
+        both = self.to_classifier(self.norm(torch.cat(codes).float()))  # eq. (1)
+        return both[:, :-1] * self.n_features**-0.5, both[:, -1]
+
+    def features(self, images: Sequence[Tensor] | Tensor, maps_only: bool = False) -> list[Tensor]:
+        """Return conv-fc7 of every image, each ``(D, h, w)`` float32; images of one size pass together.
+
+        Args:
+            images: ``(B, 3, H, W)`` in [0, 255], or a list of ``(3, H, W)``.
+            maps_only: Return what fc6 sees instead.
+        """
+        sizes = [network_size(image.shape[-2:], self.query_size, self.max_side) for image in images]
+        if len(set(sizes)) == 1:
+            batches = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
+        else:
+            batches = [images[i : i + 1] for i in range(len(images))]
+        run = self.segmentation.maps if maps_only else self.segmentation
+        return [f for batch in batches for f in run(resized(batch, self.query_size, self.max_side)).float()]
+
+
+def pixel_logits(state: PixelClassifiers, features: Tensor) -> Tensor:
+    """Return ``w . F_mn + b`` of every classifier at every cell, eq. (2) before its sigmoid.
+
+    Args:
+        state: S classifiers.
+        features: ``(D, h, w)``, or ``(B, D, h, w)``.
+
+    Returns:
+        ``(S, h, w)``, or ``(B, S, h, w)``.
+    """
+    weight = state.weight.to(features.dtype)
+    return torch.einsum("sd,...dhw->...shw", weight, features) + state.bias[:, None, None]  # eq. (2)
+
+
+def _add_input_channel(body: nn.Module) -> None:
+    """Let the first convolution take a fourth channel, in place; it starts without influence."""
+    name, first = next((n, m) for n, m in body.named_modules() if isinstance(m, nn.Conv2d))
+    parent = body.get_submodule(name.rpartition(".")[0])
+    wide = type(first)(
+        4,
+        first.out_channels,
+        first.kernel_size,
+        stride=first.stride,
+        padding=first.padding,
+        dilation=first.dilation,
+        bias=first.bias is not None,
+    )
+    with torch.no_grad():
+        wide.weight.zero_()
+        wide.weight[:, :3] = first.weight
+        if first.bias is not None:
+            wide.bias.copy_(first.bias)
+    setattr(parent, name.rpartition(".")[2], wide)
+
+
+def _copy_fully_connected(top: nn.Sequential, name: str) -> None:
+    """Start fc6 and fc7 from the ImageNet weights of a VGG, as FCN does (Long et al., CVPR 2015)."""
+    import timm
+
+    full = timm.create_model(name, pretrained=True).pre_logits
+    for own, trained in ((top[0], full.fc1), (top[3], full.fc2)):
+        if own.weight.shape == trained.weight.shape:
+            own.load_state_dict(trained.state_dict())

@@ -1,0 +1,154 @@
+"""Speed of OSLSM as ratios within one run, and table 2. Run with `pytest tests/benchmarks/test_oslsm_speed.py -s`.
+
+Processor time is counted on one thread, so that other work on the machine does not change a ratio.
+"""
+
+import time
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import Callback
+
+from lightning_fewshot import OSLSMSegmenter
+from lightning_fewshot.base import EpisodicDataModule
+from lightning_fewshot.episodes import Episode, Examples
+
+STEPS = 12
+SMALL = {"backbone": "regnetx_002", "output_stride": 8, "features": 128, "fc6_size": 3, "support_size": 64}
+METHODS = ["oslsm", "nearest", "logistic", "finetune", "siamese"]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _seconds(work, repeats=3):
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times)  # what other work on the machine disturbs least
+
+
+def _examples(labels, side):
+    n = len(labels)
+    masks = torch.zeros(n, side, side, dtype=torch.uint8)
+    masks[:, side // 4 : side // 2, side // 4 : side // 2] = (labels + 1).to(torch.uint8)[:, None, None]
+    return Examples(torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8), labels, masks=masks)
+
+
+def _episode(n_way=1, k_shot=1, n_query=1, side=96):
+    support = _examples(torch.arange(n_way).repeat_interleave(k_shot), side)
+    query = _examples(torch.zeros(n_query, dtype=torch.int64), side)._replace(labels=None)
+    return Episode(support, query, tuple(map(str, range(n_way))), 0, tuple(range(n_way)))
+
+
+class _Prepared(EpisodicDataModule):
+    """The same batch of pairs over and over: what is measured is the loop."""
+
+    def __init__(self, pairs):
+        super().__init__(train_episodes=STEPS + 2, val_episodes=0, test_episodes=0, num_workers=0)
+        labels = torch.arange(pairs)
+        self.batch = Episode(_examples(labels, 96), _examples(labels, 96), tuple("abcdefgh"[:pairs]), 0, tuple(labels))
+
+    def episode(self, split, index):
+        return self.batch
+
+
+class _Clock(Callback):
+    """Processor time from the start of step ``first`` to the end of the last."""
+
+    def __init__(self, first):
+        self.first = first
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if batch_idx == self.first:
+            self.start = time.process_time()
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.stop = time.process_time()
+
+
+def test_fit_against_a_bare_loop(tmp_path):
+    data = _Prepared(pairs=4)
+    fitted, looped = [], []
+    for _ in range(3):
+        module, clock = OSLSMSegmenter(**SMALL), _Clock(2)
+        trainer = Trainer(
+            max_epochs=1,
+            accelerator="cpu",
+            callbacks=[clock],
+            logger=False,
+            limit_val_batches=0,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=tmp_path,
+        )
+        trainer.fit(module, datamodule=data)
+        optimizer = torch.optim.AdamW(module.parameters())
+
+        def bare(module=module, optimizer=optimizer):
+            for _ in range(STEPS):
+                optimizer.zero_grad()
+                module.loss(data.batch)["pixels"].backward()
+                optimizer.step()
+
+        fitted.append(clock.stop - clock.start)
+        looped.append(_seconds(bare, 1))
+    ratio = min(looped) / min(fitted)
+    print(f"\nfit {STEPS * 4 / min(fitted):.1f} pairs/s, {ratio:.2f} of a bare loop's")
+    assert ratio >= 0.9
+
+
+@torch.no_grad()
+def test_shots_pass_in_one_batch(monkeypatch):
+    module = OSLSMSegmenter(**SMALL).eval()
+    support, sizes = _episode(k_shot=5).support, []
+    forward = module.network.conditioning.body.forward
+    monkeypatch.setattr(module.network.conditioning.body, "forward", lambda x: sizes.append(len(x)) or forward(x))
+    together = _seconds(lambda: module.adapt(support), 5)
+    assert set(sizes) == {5}
+    parts = [Examples(*(None if p is None else p[i : i + 1] for p in support)) for i in range(5)]
+    alone = _seconds(lambda: [module.adapt(part) for part in parts], 5)
+    print(f"\nadapt to 5 shots: {1000 * together:.1f} ms, {alone / together:.2f} times as fast as one by one")
+    assert together < alone
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shots", [1, 5])
+def test_many_classes_cost_as_much_as_one(shots):
+    module = OSLSMSegmenter(**{**SMALL, "backbone": "efficientnet_lite0"}).eval()
+    one, five = _episode(1, shots, 8, 192), _episode(5, shots, 8, 192)
+    states = [module.adapt(episode.support) for episode in (one, five)]
+    for _ in range(2):  # other work on the machine may hit one measurement
+        seconds = [_seconds(lambda s=s: module.predict(s, one.query), 4) for s in states]
+        if seconds[1] / seconds[0] < 1.1:
+            break
+    print(f"\npredict 8 images, {shots} shots: 5 classes take {seconds[1] / seconds[0]:.3f} times the time of 1")
+    assert seconds[1] / seconds[0] < 1.1
+
+
+def test_table_2(capsys):
+    """Seconds a query at one and at five shots, adaptation included; all methods, one run."""
+    module, rows = None, {}
+    for method in METHODS:
+        module = OSLSMSegmenter(**SMALL, method=method).eval()
+        episodes = {k: _episode(k_shot=k, side=128) for k in (1, 5)}
+        with torch.no_grad():
+            rows[method] = {k: _seconds(lambda e=e, m=module: m(e), 3) for k, e in episodes.items()}
+    with capsys.disabled():
+        print("\nseconds a query, this run (paper: 1-NN 1.10, LogReg 0.66, Finetune 5.56, Siamese 5.65, Ours 0.19)")
+        for method, found in rows.items():
+            ratio = {k: found[k] / rows["oslsm"][k] for k in found}
+            print(f"{method:9} {found[1]:7.3f} {found[5]:7.3f}   x {ratio[1]:5.1f} x {ratio[5]:5.1f} of oslsm")
+    assert min(rows, key=lambda m: rows[m][5]) == "oslsm"

@@ -1,0 +1,65 @@
+"""Drawn scenes with class masks: what is asked for is there, and nothing else is labelled."""
+
+import pytest
+import torch
+
+from datamodules.scene_masks import SceneMasks
+
+
+def scenes(**options):
+    sizes = {"image_size": 64, "n_classes": (8, 5, 6), "n_clutter_classes": 4, "batch_size": 3, "num_workers": 0}
+    return SceneMasks(**{**sizes, **options})
+
+
+def equal(a, b):
+    parts = [(a.support, b.support), (a.query, b.query)]
+    return all(torch.equal(p.images, q.images) and torch.equal(p.masks, q.masks) for p, q in parts)
+
+
+def test_an_episode_is_a_function_of_seed_split_and_index():
+    data, again = scenes(k_shot=2), scenes(k_shot=2)
+    for split in ("train", "val", "test"):
+        again.episode(split, 1)
+        assert equal(data.episode(split, 5), again.episode(split, 5))
+        assert not equal(data.episode(split, 5), scenes(k_shot=2, seed=1).episode(split, 5))
+
+
+def test_a_pair_shows_its_class_in_support_and_query():
+    data = scenes(k_shot=5)
+    for i in range(20):
+        episode = data.episode("test", i)
+        assert episode.support.images.shape == (5, 3, 64, 64)
+        assert (episode.support.masks == 1).flatten(1).any(1).all()
+        assert (episode.query.masks == 1).any()
+        assert set(torch.cat([episode.support.masks, episode.query.masks]).unique().tolist()) <= {0, 1}
+        assert episode.query.labels.tolist() == [0]
+        assert episode.classes == (data.classes["test"][episode.class_ids[0]].name,)
+
+
+def test_a_training_batch_labels_all_its_objects_by_their_classes():
+    data = scenes(max_objects=3)
+    several = 0
+    for i in range(10):
+        episode = data.episode("train", i)
+        names = [data.classes["train"][c].name for c in episode.class_ids]
+        assert list(episode.classes) == names
+        for part in (episode.support, episode.query):
+            for mask, label in zip(part.masks, part.labels.tolist(), strict=True):
+                values = set(mask.unique().tolist()) - {0}
+                assert label + 1 in values
+                assert values <= set(range(1, len(names) + 1))
+                several += len(values) > 1
+    assert several > 10
+
+
+def test_several_ways_are_asked_in_one_query():
+    episode = scenes(n_way=3, n_query=2, k_shot=2).episode("test", 0)
+    assert episode.query.labels is None
+    assert episode.support.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    for mask, label in zip(episode.support.masks, episode.support.labels.tolist(), strict=True):
+        assert set(mask.unique().tolist()) == {0, label + 1}
+
+
+def test_too_many_ways_name_both_numbers():
+    with pytest.raises(ValueError, match="n_way is 9 but split 'val' has 5 classes"):
+        scenes(n_way=9)

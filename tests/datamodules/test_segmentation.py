@@ -1,0 +1,403 @@
+"""All data sets of photos with masks: the same properties for each layout, and what is wrong with bad input."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datamodules.camvid import CamVid
+from datamodules.coco20i import Coco20i
+from datamodules.coco_panoptic import CocoPanoptic
+from datamodules.folder_masks import FolderMasks
+from datamodules.fss1000 import FSS1000
+from datamodules.mask_reading import read_values
+from datamodules.pascal5i import NAMES, Pascal5i, read_entries
+from datamodules.pets import OxfordPets
+from datamodules.segmentation import EntrySampler
+from lightning_fewshot.sampling import write_episodes
+
+spec = importlib.util.spec_from_file_location("make_masks", Path(__file__).parents[1] / "data/masks/make.py")
+maker = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(maker)
+
+SETS = {
+    "pascal5i": (Pascal5i, maker.make_pascal5i, {}),
+    "voc_sbd": (Pascal5i, maker.make_voc_sbd, {"min_pixels": 100}),
+    "camvid": (CamVid, maker.make_camvid, {"min_pixels": 100}),
+    "pets": (OxfordPets, maker.make_pets, {}),
+    "fss": (FSS1000, maker.make_fss, {}),
+    "coco20i": (Coco20i, maker.make_coco20i, {"min_pixels": 100}),
+    "panoptic": (CocoPanoptic, maker.make_panoptic, {"min_pixels": 100}),
+    "folder": (FolderMasks, maker.make_folder_masks, {"novel_classes": ["cup"], "min_pixels": 100}),
+}
+every_set = pytest.mark.parametrize("name", list(SETS))
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory):
+    return {name: make(tmp_path_factory.mktemp(name)) for name, (_, make, _) in SETS.items()}
+
+
+def build(roots, name, **options):
+    options = {"batch_size": 3, "colour": False, "mirror": False, "image_size": None, "seed": 3, **options}
+    return SETS[name][0](str(roots[name]), **{**SETS[name][2], **options})
+
+
+def equal(a, b):
+    parts = [(a.support, b.support), (a.query, b.query)]
+    same = [p.names == q.names for p, q in parts]
+    same += [torch.equal(x, y) for p, q in parts for x, y in zip(p.images, q.images, strict=True)]
+    same += [torch.equal(x, y) for p, q in parts for x, y in zip(p.masks, q.masks, strict=True)]
+    return all(same)
+
+
+def grey_of(data, episode, c):
+    """Give the brightness that the makers draw a class with."""
+    name = episode.classes[c]
+    if isinstance(data, OxfordPets):
+        order = [b.replace("_", " ") for b in ("Abyssinian", "Bengal", "american_bulldog", "pug", "Sphynx")]
+        return 255 - maker.STEP * order.index(name)
+    names = sorted(data.all_names()) if isinstance(data, FSS1000) else list(data.all_names())
+    return 255 - maker.STEP * names.index(name)
+
+
+@every_set
+def test_masks_are_where_the_objects_are_drawn(roots, name):
+    data = build(roots, name)
+    for split in ("train", "test"):
+        episode = data.episode(split, 1)
+        for part in (episode.support, episode.query):
+            for image, mask, label in zip(part.images, part.masks, part.labels, strict=True):
+                grey = image.float().mean(0)
+                drawn = (grey - grey_of(data, episode, int(label))).abs() < maker.STEP / 2
+                inner = torch.nn.functional.max_pool2d(drawn[None].float(), 3, 1, 1)[0] > 0  # JPEG rings at edges
+                found = mask == int(label) + 1
+                assert found.any()
+                assert (found & ~inner).sum() <= 0.1 * found.sum()
+                assert (drawn & ~found & (mask != 255)).sum() <= 0.1 * found.sum()
+
+
+@every_set
+def test_an_episode_is_a_function_of_seed_split_and_index(roots, name):
+    for split in ("train", "test"):
+        first, again = (build(roots, name, colour=True, mirror=True, image_size=32) for _ in range(2))
+        again.episode(split, 1)
+        assert equal(first.episode(split, 7), again.episode(split, 7))
+        other = [build(roots, name, colour=True, image_size=32, seed=4).episode(split, i) for i in (6, 7)]
+        assert not all(equal(first.episode(split, i), episode) for i, episode in zip((6, 7), other, strict=True))
+
+
+@every_set
+def test_classes_are_disjoint_and_no_training_photo_is_tested(roots, name):
+    data = build(roots, name)
+    assert not set(data.split_classes["train"]) & set(data.split_classes["test"])
+    held_out = any(p.held_out for p in data.photos.values())
+    for i in range(12):
+        episode = data.episode("test", i)
+        names = (*episode.support.names, *episode.query.names)
+        assert len(set(names)) == len(names) == 2
+        assert not set(names) & set(data.training_names)
+        assert not held_out or all(data.photos[n].held_out for n in names)
+        assert [data.split_classes["test"][c] for c in episode.class_ids] == list(episode.classes)
+        assert all(episode.classes[0] in data.photos[n].classes for n in names)
+
+
+@every_set
+def test_a_training_pair_shows_its_class_twice_and_novel_classes_are_background(roots, name):
+    data = build(roots, name, train_shots=2)
+    for i in range(4):
+        episode = data.episode("train", i)
+        assert len(episode.support.names) == 2 * len(episode.query.names)
+        assert not set(episode.classes) & set(data.split_classes["test"])
+        assert episode.class_ids == tuple(data.class_names().index(c) for c in episode.classes)
+        for j, label in enumerate(episode.query.labels.tolist()):
+            assert (episode.query.masks[j] == label + 1).any()
+            for k in (2 * j, 2 * j + 1):
+                assert episode.support.labels[k] == label
+                assert (episode.support.masks[k] == label + 1).any()
+                assert episode.support.names[k] != episode.query.names[j]
+        values = set(torch.cat([m.flatten() for m in (*episode.query.masks, *episode.support.masks)]).tolist())
+        assert values <= {*range(len(episode.classes) + 1)}
+
+
+@every_set
+def test_training_visits_every_photo_once_in_a_pass(roots, name):
+    data = build(roots, name, batch_size=1)
+    total = len(data.pair_names)
+    assert total == len(data.training_names)
+    seen = sorted(data.episode("train", i).query.names[0] for i in range(total))
+    assert seen == sorted(data.training_names)
+
+
+@every_set
+def test_conventions_differ_in_size_and_in_void(roots, name):
+    paper, later = build(roots, name, image_size=20), build(roots, name, image_size=20, convention="later")
+    a, b = paper.episode("test", 0), later.episode("test", 0)
+    assert a.query.names == b.query.names
+    assert a.query.images.shape[-2:] == a.query.masks.shape[-2:] == (20, 20)
+    assert b.query.images.shape[-2:] == b.query.masks.shape[-2:] == maker.SIZE[::-1]
+    assert a.support.images.shape == b.support.images.shape
+    assert 255 not in a.query.masks
+    has_void = name in ("pascal5i", "voc_sbd", "camvid", "pets", "panoptic")
+    assert (255 in b.query.masks) == has_void
+    told = paper.protocol("test"), later.protocol("test")
+    assert [(p["convention"], p["void"], p["query_size"]) for p in told] == [
+        ("paper", "background", 20),
+        ("later", "ignore", "own"),
+    ]
+
+
+@every_set
+def test_a_missing_root_says_what_to_download_and_where_to_put_it(tmp_path, monkeypatch, name):
+    monkeypatch.delenv("FEWSHOT_DATA", raising=False)
+    with pytest.raises(FileNotFoundError, match=r"is empty\. Download .* from .* and unpack it so that these exist: /"):
+        build(dict.fromkeys(SETS, tmp_path), name).setup("test")
+    with pytest.raises(FileNotFoundError, match=r"set FEWSHOT_DATA or --data.root"):
+        SETS[name][0]().setup("test")
+
+
+def test_every_entry_is_asked_once_in_a_pass_so_classes_count_by_their_photos():
+    items = {"cat": [f"c{i}" for i in range(6)], "dog": ["d0", "d1", "c0"]}
+    sampler = EntrySampler(items, 1, 2, 1, seed=0, split="test")
+    plans = [sampler[i] for i in range(9)]
+    assert sorted((p.classes[0], p.query[0][0]) for p in plans) == sorted((c, i) for c in items for i in items[c])
+    assert all(p.query[0][0] not in p.support[0] and len(set(p.support[0])) == 2 for p in plans)
+    assert [sampler[i] for i in range(9, 18)] != plans
+    with pytest.raises(ValueError, match=r"class 'dog' of split 'test' has 3 items, but k_shot \+ n_query = 3 \+ 1"):
+        EntrySampler(items, 1, 3, 1, seed=0, split="test")
+
+
+def test_both_sources_of_pascal5i_read_the_same_photos(roots):
+    data = build(roots, "voc_sbd")
+    held_out = {n for n, p in data.photos.items() if p.held_out}
+    assert len(held_out) == 60
+    assert "2008_000001" in held_out  # it is in SBD's training list too
+    assert data.photos["2008_000004"].mask.suffix == ".mat"
+    assert data.photos["2008_000000"].mask.suffix == ".png"
+    assert build(roots, "pascal5i").split_classes["test"] == tuple(sorted(NAMES[:5]))
+    assert data.split_classes["test"] == tuple(sorted(NAMES[:5]))
+
+
+def test_folds_of_coco20i_are_every_fourth_class(roots):
+    assert build(roots, "coco20i", fold=1).split_classes["test"] == ("thing1", "thing5")
+    assert build(roots, "panoptic", fold=2, stuff=False).split_classes["train"] == ("thing0", "thing2", "thing6")
+
+
+def test_crowds_are_void(roots):
+    data = build(roots, "coco20i")
+    photo = [p for p in data.photos.values() if p.held_out][-1]
+    assert (data.read_mask(photo)[:, 0] == -1).all()
+    assert (data.read_mask(photo)[:, 1:] != -1).all()
+
+
+def test_test_classes_of_fss_come_from_the_authors_list(roots, tmp_path):
+    root = maker.make_fss(tmp_path)
+    drawn = build({"fss": root}, "fss").split_classes["test"]
+    assert len(drawn) == 3
+    (root / "fewshot_data/fss_test_set.txt").write_text("class03\nclass07\n")
+    assert build({"fss": root}, "fss").split_classes["test"] == ("class03", "class07")
+
+
+def test_several_ways_label_all_classes_of_the_episode(roots):
+    data = build(roots, "camvid", n_way=3, n_query=2, k_shot=2)
+    episode = data.episode("test", 0)
+    assert episode.query.labels is None
+    assert len(episode.query.names) == 6
+    assert episode.support.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    for mask, label in zip(episode.support.masks, episode.support.labels.tolist(), strict=True):
+        assert set(mask.flatten().tolist()) == {0, label + 1}
+
+
+def test_a_fixed_list_is_used_as_it_is(roots, tmp_path):
+    sampled = build(roots, "camvid")
+    plans = [sampled._sampler("test")[i] for i in (4, 9)]
+    write_episodes(tmp_path / "list.json", plans)
+    data = build(roots, "camvid", episodes_file=str(tmp_path / "list.json"), seed=99)
+    data.test_dataloader()
+    assert data.episodes["test"] == 2
+    assert equal(data.episode("test", 1), sampled.episode("test", 9))
+
+
+def test_bad_options_are_named(roots):
+    with pytest.raises(ValueError, match="fold is 4 but must be 0 to 3"):
+        build(roots, "camvid", fold=4)
+    with pytest.raises(ValueError, match="convention is 'new' but must be 'paper' or 'later'"):
+        build(roots, "camvid", convention="new")
+    with pytest.raises(ValueError, match=r"has 4 items, but k_shot \+ n_query = 4 \+ 1 = 5"):
+        build(roots, "pets", k_shot=4).setup("test")
+    with pytest.raises(ValueError, match="novel_classes has 'zebu' but the data has"):
+        build(roots, "camvid", novel_classes=["zebu"]).setup("test")
+    with (
+        pytest.warns(UserWarning, match="skipped .* training classes"),
+        pytest.raises(ValueError, match="no training class has more than train_shots = 50 photos"),
+    ):
+        _ = build(roots, "pets", train_shots=50).pair_names
+    with pytest.raises(FileNotFoundError, match=r"set data\.year"):
+        build(roots, "coco20i", year="2015").setup("test")
+
+
+# bad masks ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(tmp_path):
+    return maker.make_folder_masks(tmp_path)
+
+
+def folder(root, **options):
+    return FolderMasks(str(root), image_size=None, **options)
+
+
+def save_as(path, how):
+    values = np.asarray(Image.open(path))
+    if how == "palette":
+        image = Image.fromarray(values).convert("P")
+        image.putpalette([7, 0, 3] * 256)
+        image.putdata(values.flatten().tolist())
+    elif how == "rgb":
+        image = Image.fromarray(np.repeat(values[..., None], 3, axis=2))
+    elif how == "rgba":
+        image = Image.fromarray(np.dstack([values, values, values, np.full_like(values, 255)]))
+    else:
+        image = Image.fromarray(values.astype(np.uint16))
+    image.save(path)
+
+
+@pytest.mark.parametrize("how", ["palette", "rgb", "rgba", "16 bits"])
+def test_masks_of_other_kinds_read_alike(own, how):
+    path = own / "masks/mine0.png"
+    before = folder(own).read_mask(folder(own).photos["images/mine0.png"])
+    save_as(path, how)
+    after = folder(own).read_mask(folder(own).photos["images/mine0.png"])
+    assert Image.open(path).mode == {"palette": "P", "rgb": "RGB", "rgba": "RGBA", "16 bits": "I;16"}[how]
+    np.testing.assert_array_equal(before, after)
+
+
+def test_a_one_bit_mask_needs_no_list_of_classes(own):
+    for path in (own / "masks").iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) > 0).save(path)
+    (own / "classes.txt").unlink()
+    data = folder(own)
+    assert data.split_classes["test"] == ("object",)
+    assert (data.read_mask(data.photos["images/mine0.png"]) == 1).sum() > 300
+
+
+def test_values_outside_the_set_are_named(own):
+    path = own / "masks/mine3.png"
+    values = np.array(Image.open(path))
+    values[5, 5] = 77
+    Image.fromarray(values).save(path)
+    with pytest.raises(ValueError, match=r"mine3.png has the value 77 but the allowed values are 0, 10, 20, 30, 255"):
+        folder(own).setup("predict")
+
+
+def test_coloured_truncated_and_absent_masks_are_named(own):
+    path = own / "masks/mine3.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(path)
+    with pytest.raises(ValueError, match=r"mine3.png is a coloured picture \(RGB\); save class numbers"):
+        folder(own).setup("predict")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"mine3.png is truncated"):
+        folder(own).setup("predict")
+    path.rename(own / "masks/nobody.png")
+    with pytest.raises((FileNotFoundError, ValueError), match=r"nobody"):
+        folder(own).setup("predict")
+    with pytest.raises(FileNotFoundError):
+        read_values(own / "masks/none.png")
+
+
+def test_a_mask_of_another_size_is_named(own):
+    Image.fromarray(np.full((20, 30), 10, np.uint8)).save(own / "masks/mine3.png")
+    data = folder(own)
+    with pytest.raises(ValueError, match=r"images/mine3.png: the mask has 30 x 20 pixels but the photo 60 x 40"):
+        data.episode("predict", 0)
+
+
+def test_empty_masks_give_no_shots(own):
+    for path in (own / "masks").iterdir():
+        Image.fromarray(np.zeros((40, 60), np.uint8)).save(path)
+    with pytest.raises(ValueError, match="shows no class: there is nothing to adapt to"):
+        folder(own).setup("predict")
+
+
+def test_a_bad_line_in_classes_is_named(own):
+    (own / "classes.txt").write_text("10 cup\npen 20\n")
+    with pytest.raises(ValueError, match=r"classes.txt has the line 'pen 20', expected a value from 1 to 254"):
+        folder(own).setup("predict")
+
+
+def test_ones_own_folder_is_predicted_from_all_its_masks(own):
+    data = folder(own, chunk=3)
+    data.setup("predict")
+    assert data.episodes["predict"] == 2
+    first, second = data.episode("predict", 0), data.episode("predict", 1)
+    assert first.classes == ("cup", "key", "pen")
+    assert len(first.support.names) == 24  # each photo shows two classes
+    for mask, label in zip(first.support.masks, first.support.labels.tolist(), strict=True):
+        assert set(mask.flatten().tolist()) == {0, label + 1}
+    asked = (*first.query.names, *second.query.names)
+    assert asked == ("images/unmasked.png", "query/q0.png", "query/q1.png", "query/q2.png")
+    assert first.query.masks is None
+    assert first.query.labels is None
+    with pytest.raises(ValueError, match="set novel_classes"):
+        data.setup("fit")
+
+
+def test_a_bad_list_is_named(tmp_path):
+    (tmp_path / "fold0.txt").write_text("2007_000032__01\n2007_000033__21\n")
+    with pytest.raises(ValueError, match=r"line 2007_000033__21, expected <photo>__<class"):
+        read_entries(tmp_path / "fold0.txt")
+
+
+# real data ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.real_data
+def test_published_lists_of_pascal5i_have_their_counts():
+    for part, expected in (("trn", (2286, 3425, 5883, 2086)), ("val", (346, 451, 725, 346))):
+        for fold, count in enumerate(expected):
+            data = Pascal5i(fold=fold)
+            entries = read_entries(data._listed / f"splits/{part}/fold{fold}.txt")
+            assert len(entries) == count
+            assert {NAMES[label - 1] for _, label in entries} == set(NAMES[5 * fold : 5 * fold + 5])
+    test = Pascal5i(fold=1)._evaluated("test")
+    assert sum(map(len, test.values())) == 451
+    assert set(test) == set(NAMES[5:10])
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("fold", range(4))
+def test_real_masks_of_pascal5i_show_their_class_and_void(fold):
+    data = Pascal5i(fold=fold)
+    void = 0
+    for name, photos in data._evaluated("test").items():
+        for photo in (data.photos[n] for n in photos[:20]):
+            labels = data.read_mask(photo)
+            assert (labels == 1 + NAMES.index(name)).sum() >= 1000
+            void += (labels == -1).sum()
+    assert void > 0
+    assert not set(data.training_names) & {n for n, p in data.photos.items() if p.held_out}
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("make", "classes"),
+    [
+        (lambda: CamVid(image_size=240), 3),
+        (lambda: OxfordPets(image_size=240, novel_classes=["all"]), 3),
+        (lambda: CocoPanoptic(image_size=240, small_classes="drop"), 20),
+    ],
+    ids=["camvid", "pets", "panoptic"],
+)
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_real_photos_and_masks_are_read(make, classes):
+    data = make()
+    data.setup("test")
+    assert len(data._sampler("test").names) >= classes
+    for i in range(5):
+        episode = data.episode("test", i)
+        assert (episode.query.masks == 1).any()
+        assert (episode.support.masks == 1).any()
