@@ -61,8 +61,10 @@ class RepMetDetector(FewShotModule):
         logits: What the cross-entropy takes: "log", logarithms of the posteriors, or "scaled", the posteriors
             themselves as in the authors' code; see :func:`lightning_fewshot.models.repmet.head.posterior_logits`.
         logit_scale: Factor of either (the authors' code has 15 with "scaled").
+        metric: Weight of the losses of the representatives, eqs. (1) to (4). Below 1, box regression and the auxiliary
+            classifier shape the shared layers more, while the embedding and the representatives learn as fast (Adam).
         auxiliary: Weight of the loss of an additional linear classifier on the same features, in training only (in the
-            authors' code, not in the paper's text); 0 leaves it out. Above 1 it shapes the shared layers more.
+            authors' code, not in the paper's text); 0 leaves it out.
         foreground: Exponent of that classifier's foreground probability, by which the scores of eq. (2) are multiplied;
             0 is the paper's text. Eq. (3) knows the background only as what is far from the classes at hand, which
             rejects too little where few classes and little training have shaped the embedding.
@@ -107,6 +109,7 @@ class RepMetDetector(FewShotModule):
         margin: float = 0.5,
         logits: LogitKind = "log",
         logit_scale: float = 3.0,
+        metric: float = 1.0,
         auxiliary: float = 1.0,
         foreground: float = 0.0,
         ohem: bool = True,
@@ -153,7 +156,7 @@ class RepMetDetector(FewShotModule):
         self.method, self.representatives, self.representatives_lr = method, representatives, representatives_lr
         self.rule = MetricRule(sigma, margin, logit_scale, logits)
         self.auxiliary, self.ohem, self.rois_per_image = auxiliary, ohem, rois_per_image
-        self.foreground = foreground
+        self.foreground, self.metric = foreground, metric
         self.nms, self.nms_iou, self.score_threshold, self.max_detections = (
             nms,
             nms_iou,
@@ -236,7 +239,8 @@ class RepMetDetector(FewShotModule):
         kept = hardest(classification + regression, self.rois_per_image * len(boxes)) if self.ohem else slice(None)
         terms = {"classification": classification[kept].mean(), "box": regression[kept].mean()}
         if self.method == "repmet":
-            terms["embedding"] = margin[kept].mean()
+            terms["embedding"] = self.metric * margin[kept].mean()
+            terms["classification"] = self.metric * terms["classification"]
             if self.auxiliary:
                 scores = self.network.classify(features[kept])
                 terms["auxiliary"] = self.auxiliary * cross_entropy(scores.float(), labels[kept])
