@@ -61,8 +61,6 @@ class RepMetDetector(FewShotModule):
         logits: What the cross-entropy takes: "log", logarithms of the posteriors, or "scaled", the posteriors
             themselves as in the authors' code; see :func:`lightning_fewshot.models.repmet.head.posterior_logits`.
         logit_scale: Factor of either (the authors' code has 15 with "scaled").
-        metric: Weight of the losses of the representatives, eqs. (1) to (4). Below 1, box regression and the auxiliary
-            classifier shape the shared layers more, while the embedding and the representatives learn as fast (Adam).
         auxiliary: Weight of the loss of an additional linear classifier on the same features, in training only (in the
             authors' code, not in the paper's text); 0 leaves it out.
         foreground: Exponent of that classifier's foreground probability, by which the scores of eq. (2) are multiplied;
@@ -109,7 +107,6 @@ class RepMetDetector(FewShotModule):
         margin: float = 0.5,
         logits: LogitKind = "log",
         logit_scale: float = 3.0,
-        metric: float = 1.0,
         auxiliary: float = 1.0,
         foreground: float = 0.0,
         ohem: bool = True,
@@ -156,7 +153,7 @@ class RepMetDetector(FewShotModule):
         self.method, self.representatives, self.representatives_lr = method, representatives, representatives_lr
         self.rule = MetricRule(sigma, margin, logit_scale, logits)
         self.auxiliary, self.ohem, self.rois_per_image = auxiliary, ohem, rois_per_image
-        self.foreground, self.metric = foreground, metric
+        self.foreground = foreground
         self.nms, self.nms_iou, self.score_threshold, self.max_detections = (
             nms,
             nms_iou,
@@ -239,8 +236,7 @@ class RepMetDetector(FewShotModule):
         kept = hardest(classification + regression, self.rois_per_image * len(boxes)) if self.ohem else slice(None)
         terms = {"classification": classification[kept].mean(), "box": regression[kept].mean()}
         if self.method == "repmet":
-            terms["embedding"] = self.metric * margin[kept].mean()
-            terms["classification"] = self.metric * terms["classification"]
+            terms["embedding"] = margin[kept].mean()
             if self.auxiliary:
                 scores = self.network.classify(features[kept])
                 terms["auxiliary"] = self.auxiliary * cross_entropy(scores.float(), labels[kept])
