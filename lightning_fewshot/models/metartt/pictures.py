@@ -22,7 +22,7 @@ from lightning_fewshot.models.metartt.torch_model import Head
 if TYPE_CHECKING:
     from lightning_fewshot.models.metartt.lightning_module import MetaRTT
 
-BINS, BIN_WIDTH, ROW_HEIGHT, LABEL_WIDTH = 61, 5, 22, 210  # of a picture of rates, in pixels where not a number
+BINS, BIN_WIDTH, ROW_HEIGHT, LABEL_WIDTH = 61, 5, 22, 310  # of a picture of rates, in pixels where not a number
 MASK_WIDTH, SIDE, SHOWN_CLIPS, SHOWN_CANDIDATES = 768, 160, 3, 40
 CANDIDATE = (150, 190, 255)
 KEPT, REMOVED = (40, 110, 190), (235, 235, 235)
@@ -30,9 +30,9 @@ KEPT, REMOVED = (40, 110, 190), (235, 235, 235)
 
 @torch.no_grad()
 def draw_rates(module: MetaRTT) -> Tensor:
-    """Draw a histogram for every layer and step as a row: dark where many rates lie; the white line is zero.
+    """Draw a histogram for every layer and step as a row: dark where many rates lie.
 
-    The range of each layer, over all its steps, stands in its label.
+    A layer's label says its mean at this step, and the range of all its steps, which the row shows.
 
     Returns:
         ``(3, H, W)`` uint8.
@@ -40,10 +40,10 @@ def draw_rates(module: MetaRTT) -> Tensor:
     rows = []
     for title, rates in (("init", module.rates_init), ("on", module.rates_on)):
         for name, values in rates.learned.items() if rates is not None else ():
-            reach = max(values.abs().max().item(), 1e-12)
+            low, high = values.min().item(), values.max().item()
             for k in range(len(values)):
-                mean = values[k].mean().item()
-                rows.append(_labelled(f"{title} {name} {k + 1}: {mean:+.1e}", _histogram(values[k], reach)))
+                label = f"{title} {name} {k + 1}: {values[k].mean():.4f} in {low:.4f} .. {high:.4f}"
+                rows.append(_labelled(label, _histogram(values[k], low, high)))
     return torch.cat(rows, 1)
 
 
@@ -96,12 +96,12 @@ def stack(pictures: list[Tensor]) -> Tensor:
     return torch.cat([pad(p, (0, width - p.shape[2], 0, 4), value=255) for p in pictures], 1)
 
 
-def _histogram(values: Tensor, reach: float) -> Tensor:
-    """Return ``(3, ROW_HEIGHT, BINS * BIN_WIDTH)`` uint8 of the numbers in [-reach, reach]."""
-    counts = torch.histc(values.float().cpu(), BINS, -reach, reach)
+def _histogram(values: Tensor, low: float, high: float) -> Tensor:
+    """Return ``(3, ROW_HEIGHT, BINS * BIN_WIDTH)`` uint8 of the numbers between ``low`` and ``high``."""
+    slack = max(0.01 * (high - low), 1e-9)
+    counts = torch.histc(values.float().cpu(), BINS, low - slack, high + slack)
     shade = 255 - 215 * (counts / counts.max().clamp(min=1)).sqrt()
-    row = shade.repeat_interleave(BIN_WIDTH).expand(3, ROW_HEIGHT - 2, -1).clone()
-    row[0, :, BINS // 2 * BIN_WIDTH + BIN_WIDTH // 2] = 255
+    row = shade.repeat_interleave(BIN_WIDTH).expand(3, ROW_HEIGHT - 2, -1)
     return pad(row.round().to(torch.uint8), (0, 0, 1, 1), value=255)
 
 

@@ -30,7 +30,7 @@ def adaptive_roi_align(maps: Tensor, regions: Tensor, grid: int = GRID) -> Tenso
         grid: G.
 
     Returns:
-        ``(N, R, C, G, G)``, differentiable in ``maps`` and, between the steps of ``floor`` and ``round``, in ``regions``.
+        ``(N, R, C, G, G)``, differentiable in ``maps``, and in ``regions`` between the steps of floor and round.
 
     Raises:
         ValueError: The shapes do not fit.

@@ -174,7 +174,7 @@ def look(network: Network, examples: list[Examples]) -> Clips:
     sizes = torch.tensor([[f.shape[2], f.shape[1]] for f in frames])
     split = (count, len(frames) // count)
     return Clips(
-        torch.cat(scenes).unflatten(0, split),
+        torch.cat(scenes).to(network.fc4.weight).unflatten(0, split),
         windows.unflatten(0, split),
         boxes.unflatten(0, split),
         centre_limits(windows, sizes).unflatten(0, split),

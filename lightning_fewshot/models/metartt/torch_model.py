@@ -198,7 +198,7 @@ class Network(nn.Module):
 
 
 def _unit_scale(x: Tensor) -> Tensor:
-    """Divide maps ``(N, C, h, w)`` by their root mean square, which differs by orders of magnitude between backbones."""
+    """Divide maps ``(N, C, h, w)`` by their root mean square: backbones differ by orders of magnitude."""
     return x / x.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-6)
 
 

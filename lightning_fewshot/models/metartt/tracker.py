@@ -209,7 +209,7 @@ class CandidateTracker:
     def _first_samples(
         self, frame: Tensor, box: Tensor, generator: Generator
     ) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """Return windows ``(J, 4)``, samples ``(J, n, 4)`` in scenes, positive ones first, and the two numbers of them."""
+        """Return windows ``(J, 4)``, samples ``(J, n, 4)`` in scenes, positive ones first, and both numbers of them."""
         options, network = self._settings, self._network
         count = options.first_scenes
         windows = jittered_windows(scene_windows(box, network.scene), count, network.scene_size, generator)
