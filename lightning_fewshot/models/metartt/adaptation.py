@@ -16,6 +16,8 @@ from torch import Generator, Tensor
 from lightning_fewshot.models.metartt.loss import classification_loss, margin
 from lightning_fewshot.models.metartt.torch_model import Head, score
 
+CLIP = 10.0  # RT-MDNet's
+
 
 class Samples(NamedTuple):
     """A data set D: features ``(P, A, F)`` of positive and ``(P, B, F)`` of negative samples."""
@@ -71,6 +73,7 @@ def gradient_step(
     masks: Head | None = None,
     first_order: bool = False,
     recompute: bool = False,
+    clip: float = CLIP,
 ) -> Head:
     """Return the head after one step, eq. (2) or (3).
 
@@ -81,14 +84,15 @@ def gradient_step(
         masks: Of fc4 and fc5.
         first_order: Treat the gradient as a constant: no second derivatives.
         recompute: Keep no activations for the backward pass, but compute them again; gradients are equal.
+        clip: Largest norm of a clip's gradient.
     """
     if recompute and torch.is_grad_enabled() and not first_order:
         names, n = list(head), len(head)
         stepped = _RecomputedStep.apply(
-            names, masks, data.positives, data.negatives, *head.values(), *(rates[k] for k in names)
+            (names, masks, clip), data.positives, data.negatives, *head.values(), *(rates[k] for k in names)
         )
         return dict(zip(names, stepped[:n], strict=True))
-    return _step(head, rates, data, masks, create_graph=torch.is_grad_enabled() and not first_order)
+    return _step(head, rates, data, masks, clip, create_graph=torch.is_grad_enabled() and not first_order)
 
 
 def adapt(
@@ -100,6 +104,7 @@ def adapt(
     masks: Head | None = None,
     first_order: bool = False,
     recompute: bool = False,
+    clip: float = CLIP,
 ) -> list[Head]:
     """Take K steps with the rates of each step; return the heads after every one of them.
 
@@ -112,11 +117,12 @@ def adapt(
         masks: Of fc4 and fc5.
         first_order: See :func:`gradient_step`.
         recompute: See :func:`gradient_step`.
+        clip: See :func:`gradient_step`.
     """
     heads = []
     for rate in rates:
         batch = draw_batch(head, data, batches, generator, masks)
-        head = gradient_step(head, rate, batch, masks, first_order, recompute)
+        head = gradient_step(head, rate, batch, masks, first_order, recompute, clip)
         heads.append(head)
     return heads
 
@@ -131,7 +137,7 @@ def adapt_sgd(
     last_factor: float = 10.0,
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
-    clip: float = 10.0,
+    clip: float = CLIP,
     drop: float = 0.5,
     masks: Head | None = None,
 ) -> Head:
@@ -163,18 +169,26 @@ def adapt_sgd(
             logits = score(leaves, batch.joined(), masks, drop)
             optimizer.zero_grad()
             classification_loss(logits, batch.positives.shape[1]).sum().backward()
-            _clip(leaves, clip)
+            for p, gradient in zip(leaves.values(), clipped([p.grad for p in leaves.values()], clip), strict=True):
+                p.grad = gradient
             optimizer.step()
     return {name: p.detach() for name, p in leaves.items()}
 
 
-def _step(head: Head, rates: Head, data: Samples, masks: Head | None, create_graph: bool) -> Head:
+def clipped(gradients: Sequence[Tensor], limit: float) -> list[Tensor]:
+    """Scale the gradients ``(P, ...)`` of every clip so that, all taken together, none is longer than ``limit``."""
+    length = (torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0) + 1e-12).sqrt()
+    factor = (limit / length).clamp(max=1)
+    return [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in gradients]
+
+
+def _step(head: Head, rates: Head, data: Samples, masks: Head | None, clip: float, create_graph: bool) -> Head:
     keep = torch.is_grad_enabled()
     with torch.enable_grad():
         inner = {k: p if create_graph and p.requires_grad else p.detach().requires_grad_() for k, p in head.items()}
         features = data.joined() if create_graph else data.joined().detach()
         loss = classification_loss(score(inner, features, masks), data.positives.shape[1]).sum()  # eq. (1)
-        gradients = torch.autograd.grad(loss, list(inner.values()), create_graph=create_graph)
+        gradients = clipped(torch.autograd.grad(loss, list(inner.values()), create_graph=create_graph), clip)
     with torch.set_grad_enabled(keep):
         return {
             name: p - rates[name] * gradient  # eqs. (2) and (3)
@@ -186,38 +200,30 @@ class _RecomputedStep(torch.autograd.Function):
     """One step that keeps its inputs only; the backward pass takes the step again, with its graph."""
 
     @staticmethod
-    def forward(ctx: Any, names: list[str], masks: Head | None, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Return the parameters after the step, in the order of ``names``."""
-        ctx.names, ctx.masks = names, masks
+    def forward(ctx: Any, constants: tuple[list[str], Head | None, float], *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Return the parameters after the step, in the order of the names."""
+        ctx.constants = constants
         ctx.save_for_backward(*tensors)
-        return tuple(_RecomputedStep._run(names, masks, tensors, create_graph=False).values())
+        return tuple(_RecomputedStep._run(constants, tensors, create_graph=False).values())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of samples, parameters and rates."""
-        needed = ctx.needs_input_grad[2:]
+        needed = ctx.needs_input_grad[1:]
         with torch.enable_grad():
             leaves = [t.detach().requires_grad_(need) for t, need in zip(ctx.saved_tensors, needed, strict=True)]
-            stepped = _RecomputedStep._run(ctx.names, ctx.masks, leaves, create_graph=True)
+            stepped = _RecomputedStep._run(ctx.constants, leaves, create_graph=True)
             wanted = [leaf for leaf, need in zip(leaves, needed, strict=True) if need]
             found = iter(torch.autograd.grad(list(stepped.values()), wanted, gradients, allow_unused=True))
-        return (None, None, *(next(found) if need else None for need in needed))
+        return (None, *(next(found) if need else None for need in needed))
 
     @staticmethod
-    def _run(names: list[str], masks: Head | None, tensors: Sequence[Tensor], create_graph: bool) -> Head:
+    def _run(constants: tuple[list[str], Head | None, float], tensors: Sequence[Tensor], create_graph: bool) -> Head:
+        names, masks, clip = constants
         n = len(names)
         head = dict(zip(names, tensors[2 : 2 + n], strict=True))
         rates = dict(zip(names, tensors[2 + n :], strict=True))
-        return _step(head, rates, Samples(*tensors[:2]), masks, create_graph)
-
-
-def _clip(head: Head, limit: float) -> None:
-    """Scale the gradients of every clip, in place, so that none is longer than ``limit``."""
-    gradients = [p.grad for p in head.values()]
-    length = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
-    factor = (limit / (length + 1e-6)).clamp(max=1)
-    for gradient in gradients:
-        gradient.mul_(factor.view(-1, *[1] * (gradient.ndim - 1)))
+        return _step(head, rates, Samples(*tensors[:2]), masks, clip, create_graph)
 
 
 def _draw(samples: Tensor, n: int, generator: Generator) -> Tensor:

@@ -39,6 +39,7 @@ class MetaRTT(CandidateModule):
         gamma: Weight of the triplet loss, eq. (4).
         gap: Margin xi of eq. (5).
         printed_distance: Divide by the squared length in eq. (6), as printed, instead of by the length.
+        inner_clip: Largest norm of a gradient in the inner loop, over all parameters; RT-MDNet's.
         first_order: Leave out second derivatives in training.
         recompute: Compute the activations of the inner loop again instead of keeping them; gradients are equal.
         kwargs: See :class:`CandidateModule`.
@@ -59,6 +60,7 @@ class MetaRTT(CandidateModule):
         gamma: float = 1.0,
         gap: float = 0.5,
         printed_distance: bool = False,
+        inner_clip: float = 10.0,
         first_order: bool = False,
         recompute: bool = False,
         **kwargs: Any,
@@ -73,7 +75,7 @@ class MetaRTT(CandidateModule):
         self.estimated_targets, self.hard_examples = estimated_targets, hard_examples
         self.online, self.online_lr, self.online_from = online, online_lr, online_from
         self.gamma, self.gap, self.printed_distance = gamma, gap, printed_distance
-        self.first_order, self.recompute = first_order, recompute
+        self.inner_clip, self.first_order, self.recompute = inner_clip, first_order, recompute
         self.rates_init = Rates(self.network, k_init, rates, initial_rate)
         self.rates_on = Rates(self.network, k_on, rates, initial_rate) if online == "meta" else None
 
@@ -119,7 +121,7 @@ class MetaRTT(CandidateModule):
     def settings(self) -> dict[str, Any]:
         """Return what tells one tracker's results from another's; the rates are among the weights."""
         more = {"k_init": self.k_init, "k_on": self.k_on, "online": self.online, "online_from": self.online_from}
-        return {**super().settings(), **more, "online_lr": self.online_lr}
+        return {**super().settings(), **more, "online_lr": self.online_lr, "inner_clip": self.inner_clip}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Give the learned rates a learning rate of their own."""
@@ -166,7 +168,7 @@ class MetaRTT(CandidateModule):
                 write_png(draw_simulation(episode, self.simulate(episode)), folder / "simulated.png")
 
     def _adapt(self, rates: Rates, head: Head, data: Samples, **options: Any) -> list[Head]:
-        return adapt(head, rates.steps(), data, self.batches, torch.default_generator, **options)
+        return adapt(head, rates.steps(), data, self.batches, torch.default_generator, clip=self.inner_clip, **options)
 
     @torch.no_grad()
     def _tracked(
@@ -174,7 +176,7 @@ class MetaRTT(CandidateModule):
     ) -> Head:
         """Adapt without keeping how it depends on the meta-parameters."""
         steps = rates.steps() if pruned is None else [pruned.cut(step) for step in rates.steps()]
-        return adapt(head, steps, data, self.batches, torch.default_generator, masks)[-1]
+        return adapt(head, steps, data, self.batches, torch.default_generator, masks, clip=self.inner_clip)[-1]
 
     def _test(self, tau: Trajectory, head: Head) -> Tensor:
         """Return eq. (4), the mean over clips."""

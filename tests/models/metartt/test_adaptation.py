@@ -112,11 +112,21 @@ def test_first_order_leaves_out_second_derivatives(head, data):
     torch.manual_seed(1)
     first = gradient(first_order=True)
     torch.manual_seed(1)
-    adapted = {k: v.detach().requires_grad_() for k, v in adapt(head, _rates(head), data, ALL, torch.default_generator)[-1].items()}
+    adapted = {
+        k: v.detach().requires_grad_()
+        for k, v in adapt(head, _rates(head), data, ALL, torch.default_generator)[-1].items()
+    }
     probe = torch.linspace(-1, 1, 2 * 6 * 8, dtype=torch.float64).view(2, 6, 8)
     outer = margin(score(adapted, probe)).sin().sum()
     torch.testing.assert_close(first, torch.autograd.grad(outer, adapted["fc4.weight"])[0])
     assert (full - first).abs().max() > 1e-4
+
+
+def test_gradients_of_a_clip_are_clipped_together(head, data):
+    rates = [dict.fromkeys(head, torch.ones(1, dtype=torch.float64))]
+    found = adapt(head, rates, data, ALL, torch.default_generator, clip=0.01)[-1]
+    moved = torch.stack([(found[k] - head[k]).flatten(1).square().sum(1) for k in head]).sum(0).sqrt()
+    torch.testing.assert_close(moved, torch.full((2,), 0.01, dtype=torch.float64))
 
 
 def test_nothing_is_changed_in_place(head, data):

@@ -1,6 +1,5 @@
 """Simulated episodes: which frame gives which data set, and what is refused."""
 
-
 import pytest
 import torch
 from clips import clip_episode
