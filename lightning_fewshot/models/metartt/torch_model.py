@@ -29,7 +29,7 @@ STRIDE = 8
 RECEPTIVE_FIELD = 75  # pixels of the three convolutions
 PADDING = 1.2  # a sample is looked at with this much of its surroundings
 CENTRED = 128.0  # subtracted from pixels
-PIXEL_SPREAD = 64.0  # their standard deviation, about
+PIXEL_SPREAD = 64.0  # their standard deviation, about: inputs, and the steps of an optimiser, are then of order one
 CONVOLUTIONS = ("conv1", "conv2", "conv3")
 LAYERS = ("fc4", "fc5", "fc6")
 
@@ -67,9 +67,8 @@ class SharedNetwork(nn.Module):
             layer = getattr(self, stage)
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
-        if backbone is None:  # maps of order one, from pixels to the last
+        if backbone is None:  # maps of order one, in spite of the normalisation
             with torch.no_grad():
-                self.conv1.weight /= PIXEL_SPREAD
                 self.conv2.weight *= 2**0.75
                 self.conv3.weight *= 2**0.75
 
@@ -95,7 +94,7 @@ class SharedNetwork(nn.Module):
             masks: Multiply each map by its mask, eq. (10): ``(N, C_l)`` by name.
         """
         found: Head = {}
-        x = scenes - CENTRED if self.body is None else _unit_scale(self.body(scenes)[0])
+        x = (scenes - CENTRED) / PIXEL_SPREAD if self.body is None else _unit_scale(self.body(scenes)[0])
         for stage in self.stages:
             layer = getattr(self, stage)
             x = relu(conv2d(x, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation))

@@ -62,7 +62,7 @@ def test_equation_10_masks_after_every_nonlinearity(network, view):
 
     from lightning_fewshot.models.metartt.torch_model import response_normalisation
 
-    x = view.scenes[p] - 128
+    x = (view.scenes[p] - 128) / 64
     for stage in ("conv1", "conv2", "conv3"):
         x = masks[stage][p].view(1, -1, 1, 1) * getattr(shared, stage)(x).relu()
         x = response_normalisation(x) if stage != "conv3" else x
