@@ -176,7 +176,12 @@ def adapt_sgd(
 
 
 def clipped(gradients: Sequence[Tensor], limit: float) -> list[Tensor]:
-    """Scale the gradients ``(P, ...)`` of every clip so that, all taken together, none is longer than ``limit``."""
+    """Scale the gradients ``(P, ...)`` of every clip so that, all taken together, none is longer than ``limit``.
+
+    >>> torch.cat(clipped([torch.tensor([[3.0], [0.3]]), torch.tensor([[4.0], [0.4]])], 1.0), dim=1)
+    tensor([[0.6000, 0.8000],
+            [0.3000, 0.4000]])
+    """
     length = (torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0) + 1e-12).sqrt()
     factor = (limit / length).clamp(max=1)
     return [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in gradients]

@@ -13,7 +13,11 @@ POSITIVE, NEGATIVE = 0, 1  # [1, 0] is the positive label (section 3, "Objective
 
 
 def margin(logits: Tensor) -> Tensor:
-    """Return the log odds ``(...)`` of being the target, from logits ``(..., 2)``."""
+    """Return the log odds ``(...)`` of being the target, from logits ``(..., 2)``.
+
+    >>> margin(torch.tensor([3.0, 1.0])).item()
+    2.0
+    """
     return logits[..., POSITIVE] - logits[..., NEGATIVE]
 
 
@@ -35,13 +39,21 @@ def classification_loss(logits: Tensor, positives: int) -> Tensor:
 
 
 def normalise(logits: Tensor, printed: bool = False) -> Tensor:
-    """Divide outputs ``(..., 2)`` by their length, as the text of eq. (6) says; by its square, as it is printed."""
+    """Divide outputs ``(..., 2)`` by their length, as the text of eq. (6) says; by its square, as it is printed.
+
+    >>> normalise(torch.tensor([0.0, 2.0])).tolist(), normalise(torch.tensor([0.0, 2.0]), printed=True).tolist()
+    ([0.0, 1.0], [0.0, 0.5])
+    """
     length = logits.norm(dim=-1, keepdim=True).clamp(min=1e-6)
     return logits / (length**2 if printed else length)
 
 
 def distances(first: Tensor, second: Tensor) -> Tensor:
-    """Return squared distances of all pairs, eq. (6): ``(P, A, 2)`` and ``(P, M, 2)`` to ``(P, A, M)``."""
+    """Return squared distances of all pairs, eq. (6): ``(P, A, 2)`` and ``(P, M, 2)`` to ``(P, A, M)``.
+
+    >>> distances(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])).tolist()
+    [[[2.0, 0.0]]]
+    """
     return (first[:, :, None] - second[:, None]).square().sum(-1)
 
 
@@ -56,6 +68,10 @@ def triplet_loss(positives: Tensor, hard: Tensor, gap: float, printed: bool = Fa
 
     Returns:
         ``(P,)``.
+
+    >>> same, other = torch.tensor([[[1.0, 0.0], [2.0, 0.0]]]), torch.tensor([[[1.0, 1.0]]])
+    >>> triplet_loss(same, other, gap=1.0)  # 1 + 0 - (2 - sqrt(2))
+    tensor([0.4142])
     """
     positives, hard = normalise(positives, printed), normalise(hard, printed)
     near, far = distances(positives, positives), distances(positives, hard)

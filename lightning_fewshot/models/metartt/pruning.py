@@ -208,7 +208,11 @@ def remove_channels(network: Network, masks: Head) -> Pruned:
 
 
 def channel_rate(keep: Head) -> float:
-    """Return the share of all maskable channels that is removed."""
+    """Return the share of all maskable channels that is removed.
+
+    >>> channel_rate({"conv3": torch.tensor([True, False, False]), "fc4": torch.tensor([True])})
+    0.5
+    """
     flags = torch.cat(list(keep.values()))
     return 1 - flags.float().mean().item()
 

@@ -187,6 +187,9 @@ def centre_limits(windows: Tensor, sizes: Tensor) -> Tensor:
     Args:
         windows: ``(N, 4)`` of the scenes.
         sizes: ``(N, 2)`` width and height of the frames.
+
+    >>> centre_limits(torch.tensor([[-50.0, 0.0, 50.0, 100.0]]), torch.tensor([[200, 80]])).tolist()
+    [[0.0, 10.0, 40.0, 80.0]]
     """
     margin_ = 0.1 * (windows[:, 2:] - windows[:, :2])
     low = torch.maximum(windows[:, :2] + margin_, torch.zeros(2))

@@ -234,7 +234,13 @@ def head_maps(head: Head, features: Tensor, masks: Head | None = None, drop: flo
 
 
 def score(head: Head, features: Tensor, masks: Head | None = None, drop: float = 0.0) -> Tensor:
-    """Return f(x; theta), logits ``(P, R, 2)``; arguments as in :func:`head_maps`."""
+    """Return f(x; theta), logits ``(P, R, 2)``; arguments as in :func:`head_maps`.
+
+    >>> ones = {f"{k}.weight": torch.ones(1, n, 2) for k, n in (("fc4", 2), ("fc5", 2), ("fc6", 2))}
+    >>> ones |= {f"{k}.bias": torch.zeros(1, 2) for k in ("fc4", "fc5", "fc6")}
+    >>> score(ones, torch.tensor([[[1.0, 2.0]]])).tolist()  # 3 + 3, twice
+    [[[12.0, 12.0]]]
+    """
     return head_maps(head, features, masks, drop)["fc6"]
 
 
