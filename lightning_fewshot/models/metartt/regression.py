@@ -5,13 +5,14 @@ Shapes: n samples, F features.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 ALPHA = 1000.0
-LARGEST_CHANGE = 2.0  # of the area; a box that would change more stays what it is
+LEAST_OVERLAP, LARGEST_SHRINKING = 0.6, 2.0  # of a box with what it becomes; else it stays what it is
 
 
 class Ridge(NamedTuple):
@@ -55,17 +56,23 @@ def encode(boxes: Tensor, target: Tensor) -> Tensor:
 
 
 def decode(boxes: Tensor, code: Tensor) -> Tensor:
-    """Apply codes ``(n, 4)`` to boxes ``(n, 4)``; a box whose area would change too much stays.
+    """Apply codes ``(n, 4)`` to boxes ``(n, 4)``.
+
+    A box that would grow, shrink to less than half its area, or overlap its old place by an IoU below 0.6 stays.
 
     >>> boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
-    >>> decode(boxes, torch.tensor([[0.5, 0.0, 0.0, 0.0]])).tolist(), decode(boxes, torch.full((1, 4), 1.0)).tolist()
-    ([[5.0, 0.0, 15.0, 10.0]], [[0.0, 0.0, 10.0, 10.0]])
+    >>> decode(boxes, torch.tensor([[0.1, 0.0, 0.0, 0.0]])).tolist(), decode(boxes, torch.full((1, 4), 1.0)).tolist()
+    ([[1.0, 0.0, 11.0, 10.0]], [[0.0, 0.0, 10.0, 10.0]])
     """
     size, centre = boxes[..., 2:] - boxes[..., :2], (boxes[..., :2] + boxes[..., 2:]) / 2
-    centre, half = centre + code[..., :2] * size, size * code[..., 2:].clamp(-3, 3).exp() / 2
-    change = code[..., 2:].sum(-1, keepdim=True).abs()
-    moved = torch.cat((centre - half, centre + half), dim=-1)
-    return torch.where(change <= torch.tensor(LARGEST_CHANGE).log().to(change), moved, boxes)
+    centre, new = centre + code[..., :2] * size, size * code[..., 2:].clamp(-3, 3).exp()
+    moved = torch.cat((centre - new / 2, centre + new / 2), dim=-1)
+    shrunk = (size.prod(-1) / new.prod(-1)).log()  # an area's rounding is no change
+    overlap = torch.minimum(boxes[..., 2:], moved[..., 2:]) - torch.maximum(boxes[..., :2], moved[..., :2])
+    common = overlap.clamp(min=0).prod(-1)
+    fits = common >= LEAST_OVERLAP * (size.prod(-1) + new.prod(-1) - common)
+    fits &= (shrunk >= -1e-4) & (shrunk <= math.log(LARGEST_SHRINKING))
+    return torch.where(fits[..., None], moved, boxes)
 
 
 def fit_regression(features: Tensor, boxes: Tensor, target: Tensor, alpha: float = ALPHA) -> Ridge:

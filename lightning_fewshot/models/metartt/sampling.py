@@ -106,14 +106,16 @@ def negative_boxes(
     return _fitting(draws, boxes, n, (0.0, overlap), _parts(boxes, n, generator))
 
 
-def overlapping_boxes(boxes: Tensor, n: int, generator: Generator, overlap: float = 0.6, area: float = 2.0) -> Tensor:
-    """Draw boxes to learn box regression from: IoU of at least ``overlap``, area within a factor ``area``.
+def overlapping_boxes(boxes: Tensor, n: int, generator: Generator) -> Tensor:
+    """Draw boxes to learn box regression from: IoU of 0.6 or more, one to two times the target's area.
 
     Returns:
         ``(B, n, 4)``.
     """
-    draws = uniform_boxes(boxes, 2 * OVERSAMPLED * n, 0.3, area**0.5, generator, 1.1)
-    return _fitting(draws, boxes, n, (overlap, 1.0), boxes[:, None].expand(-1, n, -1))
+    draws = uniform_boxes(boxes, 2 * OVERSAMPLED * n, 0.3, 1.5, generator, 1.1)
+    ratio = (draws[..., 2:] - draws[..., :2]).prod(-1) / (boxes[:, 2:] - boxes[:, :2]).prod(-1, keepdim=True)
+    fits = (iou(draws, boxes[:, None])[..., 0] >= 0.6) & (ratio >= 1) & (ratio <= 2)
+    return _first(draws, fits, n, boxes[:, None].expand(-1, n, -1))
 
 
 def move_inside(boxes: Tensor, limits: Tensor) -> Tensor:
@@ -139,9 +141,12 @@ def _displaced(boxes: Tensor, noise: Tensor, spread: float, scale: float, aspect
 def _fitting(draws: Tensor, boxes: Tensor, n: int, overlap: tuple[float, float], instead: Tensor) -> Tensor:
     """Return the first ``n`` draws with an IoU in the range, filled up with ``instead`` ``(B, n, 4)``."""
     overlaps = iou(draws, boxes[:, None])[..., 0]
-    fits = (overlaps >= overlap[0]) & (overlaps <= overlap[1])
-    misses = torch.cat((~fits, fits.new_zeros(len(boxes), n)), dim=1).byte()
-    misses[:, draws.shape[1] :] = 0
+    return _first(draws, (overlaps >= overlap[0]) & (overlaps <= overlap[1]), n, instead)
+
+
+def _first(draws: Tensor, fits: Tensor, n: int, instead: Tensor) -> Tensor:
+    """Return the first ``n`` draws that fit, ``fits`` ``(B, D)``, filled up with ``instead`` ``(B, n, 4)``."""
+    misses = torch.cat((~fits, fits.new_zeros(len(fits), n)), dim=1).byte()
     order = misses.argsort(dim=1, stable=True)[:, :n]
     return torch.cat((draws, instead), dim=1).gather(1, order[..., None].expand(-1, -1, 4))
 

@@ -28,7 +28,7 @@ def test_is_a_tracker_and_repeats_itself(cls, tiny):
 def test_follows_a_square_after_adapting_to_it(tiny):
     """Untrained features: the head that 50 steps of SGD fit must do it, on enough channels."""
     tiny |= {"channels": (16, 24, 32), "hidden": 32}
-    tiny["tracking"] = TrackerSettings(first=(60, 200), first_scenes=2, frame=(10, 30), every=5, regression_samples=100)
+    tiny["tracking"] = TrackerSettings(first=(60, 200), first_scenes=2, frame=(10, 30), every=5, box_regression=False)
     module = RTMDNet(**tiny, k_init=50, init_lr=3e-3, online_lr=3e-3, drop=0.0).eval()
     images, boxes = video(12, step=4.0)
     found = track(module.tracker(), as_frames(images), boxes[0]).boxes
