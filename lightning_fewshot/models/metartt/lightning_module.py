@@ -175,7 +175,7 @@ class MetaRTT(CandidateModule):
         self, rates: Rates, head: Head, data: Samples, masks: Head | None = None, pruned: Pruned | None = None
     ) -> Head:
         """Adapt without keeping how it depends on the meta-parameters."""
-        steps = rates.steps() if pruned is None else [pruned.cut(step) for step in rates.steps()]
+        steps = rates.steps() if pruned is None else pruned.rates
         return adapt(head, steps, data, self.batches, torch.default_generator, masks, clip=self.inner_clip)[-1]
 
     def _test(self, tau: Trajectory, head: Head) -> Tensor:

@@ -44,7 +44,7 @@ class PrunedMetaRTT(MetaRTT):
     def __init__(
         self,
         pruning: Pruning = "adaptive",
-        sparsity: float = 0.01,
+        sparsity: float = 0.2,
         pruning_hidden: int = 128,
         pruning_drop: float = 0.5,
         first_frame_steps: int = 50,
@@ -81,7 +81,9 @@ class PrunedMetaRTT(MetaRTT):
         """
         view = view._replace(boxes=self._as_in_training(view.boxes, positives))
         masks = self._optimised(view) if self.pruning == "first_frame" else self.masks(view)
-        return remove_channels(self.network, masks)
+        pruned = remove_channels(self.network, masks)
+        steps = self.rates_on.steps() if self.rates_on is not None else []
+        return pruned._replace(rates=tuple(pruned.cut(step) for step in steps))
 
     @torch.no_grad()
     def masks(self, view: View) -> Head:

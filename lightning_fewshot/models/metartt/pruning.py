@@ -163,12 +163,14 @@ class Pruned(NamedTuple):
         keep: Which channels of the whole network each layer keeps, bool ``(C_l,)`` by layer.
         scales: What remains of the masks of fc4 and fc5, ``(1, C)`` by layer; the convolutions contain theirs.
         rate: Share of the parameters that was removed.
+        rates: Learning rates of the online adaptation, cut down once.
     """
 
     network: Network
     keep: Head
     scales: Head
     rate: float
+    rates: tuple[Head, ...] = ()
 
     def cut(self, head: Head) -> Head:
         """Cut parameters, or their learning rates, ``(P, ...)`` of the whole head down to what is kept."""
@@ -239,7 +241,7 @@ def _smaller(shared: SharedNetwork, masks: Head, keep: Head) -> SharedNetwork:
             layer.dilation,
             device="meta",
         )
-        conv.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+        conv.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
         conv.bias = nn.Parameter((layer.bias * masks[stage])[kept], requires_grad=False)
         setattr(small, stage, conv)
         inputs = kept

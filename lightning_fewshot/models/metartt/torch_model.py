@@ -59,7 +59,7 @@ class SharedNetwork(nn.Module):
             self.conv3 = nn.Conv2d(channels[1], channels[2], 3, dilation=3)
             self.stages: tuple[str, ...] = CONVOLUTIONS
         else:
-            self.body = Backbone(backbone, (STRIDE,), weights, frozen_batchnorm=True, frozen_stages=frozen_stages)
+            self.body = Backbone(backbone, (STRIDE,), weights, True, frozen_stages, channels_last=True)
             self.conv3 = nn.Conv2d(self.body.channels[0], channels[-1], 3, dilation=3, padding=3)
             self.stages = ("conv3",)
             self._drop_unused()
@@ -71,6 +71,7 @@ class SharedNetwork(nn.Module):
             with torch.no_grad():
                 self.conv2.weight *= 2**0.75
                 self.conv3.weight *= 2**0.75
+        self.to(memory_format=torch.channels_last)
 
     @property
     def out_channels(self) -> int:
@@ -94,6 +95,7 @@ class SharedNetwork(nn.Module):
             masks: Multiply each map by its mask, eq. (10): ``(N, C_l)`` by name.
         """
         found: Head = {}
+        scenes = scenes.contiguous(memory_format=torch.channels_last)  # pooling is seven times as fast
         x = (scenes - CENTRED) / PIXEL_SPREAD if self.body is None else _unit_scale(self.body(scenes)[0])
         for stage in self.stages:
             layer = getattr(self, stage)
@@ -207,7 +209,7 @@ def response_normalisation(x: Tensor) -> Tensor:
     >>> response_normalisation(torch.tensor([2.0 ** 0.75])).round(decimals=3).tolist()
     [1.0]
     """
-    root = (2 + 1e-4 * x * x).rsqrt()
+    root = torch.addcmul(x.new_tensor(2.0), x, x, value=1e-4).rsqrt()
     return x * root * root.sqrt()  # a power of 0.75 takes three times as long
 
 
