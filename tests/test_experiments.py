@@ -35,7 +35,7 @@ TINY = {
     "num_workers": "0",
     "channels": "[3, 4, 5]",
     "hidden": "6",
-    "target_size": "40",
+    "target_pixels": "40",
     "scene": "4.0",
     "episode": "{first: [6, 8], frame: [4, 6], candidates: 16}",
     "tracking": "{candidates: 16, first: [20, 60], first_scenes: 2, frame: [6, 12], regression_samples: 20}",

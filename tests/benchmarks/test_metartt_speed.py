@@ -18,7 +18,7 @@ from lightning_fewshot.models.metartt.tracker import TrackerSettings
 SMALL = {
     "channels": (24, 48, 96),
     "hidden": 96,
-    "target_size": 48,
+    "target_pixels": 48,
     "scene": 4.0,
     "batches": Batches(32, 96, 256),
     "episode": EpisodeSettings((32, 96), (16, 48), 128),

@@ -26,7 +26,7 @@ class CandidateModule(TracksVideos, FewShotModule):
     Args:
         channels: Of the three shared convolutions; the last one counts alone where there is a backbone.
         hidden: Width of fc4 and fc5.
-        target_size: Pixels of the target's side when it is looked at.
+        target_pixels: Pixels of the target's side when it is looked at.
         scene: Side of what is looked at, in sides of the target.
         backbone: A timm network for the first layers, instead of VGG-M's two convolutions.
         weights: Of the backbone: "none", "timm" (downloaded) or "package".
@@ -42,7 +42,7 @@ class CandidateModule(TracksVideos, FewShotModule):
         self,
         channels: Sequence[int] = CHANNELS,
         hidden: int = 512,
-        target_size: int = TARGET_SIZE,
+        target_pixels: int = TARGET_SIZE,
         scene: float = 4.5,
         backbone: str | None = None,
         weights: Weights = "none",
@@ -54,7 +54,7 @@ class CandidateModule(TracksVideos, FewShotModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.network = Network(channels, hidden, target_size, scene, backbone, weights, frozen_stages)
+        self.network = Network(channels, hidden, target_pixels, scene, backbone, weights, frozen_stages)
         self.episode_settings, self.batches, self.tracking = episode, batches, tracking
         self.init_from = init_from
 

@@ -255,8 +255,8 @@ def _describe(network: Network, scenes: Tensor, boxes: Tensor, count: int, masks
 
 def _centre_box(network: Network) -> Tensor:
     """Return where the target stands in its own scene."""
-    low = (network.scene_size - network.target_size) / 2
-    return torch.tensor([low, low, low + network.target_size, low + network.target_size]).to(network.fc4.weight)
+    low = (network.scene_size - network.target_pixels) / 2
+    return torch.tensor([low, low, low + network.target_pixels, low + network.target_pixels]).to(network.fc4.weight)
 
 
 def _standardised(pooled: Tensor) -> Tensor:

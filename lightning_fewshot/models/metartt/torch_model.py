@@ -2,7 +2,7 @@
 
 Jung et al., "Real-time MDNet" (ECCV 2018), section 3; the layers are VGG-M's first three, without the second pooling
 and with the third convolution dilated by three, so that the map has a stride of 8. What is looked at of a frame is its
-*scene*: the window of ``scene`` times the target's size around it, resampled so that the target has ``target_size``
+*scene*: the window of ``scene`` times the target's size around it, resampled so that the target has ``target_pixels``
 pixels.
 
 The head is functional: its parameters travel as a dictionary whose tensors have a leading dimension, one head a clip.
@@ -128,7 +128,7 @@ class Network(nn.Module):
     Args:
         channels: See :class:`SharedNetwork`.
         hidden: Width of fc4 and fc5.
-        target_size: Pixels of the target's side in a scene.
+        target_pixels: Pixels of the target's side in a scene.
         scene: Side of a scene, in sides of the target.
         backbone: See :class:`SharedNetwork`.
         weights: See :class:`SharedNetwork`.
@@ -142,18 +142,18 @@ class Network(nn.Module):
         self,
         channels: Sequence[int] = CHANNELS,
         hidden: int = 512,
-        target_size: int = TARGET_SIZE,
+        target_pixels: int = TARGET_SIZE,
         scene: float = 4.5,
         backbone: str | None = None,
         weights: Weights = "none",
         frozen_stages: int = 0,
     ) -> None:
         super().__init__()
-        self.target_size, self.scene = target_size, scene
-        self.scene_size = round(scene * target_size)
+        self.target_pixels, self.scene = target_pixels, scene
+        self.scene_size = round(scene * target_pixels)
         if scene < 2 or self.scene_size < 2 * RECEPTIVE_FIELD:
             raise ValueError(
-                f"scene is {scene} and target_size {target_size}: a scene of {self.scene_size} pixels, "
+                f"scene is {scene} and target_pixels {target_pixels}: a scene of {self.scene_size} pixels, "
                 f"but scene must be at least 2 and a scene have {2 * RECEPTIVE_FIELD} pixels or more"
             )
         self.shared = SharedNetwork(channels, backbone, weights, frozen_stages)
@@ -189,7 +189,7 @@ class Network(nn.Module):
         """
         stride, offset, field = self._geometry(stage)
         centre, half = (boxes[..., :2] + boxes[..., 2:]) / 2, PADDING * (boxes[..., 2:] - boxes[..., :2]) / 2
-        inside = (half - field / 2 * self.target_size / TARGET_SIZE).clamp(min=0)
+        inside = (half - field / 2 * self.target_pixels / TARGET_SIZE).clamp(min=0)
         return (torch.cat((centre - inside, centre + inside), dim=-1) - offset) / stride
 
     def _geometry(self, stage: str) -> tuple[int, float, float]:

@@ -20,7 +20,7 @@ def tiny():
     return {
         "channels": (3, 4, 5),
         "hidden": 6,
-        "target_size": 40,
+        "target_pixels": 40,
         "scene": 4.0,
         "episode": EpisodeSettings((6, 8), (4, 6), 16),
         "batches": Batches(4, 6, 8),

@@ -187,7 +187,7 @@ TINY = [
 SIZES = {
     "channels": "[3, 4, 5]",
     "hidden": "6",
-    "target_size": "40",
+    "target_pixels": "40",
     "scene": "4.0",
     "batches": "[4, 6, 8]",
     "episode": "{first: [6, 8], frame: [4, 6], candidates: 16}",

@@ -80,5 +80,5 @@ def test_heads_of_clips_are_independent():
 
 
 def test_a_scene_too_small_is_refused():
-    with pytest.raises(ValueError, match=r"scene is 3\.0 and target_size 32: a scene of 96 pixels"):
-        Network(target_size=32, scene=3.0)
+    with pytest.raises(ValueError, match=r"scene is 3\.0 and target_pixels 32: a scene of 96 pixels"):
+        Network(target_pixels=32, scene=3.0)
