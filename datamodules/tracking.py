@@ -195,20 +195,20 @@ class TrackingData(EpisodicDataModule):
 
     def _frames(self, rng: np.random.Generator, index: int) -> Episode:
         """Section 5 of MetaRTT: T frames of one video in order, whole."""
-        first, others, used = [], [], set()
+        first, others, used = [], [], []
         for _ in range(self.batch_size):
             video, target, times = self._draw(rng, self.clip_frames, but=used)
-            used.add(video)
+            used.append(video)
             flip = self.mirror and bool(rng.random() < 0.5)
             clip = [self._whole(target, t, rng, flip) for t in sorted(times)]
             first.append(clip[0])
             others += clip[1:]
         parts = [Examples([f for f, _ in items], boxes=[b for _, b in items]) for items in (first, others)]
-        return Episode(*parts, ("object",), index)
+        return Episode(*parts, ("object",), index, class_ids=tuple(used))
 
     def _draw(self, rng: np.random.Generator, n: int, but: Any = ()) -> tuple[int, Target, list[int]]:
         """Draw a video, an object in it and ``n`` different frames where it is visible."""
-        but = {but} if isinstance(but, int) else but
+        but = {but} if isinstance(but, int) else set(but)
         count = self.count("train")
         for _ in range(TRIES):
             video = int(rng.integers(count))

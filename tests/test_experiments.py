@@ -38,6 +38,14 @@ TINY = {
     "image_size": "96",
     "pairs": "4",
     "num_workers": "0",
+    "channels": "[3, 4, 5]",
+    "hidden": "6",
+    "target_pixels": "40",
+    "scene": "4.0",
+    "episode": "{first: [6, 8], frame: [4, 6], candidates: 16}",
+    "tracking": "{candidates: 16, first: [20, 60], first_scenes: 2, frame: [6, 12], regression_samples: 20}",
+    "first_frame_steps": "2",
+    "max_frames": "12",
     "train_episodes": "1",
     "val_episodes": "1",
     "test_episodes": "1",
@@ -51,6 +59,7 @@ DRAWN = {
     "omniglot.yaml": ["--data.val_alphabets=1"],
     "folder.yaml": ["--data.root=."],
     "fss1000.yaml": ["--data.val_classes=2"],
+    "mixed_videos.yaml": ["--data.sets=[videos, coco]"],
 }
 COCO = ["person", "bicycle", "car", "zebra", "giraffe", "kite", "fork"]
 VOC = ["bird", "bus", "cow", "dog", "cat", "car", "person"]

@@ -1,0 +1,153 @@
+"""Speed and memory of MetaRTT as ratios within one run. Run with `pytest tests/benchmarks/test_metartt_speed.py -s`.
+
+Processor time is counted on one thread, so that other work on the machine does not change a ratio.
+"""
+
+import time
+
+import pytest
+import torch
+from clips import clip_episode, video
+
+from lightning_fewshot.models.metartt import MetaRTT, PrunedMetaRTT, RTMDNet
+from lightning_fewshot.models.metartt.adaptation import Batches
+from lightning_fewshot.models.metartt.roi_align import adaptive_roi_align
+from lightning_fewshot.models.metartt.simulation import EpisodeSettings
+from lightning_fewshot.models.metartt.tracker import TrackerSettings
+
+SMALL = {
+    "channels": (24, 48, 96),
+    "hidden": 96,
+    "target_pixels": 48,
+    "scene": 4.0,
+    "batches": Batches(32, 96, 256),
+    "episode": EpisodeSettings((32, 96), (16, 48), 128),
+    "tracking": TrackerSettings(first=(150, 900), first_scenes=3, box_regression=False),
+}
+FRAMES = 40
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _seconds(work, repeats=3):
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times)  # what other work on the machine disturbs least
+
+
+def _tracking(module, with_first=True):
+    """Return the seconds of ``FRAMES`` frames, a third of which are taken for losses of the target."""
+    module.eval()
+    images, boxes = video(FRAMES, size=160, step=1.0)
+    tracker = module.tracker()
+    find = tracker._find
+    lost = iter(range(10**9))
+    tracker._find = lambda *a: (find(*a)[0], 1.0 if next(lost) % 3 else -1.0)
+
+    torch.manual_seed(0)
+    with torch.no_grad():
+        start = tracker.init(images[0], boxes[0])
+
+    @torch.no_grad()
+    def work():
+        torch.manual_seed(0)
+        state = tracker.init(images[0], boxes[0]) if with_first else start
+        for frame in images[1:]:
+            state, _, _ = tracker.update(state, frame)
+
+    return _seconds(work)
+
+
+def test_five_steps_against_fifty_and_fifteen():
+    slow = _tracking(RTMDNet(**SMALL, k_init=50, k_on=15))
+    same = _tracking(RTMDNet(**SMALL, k_init=5, k_on=5))
+    meta = _tracking(MetaRTT(**SMALL))
+    print(
+        f"\n{FRAMES} frames: RT-MDNet 50/15 {FRAMES / slow:.1f} fps, RT-MDNet 5/5 {FRAMES / same:.1f} fps, "
+        f"MetaRTT 5/5 {FRAMES / meta:.1f} fps, {slow / meta:.2f} times RT-MDNet 50/15 (the paper: 1.38)"
+    )
+    assert slow / meta >= 1.38
+
+
+def test_half_of_the_network_removed():
+    whole, pruned = MetaRTT(**SMALL), PrunedMetaRTT(**SMALL)
+    with torch.no_grad():
+        for mlp in pruned.psi.mlp.values():
+            removed = torch.randperm(len(mlp[-1].bias))[: round(0.3 * len(mlp[-1].bias))]
+            mlp[-1].bias[removed] = -5.0
+    images, boxes = video(2)
+    with torch.no_grad():
+        rate = pruned.eval().tracker().init(images[0], boxes[0]).pruned.rate
+    gain = _tracking(whole, with_first=False) / _tracking(pruned, with_first=False)
+    with_first = _tracking(whole) / _tracking(pruned)
+    print(
+        f"\n30 % of the channels, {rate:.0%} of the parameters removed: {gain:.2f} times the speed (the paper: 1.12), "
+        f"{with_first:.2f} over the first {FRAMES} frames, in which the masks are predicted"
+    )
+    assert rate > 0.45
+    assert gain >= 1.05
+
+
+def test_samples_in_one_batch_against_a_loop():
+    maps = torch.randn(1, 96, 15, 15)
+    corner = 8 * torch.rand(1, 256, 2)
+    regions = torch.cat((corner, corner + 4), dim=2)
+
+    def loop():
+        return torch.cat([adaptive_roi_align(maps, regions[:, i : i + 1]) for i in range(256)], dim=1)
+
+    torch.testing.assert_close(loop(), adaptive_roi_align(maps, regions))
+    ratio = _seconds(loop) / _seconds(lambda: adaptive_roi_align(maps, regions))
+    print(f"\nadaptive RoIAlign of 256 samples: {ratio:.0f} times the speed of a loop over samples")
+    assert ratio >= 5
+
+
+def _kept_bytes(module, episode):
+    """Return what the graph of one meta-training step keeps, in bytes, each memory counted once."""
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage  # held, so that its address is not given away
+        return tensor
+
+    torch.manual_seed(0)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        loss = sum(module.loss(episode).values())
+    loss.backward()
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_memory_of_a_step_by_its_iterations(recompute):
+    episode = clip_episode(2)
+    sizes = {}
+    for steps in (1, 5, 10):
+        module = MetaRTT(**SMALL, k_init=steps, k_on=steps, recompute=recompute)
+        sizes[steps] = _kept_bytes(module, episode) / 2**20
+    slope = [(sizes[5] - sizes[1]) / 8, (sizes[10] - sizes[5]) / 10]
+    print(
+        f"\nrecompute {recompute}: {', '.join(f'K = {k}/{k}: {v:.0f} MiB' for k, v in sizes.items())}; "
+        f"{slope[0]:.1f} and {slope[1]:.1f} MiB a gradient step"
+    )
+    assert slope[1] == pytest.approx(slope[0], rel=0.25)  # linear in K
+
+
+def test_recomputation_and_first_order_against_the_whole_graph():
+    episode, times = clip_episode(3), {}
+    for name, options in {"exact": {}, "recomputed": {"recompute": True}, "first order": {"first_order": True}}.items():
+        module = MetaRTT(**SMALL, **options)
+        times[name] = _seconds(lambda module=module: sum(module.loss(episode).values()).backward())
+    print("\nmeta-training step: " + ", ".join(f"{k} {v:.2f} s" for k, v in times.items()))
+    assert times["recomputed"] <= 1.6 * times["exact"]
