@@ -36,7 +36,8 @@ def cross_correlation(exemplars: Tensor, maps: Tensor) -> Tensor:
     [[[[8.0, 12.0], [20.0, 24.0]]]]
     """
     count = len(exemplars)
-    if exemplars.shape[1] != maps.shape[1] or any(e > m for e, m in zip(exemplars.shape[2:], maps.shape[2:])):
+    fits = exemplars.shape[2] <= maps.shape[2] and exemplars.shape[3] <= maps.shape[3]
+    if exemplars.shape[1] != maps.shape[1] or not fits:
         raise ValueError(f"exemplars {tuple(exemplars.shape)} do not fit into maps {tuple(maps.shape)}")
     if count == 1:
         return conv2d(maps, exemplars.to(maps.dtype)).transpose(0, 1)

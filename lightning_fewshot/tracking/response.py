@@ -1,8 +1,8 @@
 """Trackers that read a response map: an exemplar is matched with search windows at several scales.
 
-What Learnet (section 3.3, "described in more detail in Bertinetto et al. 2016") and MLT (sections 3.1.2 and 4.1) have in
-common: the windows, the penalty of a change of scale, the cosine window, the damped size. A paper writes what happens
-on crops, ``adapt`` and ``respond``, and where it learns on the way, ``learn``.
+What Learnet (section 3.3, "described in more detail in Bertinetto et al. 2016") and MLT (sections 3.1.2 and 4.1) share:
+the windows, the penalty of a change of scale, the cosine window, the damped size. A paper writes what happens on crops,
+``adapt`` and ``respond``, and where it learns on the way, ``learn``.
 
 Shapes: N scales, R cells of a response's side, S pixels of a crop's side.
 """
@@ -18,8 +18,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from lightning_fewshot.tracking.crops import CONTEXT, EXEMPLAR, SEARCH, centres, crop, exemplar_windows, mean_colour
-from lightning_fewshot.tracking.crops import search_windows
+from lightning_fewshot.tracking.crops import (
+    CONTEXT,
+    EXEMPLAR,
+    SEARCH,
+    centres,
+    crop,
+    exemplar_windows,
+    mean_colour,
+    search_windows,
+)
 
 SIZE_LIMITS = (0.2, 5.0)  # of the first size (Bertinetto et al. 2016, their code)
 STRIDE = 8  # pixels of a search crop from cell to cell

@@ -12,6 +12,7 @@ Shapes: B images, P exemplars, K channels of the last layer, D factors, F filter
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -51,7 +52,7 @@ class TrackingStream(nn.Module):
         channels = (3, *CHANNELS[variant])
         self.predicted = second == "predicted"
         self.convs = nn.ModuleList()
-        for i, (c, k) in enumerate(zip(channels[:-1], channels[1:], strict=True)):
+        for i, (c, k) in enumerate(pairwise(channels)):
             if i == 1 and second != "plain":
                 self.convs.append((FactorisedDynamicConv2d if self.predicted else FactorisedConv2d)(c, k, KERNELS[i]))
             else:
