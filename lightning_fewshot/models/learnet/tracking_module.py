@@ -18,6 +18,7 @@ from lightning_fewshot.tracking.module import TracksVideos
 from lightning_fewshot.tracking.response import ResponseTracker, Search
 
 MATCHING_SIDE = 2.0  # cells: "except for the central 2 x 2 ones" (section 3.3)
+ADJUST_LR = 10.0  # of the response's scale and offset, as a multiple of the learning rate
 FIVE_SCALES = Search(scales=5, step=1.0255, penalty=0.962, damping=0.34, window=0.168)  # SiamFC's for five
 
 
@@ -66,10 +67,12 @@ class SiameseLearnetTracker(TracksVideos, FewShotModule):
         return {"locations": response_loss(responses, matching_cells(episode, responses), self.balance)}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Keep weight decay off biases and normalisation."""
-        own = [p for p in self.parameters() if p.requires_grad]
+        """Keep weight decay off biases and normalisation; let the response's scale and offset move faster."""
+        adjust = list(self.network.adjust.parameters())
+        own = [p for p in self.parameters() if p.requires_grad and not any(p is a for a in adjust)]
         few, many = [p for p in own if p.ndim < 2], [p for p in own if p.ndim >= 2]
-        return [{"params": many}, {"params": few, "weight_decay": 0.0}]
+        spared = [{"params": few, "weight_decay": 0.0}, {"params": adjust, "weight_decay": 0.0, "lr_factor": ADJUST_LR}]
+        return [{"params": many}, *spared]
 
     def tracker(self) -> SiameseTracker:
         """Return the tracker with the present weights."""

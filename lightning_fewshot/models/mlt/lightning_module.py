@@ -31,6 +31,7 @@ from lightning_fewshot.tracking.module import TracksVideos
 from lightning_fewshot.tracking.response import Search
 
 RANDOM = "random"  # init_from: untrained features on purpose
+ADJUST_LR = 10.0  # of the response's scale and offset, as a multiple of the learning rate
 THREE_SCALES = Search(scales=3, step=1.05, penalty=0.95, damping=0.6, window=1.0, rule="multiply")  # section 4.1
 
 
@@ -123,6 +124,12 @@ class MetaLearnerTracker(TracksVideos, FewShotModule):
         if self.meta is not None:
             self.network.eval()
         return self
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Let the response's scale and offset move faster than the rest."""
+        adjust = [p for p in self.network.adjust.parameters() if p.requires_grad]
+        own = [p for p in self.parameters() if p.requires_grad and not any(p is a for a in adjust)]
+        return [{"params": own}] + ([{"params": adjust, "lr_factor": ADJUST_LR}] if adjust else [])
 
     # adapting and predicting ------------------------------------------------------------------------------------
 
