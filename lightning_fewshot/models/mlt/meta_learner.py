@@ -18,6 +18,7 @@ from lightning_fewshot.models.mlt.torch_model import LastLayer
 from lightning_fewshot.nn.correlation import cross_correlation
 
 HIDDEN, KEEP = 512, 0.7  # units of both intermediate layers, keep probability of the dropout (section 3.2.2)
+START = 0.3  # size of the first kernels, relative to ones that keep the size of what they see
 EPS = 1e-12  # of a length, as in torch's normalize
 
 
@@ -53,9 +54,9 @@ class MetaLearner(nn.Module):
         for layer in self.layers[:2]:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
-        # Start near one common bank of random kernels: at zero kernels the response has no slope.
-        nn.init.normal_(self.layers[2].weight, 0, 0.3 / (hidden * channels) ** 0.5)
-        nn.init.normal_(self.layers[2].bias, 0, channels**-0.5)
+        # Start near one common bank of small random kernels: at zero kernels the response has no slope.
+        nn.init.normal_(self.layers[2].weight, 0, START / 3 / (hidden * channels) ** 0.5)
+        nn.init.normal_(self.layers[2].bias, 0, START * channels**-0.5)
 
     def forward(self, delta: Tensor) -> Tensor:
         """Return w_target ``(P, E, C)`` for gradients ``(P, K, C)``, eq. (3).
