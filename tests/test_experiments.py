@@ -32,6 +32,10 @@ TINY = {
     "max_side": "128",
     "image_size": "96",
     "pairs": "4",
+    "stream": "S",
+    "learnet": "S",
+    "channels": "[6, 8, 10, 12]",
+    "max_frames": "4",
     "num_workers": "0",
     "train_episodes": "1",
     "val_episodes": "1",
@@ -45,6 +49,8 @@ DRAWN = {
     "tiny_imagenet.yaml": ["--data.val_classes=2", "--data.held_out=2"],
     "omniglot.yaml": ["--data.val_alphabets=1"],
     "folder.yaml": ["--data.root=."],
+    "mlt.yaml": ["--model.init_args.init_from=random"],
+    "mlt_paper.yaml": ["--model.init_args.init_from=random", "--data.parts=train"],
 }
 COCO = ["person", "bicycle", "car", "zebra", "giraffe", "kite", "fork"]
 VOC = ["bird", "bus", "cow", "dog", "cat", "car", "person"]
