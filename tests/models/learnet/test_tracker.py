@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch.nn.functional import conv2d, max_pool2d
@@ -199,6 +200,20 @@ def test_the_exported_pupil_is_static_and_the_same(architecture):
     assert not any("learnet" in name or "project" in name for name, _ in pupil.named_modules())
     with pytest.raises(ValueError, match="holds 2 exemplars but 1 is exported"):
         module.export_pupil(TemplateState(state.template.repeat(2, 1, 1, 1), None))
+
+
+def test_onnx_of_the_pupil_answers_the_same_to_any_number_of_patches(tmp_path):
+    module, x = SiameseLearnetTracker("siamese_learnet", stream="S", learnet="S"), _images(3, 255, 1)
+    module.network = _network("siamese_learnet")
+    with torch.no_grad():
+        state = module.eval().adapt(Examples(_images(1, 127)))
+        expected = module.predict(state, Examples(x))[0].numpy()
+    batch = {"images": {0: torch.export.Dim("batch")}}
+    program = torch.export.export(module.export_pupil(state), (x[:2],), dynamic_shapes=batch)
+    torch.onnx.export(program, (), str(tmp_path / "pupil.onnx"), dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(str(tmp_path / "pupil.onnx"), providers=["CPUExecutionProvider"])
+    (responses,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    np.testing.assert_allclose(responses, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_tracker_without_training_still_returns_boxes_that_are_finite():

@@ -1,6 +1,7 @@
 """The matching network of section 3.2.1: sizes, the response, equation 6, target-specific kernels, export."""
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch.nn.functional import conv2d, normalize
@@ -136,6 +137,19 @@ def test_the_exported_pupil_is_static_and_the_same(network, kernels):
         pupil, expected = StaticMatcher(network, state), network.predict(state, x)[0]
         torch.testing.assert_close(pupil(x), expected, rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(torch.export.export(pupil, (x,)).module()(x), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_onnx_of_the_pupil_answers_the_same_to_any_number_of_patches(network, tmp_path):
+    x = _images(3, 255, 1)
+    with torch.no_grad():
+        state = network.with_kernels(network.adapt(_images(1, 127)), torch.randn(1, 6, 20))
+        expected = network.predict(state, x)[0].numpy()
+    batch = {"images": {0: torch.export.Dim("batch")}}
+    program = torch.export.export(StaticMatcher(network, state), (x[:2],), dynamic_shapes=batch)
+    torch.onnx.export(program, (), str(tmp_path / "pupil.onnx"), dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(str(tmp_path / "pupil.onnx"), providers=["CPUExecutionProvider"])
+    (responses,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    np.testing.assert_allclose(responses, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
