@@ -1,8 +1,7 @@
-"""Several sets of videos to train on at once: real ones, pseudo-videos of photos, drawn ones."""
+"""Several sets of videos as one, to train on: real ones are few, drawn ones and pseudo-videos are many."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,69 +13,89 @@ from datamodules.imagenet_vid import ImageNetVID
 from datamodules.still_videos import StillVideos
 from datamodules.tracking import Target, TrackingData
 
-Part = Literal["drawn", "videos", "got10k", "imagenet_vid", "tiny_imagenet", "coco", "yolo"]
+Source = Literal["drawn", "videos", "got10k", "imagenet_vid", "tiny_imagenet", "coco", "yolo"]
+STILL_FRAMES = 12  # of a pseudo-video; a clip of MLT needs seven
 
 
 class MixedVideos(TrackingData):
-    """Training items come from each set equally often; validation and test are the first set's.
+    """Training items from several sources, each with its share; validation on their videos in turn.
 
-    MetaRTT's "+COCO" row is ``sets: [imagenet_vid, coco]``.
+    Pseudo-videos are short and easy, so they are not validated on unless there is nothing else. The test videos are
+    the first source's.
 
     Args:
-        sets: "drawn" (embedded), "videos" (a folder ``videos`` in GOT-10k's layout), "got10k", "imagenet_vid", or
-            pseudo-videos of "tiny_imagenet", "coco" or "yolo".
+        sources: "drawn" (embedded), "videos" (a folder of that name in GOT-10k's layout), "got10k", "imagenet_vid",
+            "tiny_imagenet", "coco" or "yolo" (pseudo-videos of boxed photos). MetaRTT's "+COCO" row is
+            ``[imagenet_vid, coco]``.
+        shares: Of the training items, one a source; None: the same for each.
         root: Folder that holds the sets' folders; None: FEWSHOT_DATA.
         options: See TrackingData.
 
     Raises:
-        ValueError: There is no set.
+        ValueError: There is no source, or the shares do not fit.
     """
 
-    def __init__(self, sets: Sequence[Part] = ("drawn",), root: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        sources: list[Source] = ["drawn", "videos", "tiny_imagenet"],  # noqa: B006 (never changed; yaml shows it)
+        shares: list[float] | None = None,
+        root: str | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
-        if not sets:
-            raise ValueError("sets is empty but must name at least 1 set of videos")
-        self.sets, self.root = list(sets), root
+        if not sources:
+            raise ValueError("sources is empty but must name at least one set of videos")
+        shares = [1.0] * len(sources) if shares is None else shares
+        if len(shares) != len(sources) or min(shares) < 0 or sum(shares) <= 0:
+            raise ValueError(
+                f"shares is {shares} but must hold a share of at least 0 for each of {len(sources)} sources"
+            )
+        self.names, self.root = tuple(sources), root
+        self.shares = np.array(shares) / sum(shares)
 
     @cached_property
-    def parts(self) -> list[TrackingData]:
+    def sources(self) -> list[TrackingData]:
         """The sets."""
-        return [_open(name, self.root, self.seed) for name in self.sets]
+        return [self._open(name) for name in self.names]
 
     def count(self, split: str) -> int:
-        """Return the number of training videos of all sets, or of the first set's others."""
-        return sum(part.count("train") for part in self.parts) if split == "train" else self.parts[0].count(split)
+        """Return the number of videos."""
+        return len(self._videos(split)) if split != "train" else sum(s.count("train") for s in self.sources)
+
+    def choose(self, rng: np.random.Generator) -> int:
+        """Draw a training video: first its source, by the shares."""
+        source = int(rng.choice(len(self.shares), p=self.shares))
+        before = sum(s.count("train") for s in self.sources[:source])
+        return before + int(rng.integers(self.sources[source].count("train")))
 
     def target(self, split: str, video: int, rng: np.random.Generator | None = None) -> Target:
-        """Open a video: the first set's have the first numbers."""
+        """Open a video of the source it belongs to."""
         if split != "train":
-            return self.parts[0].target(split, video, rng)
-        for part in self.parts:
-            if video < part.count("train"):
-                return part.target("train", video, rng)
-            video -= part.count("train")
-        raise IndexError(f"video {video} is beyond the last one")
+            source, own = self._videos(split)[video]
+            return source.target(split, own, rng)
+        for source in self.sources:
+            if video < source.count("train"):
+                return source.target("train", video, rng)
+            video -= source.count("train")
+        raise IndexError(f"there is no training video {video} beyond the last")
 
     def protocol(self, split: str) -> dict[str, Any]:
-        """Say what was trained on, for the result file."""
-        return {**super().protocol(split), "train_on": self.sets}
+        """Say what was mixed, for the result file."""
+        return {**super().protocol(split), "sources": list(self.names), "shares": self.shares.round(4).tolist()}
 
-    def _draw(self, rng: np.random.Generator, n: int, but: Any = ()) -> tuple[int, Target, list[int]]:
-        """Draw a set, then a video of it that is not in ``but``."""
-        chosen = int(rng.integers(len(self.parts)))
-        before = sum(part.count("train") for part in self.parts[:chosen])
-        part = self.parts[chosen]
-        part.min_side = self.min_side
-        used = {video - before for video in ([but] if isinstance(but, int) else but)}
-        video, target, times = part._draw(rng, n, used)
-        return before + video, target, times
+    def _videos(self, split: str) -> list[tuple[TrackingData, int]]:
+        """Return the validation videos, one of each source in turn; or those of the first source."""
+        long = [s for s in self.sources if not isinstance(s, StillVideos)] or self.sources
+        used = long if split == "val" else self.sources[:1]
+        found = [(rank, i, s) for i, s in enumerate(used) for rank in range(s.count(split))]
+        return [(s, rank) for rank, _, s in sorted(found, key=lambda f: f[:2])]
 
-
-def _open(name: Part, root: str | None, seed: int) -> TrackingData:
-    if name == "drawn":
-        return DrawnVideos(seed=seed)
-    if name == "imagenet_vid":
-        return ImageNetVID(root, seed=seed)
-    if name in ("videos", "got10k"):
-        return GOT10k(root, "videos" if name == "videos" else "GOT-10k", seed=seed)
-    return StillVideos(name, root, seed=seed)
+    def _open(self, name: Source) -> TrackingData:
+        options = {"seed": self.seed, "val_episodes": self._at_most["val"] or 10}
+        if name == "drawn":
+            return DrawnVideos(**options)
+        if name == "imagenet_vid":
+            return ImageNetVID(self.root, **options)
+        if name in ("videos", "got10k"):
+            return GOT10k(self.root, "videos" if name == "videos" else "GOT-10k", **options)
+        return StillVideos(name, self.root, n_frames=STILL_FRAMES, **options)

@@ -129,6 +129,10 @@ class TrackingData(EpisodicDataModule):
     def target(self, split: str, video: int, rng: np.random.Generator | None = None) -> Target:
         """Open a video, and choose one of its objects: by ``rng`` in training, else always the same one."""
 
+    def choose(self, rng: np.random.Generator) -> int:
+        """Draw the number of a training video."""
+        return int(rng.integers(self.count("train")))
+
     def setup(self, stage: str) -> None:
         """Count the videos of this stage, before workers start."""
         stages = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
@@ -211,7 +215,7 @@ class TrackingData(EpisodicDataModule):
         but = {but} if isinstance(but, int) else set(but)
         count = self.count("train")
         for _ in range(TRIES):
-            video = int(rng.integers(count))
+            video = self.choose(rng)
             if video in but and len(but) < count:
                 continue
             target = self.target("train", video, rng)

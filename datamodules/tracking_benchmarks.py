@@ -11,13 +11,14 @@ import numpy as np
 from datamodules.drawn_videos import DrawnVideos
 from datamodules.got10k import GOT10k
 from datamodules.imagenet_vid import ImageNetVID
+from datamodules.mixed_videos import MixedVideos
 from datamodules.roots import ENVIRONMENT_NAME
 from datamodules.tracking import Target, TrackingData
 from lightning_fewshot.boxes import xywh_to_xyxy
 from lightning_fewshot.tracking.benchmarks import Sequence, read_benchmark
 from lightning_fewshot.tracking.files import polygons_to_xywh
 
-Training = Literal["drawn", "got10k", "imagenet_vid", "videos"]
+Training = Literal["drawn", "got10k", "imagenet_vid", "videos", "mixed"]
 
 
 class TrackingBenchmark(TrackingData):
@@ -26,8 +27,8 @@ class TrackingBenchmark(TrackingData):
     Args:
         root: Folder that holds the set's folder, or that folder; None: FEWSHOT_DATA.
         sequences: Names of the sequences to test on; None: all.
-        train_on: Videos for training and validation: "drawn" (embedded), "got10k", "imagenet_vid", or "videos", a
-            folder ``videos`` in GOT-10k's layout.
+        train_on: Videos for training and validation: "drawn" (embedded), "got10k", "imagenet_vid", "videos", a folder
+            ``videos`` in GOT-10k's layout, or "mixed": drawn, those, and pseudo-videos of Tiny-ImageNet.
         train_root: Folder of those; None: FEWSHOT_DATA.
         options: See TrackingData.
     """
@@ -66,6 +67,8 @@ class TrackingBenchmark(TrackingData):
         """Where training and validation videos come from."""
         if self.train_on == "drawn":
             return DrawnVideos(seed=self.seed)
+        if self.train_on == "mixed":
+            return MixedVideos(root=self.train_root, seed=self.seed, val_episodes=self._at_most["val"])
         if self.train_on == "imagenet_vid":
             return ImageNetVID(self.train_root, seed=self.seed)
         return GOT10k(self.train_root, "videos" if self.train_on == "videos" else "GOT-10k", seed=self.seed)
@@ -73,6 +76,10 @@ class TrackingBenchmark(TrackingData):
     def count(self, split: str) -> int:
         """Return the number of videos."""
         return len(self.sequences) if split in ("test", "predict") else self.training.count(split)
+
+    def choose(self, rng: np.random.Generator) -> int:
+        """Draw a training video as the borrowed set does."""
+        return self.training.choose(rng)
 
     def target(self, split: str, video: int, rng: np.random.Generator | None = None) -> Target:
         """Open a sequence of the test set, or a training video."""

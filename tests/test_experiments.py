@@ -37,6 +37,8 @@ TINY = {
     "max_side": "128",
     "image_size": "96",
     "pairs": "4",
+    "stream": "S",
+    "learnet": "S",
     "num_workers": "0",
     "channels": "[3, 4, 5]",
     "hidden": "6",
@@ -52,6 +54,7 @@ TINY = {
 }
 
 
+MLT = "--model.init_args.channels=[6, 8, 10, 12]"
 # What the few classes and photos of the drawn data sets cannot do.
 DRAWN = {
     "coco.yaml": ["--data.val_classes=2"],
@@ -59,7 +62,11 @@ DRAWN = {
     "omniglot.yaml": ["--data.val_alphabets=1"],
     "folder.yaml": ["--data.root=."],
     "fss1000.yaml": ["--data.val_classes=2"],
-    "mixed_videos.yaml": ["--data.sets=[videos, coco]"],
+    "mixed_videos.yaml": ["--data.sources=[videos, coco]"],
+    "mlt_matching.yaml": [MLT],
+    "mlt_matching_paper.yaml": [MLT],
+    "mlt.yaml": [MLT, "--model.init_args.init_from=random"],
+    "mlt_paper.yaml": [MLT, "--model.init_args.init_from=random", "--data.parts=train"],
 }
 COCO = ["person", "bicycle", "car", "zebra", "giraffe", "kite", "fork"]
 VOC = ["bird", "bus", "cow", "dog", "cat", "car", "person"]

@@ -35,10 +35,10 @@ def draw_problems(episode: Episode, scores: Tensor) -> Tensor:
     labels = episode.query.labels.cpu().view(tuple(scores.shape))
     rows = []
     for p in _chosen(labels.gather(1, order)[:, 0].bool()):
-        row = [_tile(episode.support.images[p].cpu()), torch.full((3, _side(), GAP), 120, dtype=torch.uint8)]
+        row = [tile(episode.support.images[p].cpu()), torch.full((3, _side(), GAP), 120, dtype=torch.uint8)]
         for rank, r in enumerate(order[p].tolist()):
             color = TRUTH if labels[p, r] else PREDICTION if rank == 0 else None
-            row.append(_tile(images[p, r], color))
+            row.append(tile(images[p, r], color))
         rows.append(torch.cat(row, 2))
     return torch.cat(rows, 1)
 
@@ -62,8 +62,8 @@ def draw_filters(network: LearnetNetwork, exemplars: Tensor, image: Tensor, coun
     shown = filters if filters.ndim == 4 else filters.flatten(1, 2)  # the naive predictor: (P, K, C, F, F)
     rows = []
     for p in range(len(exemplars)):
-        row = [_tile(exemplars[p].cpu()), *map(_signed_tile, shown[p, :count].cpu()), _tile(image.cpu())]
-        rows.append(torch.cat([*row, *map(_signed_tile, responses[p, :count].cpu())], 2))
+        row = [tile(exemplars[p].cpu()), *map(signed_tile, shown[p, :count].cpu()), tile(image.cpu())]
+        rows.append(torch.cat([*row, *map(signed_tile, responses[p, :count].cpu())], 2))
     return torch.cat(rows, 1)
 
 
@@ -84,16 +84,16 @@ def _side() -> int:
     return TILE + 2 * FRAME
 
 
-def _tile(image: Tensor, color: tuple[int, int, int] | None = None) -> Tensor:
+def tile(image: Tensor, color: tuple[int, int, int] | None = None) -> Tensor:
     """Enlarge ``(1 or 3, H, W)`` uint8 to a framed tile ``(3, side, side)``."""
     big = interpolate(image.expand(3, -1, -1)[None].float(), (TILE, TILE), mode="nearest")[0].to(torch.uint8)
-    tile = torch.tensor(color or (255, 255, 255), dtype=torch.uint8)[:, None, None].repeat(1, _side(), _side())
-    tile[:, FRAME:-FRAME, FRAME:-FRAME] = big
-    return tile
+    framed = torch.tensor(color or (255, 255, 255), dtype=torch.uint8)[:, None, None].repeat(1, _side(), _side())
+    framed[:, FRAME:-FRAME, FRAME:-FRAME] = big
+    return framed
 
 
-def _signed_tile(values: Tensor) -> Tensor:
+def signed_tile(values: Tensor) -> Tensor:
     """Colour ``(H, W)`` numbers: red for positive, blue for negative, white for zero."""
     part = values / values.abs().max().clamp(min=1e-12)
     rgb = torch.stack([1 + part.clamp(max=0), 1 - part.abs(), 1 - part.clamp(min=0)])
-    return _tile((255 * rgb).round().to(torch.uint8))
+    return tile((255 * rgb).round().to(torch.uint8))

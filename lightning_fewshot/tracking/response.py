@@ -1,0 +1,250 @@
+"""Trackers that read a response map: an exemplar is matched with search windows at several scales.
+
+What Learnet (section 3.3, "described in more detail in Bertinetto et al. 2016") and MLT (sections 3.1.2 and 4.1) share:
+the windows, the penalty of a change of scale, the cosine window, the damped size. A paper writes what happens on crops,
+``adapt`` and ``respond``, and where it learns on the way, ``learn``.
+
+Shapes: N scales, R cells of a response's side, S pixels of a crop's side.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import astuple, dataclass
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from lightning_fewshot.tracking.crops import (
+    CONTEXT,
+    EXEMPLAR,
+    SEARCH,
+    centres,
+    crop,
+    exemplar_windows,
+    mean_colour,
+    search_windows,
+)
+
+SIZE_LIMITS = (0.2, 5.0)  # of the first size (Bertinetto et al. 2016, their code)
+STRIDE = 8  # pixels of a search crop from cell to cell
+
+
+@dataclass(frozen=True)
+class Search:
+    """How response maps become a box.
+
+    Args:
+        scales: Number of scales, odd: the middle one is the present size.
+        step: Ratio of neighbouring scales.
+        penalty: Factor on the responses of every scale but the middle one.
+        damping: Share of a change of size that is taken over.
+        window: With "add": weight of the cosine window. With "multiply": 1 is the plain product, 0 no window.
+        rule: "add" mixes the response, scaled to a sum of 1, with the window; "multiply" is MLT's product.
+        upsample: Finer cells of a response, bicubic; 1 leaves it as it is.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    scales: int = 3
+    step: float = 1.0375
+    penalty: float = 0.9745
+    damping: float = 0.59
+    window: float = 0.176
+    rule: Literal["add", "multiply"] = "add"
+    upsample: int = 16
+
+    def __post_init__(self) -> None:
+        """Check every number."""
+        if self.scales < 1 or self.scales % 2 == 0:
+            raise ValueError(f"scales is {self.scales} but must be odd: the middle one is the present size")
+        if self.step < 1 or self.upsample < 1:
+            raise ValueError(f"step and upsample must be at least 1, got {self.step} and {self.upsample}")
+        for name in ("penalty", "damping", "window"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)} but must be in [0, 1]")
+
+    def factors(self) -> Tensor:
+        """Return the scales ``(N,)``, from small to large.
+
+        >>> Search(scales=3, step=1.25).factors().tolist()
+        [0.800000011920929, 1.0, 1.25]
+        """
+        half = self.scales // 2
+        return torch.tensor([self.step**i for i in range(-half, half + 1)], dtype=torch.float32)
+
+
+class Peak(NamedTuple):
+    """Where a response is highest.
+
+    Args:
+        scale: Index of the scale.
+        offset: ``(2,)`` (x, y) from the middle of the response, in cells.
+        score: The response there, before penalty and window.
+    """
+
+    scale: int
+    offset: Tensor
+    score: float
+
+
+class Following(NamedTuple):
+    """State of a tracker that follows one object.
+
+    Args:
+        model: What ``adapt`` returned, or what became of it.
+        box: ``(4,)`` where the object was last, in pixels of the frame.
+        size: ``(2,)`` its first width and height.
+        fill: ``(3,)`` colour of what is outside the frame.
+    """
+
+    model: Any
+    box: Tensor
+    size: Tensor
+    fill: Tensor
+
+
+class ResponseTracker(ABC):
+    """A tracker whose model answers search crops with response maps.
+
+    Args:
+        search: How responses become a box.
+        device: Where crops are cut and matched.
+        exemplar: S of the exemplar's crop.
+        size: S of a search crop.
+        context: Margin of the exemplar, as a share of width plus height.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        device: torch.device | str = "cpu",
+        exemplar: int = EXEMPLAR,
+        size: int = SEARCH,
+        context: float = CONTEXT,
+    ) -> None:
+        self.settings = astuple(search)  # public and plain: part of a result file's fingerprint
+        self.exemplar, self.size, self.context = exemplar, size, context
+        self._search, self._device, self._scales = search, torch.device(device), search.factors()
+
+    @abstractmethod
+    def adapt(self, exemplar: Tensor) -> Any:
+        """Look at an exemplar crop ``(1, 3, S, S)`` float32 in [0, 255]."""
+
+    @abstractmethod
+    def respond(self, model: Any, crops: Tensor) -> Tensor:
+        """Return responses ``(N, R, R)`` to search crops ``(N, 3, S, S)`` float32 in [0, 255]."""
+
+    def learn(self, state: Following, frame: Tensor, response: Tensor) -> Any:
+        """Return the model for the next frame; ``state.box`` is where the object was just found.
+
+        Args:
+            state: With the model that found it.
+            frame: ``(3, H, W)`` on the tracker's device.
+            response: ``(R, R)`` float32 on the CPU, of the chosen scale.
+        """
+        return state.model
+
+    def init(self, frame: Tensor, box: Tensor) -> Following:
+        """Cut the exemplar and adapt to it."""
+        frame = frame.to(self._device)
+        fill = mean_colour(frame)
+        exemplar = crop(frame, exemplar_windows(box, self.context)[None], self.exemplar, fill)
+        return Following(self.adapt(exemplar), box, box[2:] - box[:2], fill)
+
+    def update(self, state: Following, frame: Tensor) -> tuple[Following, Tensor, float]:
+        """Match search windows around the last box."""
+        frame = frame.to(self._device)
+        windows = search_windows(state.box, self._scales, self.context, self.size / self.exemplar)
+        responses = self.respond(state.model, crop(frame, windows, self.size, state.fill)).float().cpu()
+        peak = locate(responses, self._search)
+        box = moved_box(state, peak, windows[peak.scale], self, frame.shape[1:])
+        state = state._replace(box=box)
+        return state._replace(model=self.learn(state, frame, responses[peak.scale])), box, peak.score
+
+
+def locate(responses: Tensor, search: Search) -> Peak:
+    """Choose a scale, then a place.
+
+    Responses are lifted to be positive, so that a factor below 1 is a penalty whatever their sign.
+
+    Args:
+        responses: ``(N, R, R)`` float32.
+        search: Penalty, cosine window, finer cells.
+
+    Raises:
+        FloatingPointError: A response is not finite.
+
+    >>> responses = torch.zeros(3, 5, 5)
+    >>> responses[1, 2, 3], responses[2, 0, 0] = 1.0, 1.01
+    >>> peak = locate(responses, Search(window=0, upsample=1))
+    >>> peak.scale, peak.offset.tolist(), peak.score
+    (1, [1.0, 0.0], 1.0)
+    """
+    lifted = responses - responses.amin()
+    peaks = lifted.amax((1, 2))
+    if not bool(peaks.isfinite().all()):
+        raise FloatingPointError("a response is not finite: the weights are damaged, or the precision is too low")
+    middle = len(responses) // 2
+    penalties = torch.full_like(peaks, search.penalty)
+    penalties[middle] = 1.0
+    scale = int((peaks * penalties).argmax())
+    fine = lifted[scale][None, None]
+    if search.upsample > 1:
+        fine = interpolate(fine, scale_factor=float(search.upsample), mode="bicubic").clamp(min=0)
+    fine = _windowed(fine[0, 0], search)
+    side = fine.shape[1]
+    row, column = divmod(int(fine.argmax()), side)
+    offset = (torch.tensor([column, row], dtype=torch.float32) + 0.5 - side / 2) / search.upsample
+    return Peak(scale, offset, float(responses[scale].amax()))
+
+
+def moved_box(state: Following, peak: Peak, window: Tensor, tracker: ResponseTracker, frame_size: Any) -> Tensor:
+    """Return the box ``(4,)`` after a peak in the response of ``window``.
+
+    The centre stays in the frame; the size changes by a damped share, within ``SIZE_LIMITS`` of the first size.
+
+    Args:
+        state: Last box and first size.
+        peak: From :func:`locate`.
+        window: ``(4,)`` the search window of the chosen scale.
+        tracker: Whose settings hold.
+        frame_size: (height, width) of the frame.
+    """
+    height, width = frame_size
+    pixels = (window[2:] - window[:2]) / tracker.size  # of the frame, for a pixel of the crop
+    limit = window.new_tensor([width, height])
+    centre = torch.minimum((centres(window) + peak.offset * STRIDE * pixels).clamp(min=0), limit)
+    damping = tracker._search.damping
+    factor = 1 - damping + damping * float(tracker._scales[peak.scale])
+    size = (state.box[2:] - state.box[:2]) * factor
+    low, high = (state.size * share for share in SIZE_LIMITS)
+    half = torch.minimum(torch.maximum(size, low), high) / 2
+    return torch.cat((centre - half, centre + half))
+
+
+def cosine_window(side: int) -> Tensor:
+    """Return the Hann window ``(side, side)`` with a sum of 1.
+
+    >>> cosine_window(3).diagonal().tolist()
+    [0.0625, 0.25, 0.0625]
+    """
+    line = torch.hann_window(side + 2, periodic=False, dtype=torch.float32)[1:-1]
+    window = line[:, None] * line
+    return window / window.sum()
+
+
+_cosine_window = lru_cache(8)(cosine_window)  # of a few sizes, never changed
+
+
+def _windowed(response: Tensor, search: Search) -> Tensor:
+    if search.window == 0:
+        return response
+    window = _cosine_window(response.shape[1])
+    if search.rule == "multiply":
+        return response * (1 - search.window + search.window * window / window.amax())
+    return (1 - search.window) * response / response.sum().clamp(min=1e-12) + search.window * window

@@ -1,0 +1,161 @@
+"""Speed of the trackers as ratios within one run. Run with `pytest tests/benchmarks/test_trackers_speed.py -s`.
+
+Processor time is counted on one thread, so that other work on the machine does not change a ratio.
+"""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from torch.optim import AdamW
+
+from datamodules.drawn_videos import DrawnVideos
+from lightning_fewshot import MetaLearnerTracker, SiameseLearnetTracker
+from lightning_fewshot.tracking.crops import crop, search_windows
+from lightning_fewshot.tracking.frames import ArrayFrames, Frames, to_frame
+from lightning_fewshot.tracking.loop import follow
+
+BOX = torch.tensor([140.0, 100.0, 200.0, 150.0])
+SMALL = {"channels": (32, 64, 96, 96)}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _video(count, seed=0):
+    return ArrayFrames(np.random.default_rng(seed).integers(0, 256, (count, 360, 480, 3), dtype=np.uint8))
+
+
+@torch.no_grad()
+def _frame_seconds(tracker, frames, box=BOX):
+    """Return the processor time of every frame after the first."""
+    state, times = tracker.init(frames[0], box), []
+    for t in range(1, len(frames)):
+        frame, start = frames[t], time.process_time()
+        state = tracker.update(state, frame)[0]
+        times.append(time.process_time() - start)
+    return np.array(times)
+
+
+@torch.no_grad()
+def _seconds(work, repeats):
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return np.array(times)
+
+
+@pytest.mark.parametrize("stream", ["S", "B"])
+@pytest.mark.parametrize("architecture", ["siamese_shared", "siamese_learnet"])
+def test_the_tracker_against_the_bare_network(architecture, stream):
+    """At most 1.25 times the time of the network's own forward on prepared crops."""
+    module = SiameseLearnetTracker(architecture, stream=stream, learnet="S").eval()
+    tracker, frames = module.tracker(), _video(16)
+    with torch.no_grad():
+        state = tracker.init(frames[0], BOX)
+    crops = crop(frames[1], search_windows(BOX, module.search.factors()), 255)
+    tracked = _frame_seconds(tracker, frames)
+    bare = _seconds(lambda: module.network.predict(state.model, crops), 15)
+    ratio = np.median(tracked) / np.median(bare)
+    print(f"\n{architecture} {stream}: {1 / np.median(tracked):.1f} frames/s, {ratio:.2f} of the bare forward's time")
+    assert ratio <= 1.25
+
+
+@pytest.mark.parametrize(("every", "goal"), [(90, 1.1), (15, None)])
+def test_mlt_with_its_updates_against_mlt_without_meta(every, goal):
+    """At most 1.1 times the time, with the paper's T; with a T of 15 the ratio is printed."""
+    frames = _video(1 + 2 * every if every < 90 else 100)
+    sizes = {"kernels": 48, "target_kernels": 16, **SMALL}
+    mlt = MetaLearnerTracker("meta", update_every=every, **sizes).eval()
+    baseline = MetaLearnerTracker("matching", kernels=64, **SMALL).eval()
+    ours, theirs = (_frame_seconds(m.tracker(), frames) for m in (mlt, baseline))
+    ratio = ours.sum() / theirs.sum()
+    print(f"\nMLT, T = {every}: {len(ours) / ours.sum():.1f} frames/s, {ratio:.3f} of MLT w/o meta's time")
+    assert goal is None or ratio <= goal
+
+
+@pytest.mark.parametrize("sizes", [{**SMALL, "kernels": 48, "target_kernels": 16}, {}], ids=["small", "paper"])
+def test_an_update_takes_less_than_two_frames(sizes):
+    module = MetaLearnerTracker("meta", update_every=5, **sizes).eval()
+    times = _frame_seconds(module.tracker(), _video(21))
+    updates = times[3::5]  # frames 5, 10, ... counted from 1
+    plain = np.median(np.delete(times, np.s_[3::5]))
+    print(f"\nan update takes {np.median(updates) / plain - 1:.2f} frames' time, in addition to its own frame")
+    assert np.median(updates) - plain < 2 * plain
+
+
+def test_precision_and_memory_format_leave_the_auc(tmp_path):
+    """After a short training: channels_last, bf16, both; the AUC on drawn videos stays within 0.005."""
+    data = DrawnVideos(batch_size=12, train_episodes=150, val_episodes=1, test_episodes=8, max_frames=30, num_workers=0)
+    module = SiameseLearnetTracker("siamese_shared", stream="S", optimizer=lambda p: AdamW(p, 1e-3), warmup=0.05)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "inference_mode": False}
+    quiet |= {"enable_model_summary": False, "accelerator": "cpu", "use_distributed_sampler": False}
+    trainer = Trainer(max_epochs=1, limit_val_batches=0, default_root_dir=tmp_path / "fit", **quiet)
+    trainer.fit(module, datamodule=data)
+    aucs, speeds = {}, {}
+    for channels_last in (False, True):
+        for precision in ("32-true", "bf16-mixed"):
+            other = SiameseLearnetTracker("siamese_shared", stream="S", channels_last=channels_last)
+            other.load_state_dict(module.state_dict(), strict=False)
+            folder = tmp_path / f"{precision}_{channels_last}"
+            Trainer(precision=precision, default_root_dir=folder, **quiet).test(other, datamodule=data, verbose=False)
+            aucs[precision, channels_last] = float(other.estimates["success_auc"].value)
+            speeds[precision, channels_last] = float(other.estimates["fps"].value)
+    for key, auc in aucs.items():
+        faster = speeds[key] / speeds["32-true", False]
+        print(f"\n{key[0]}, channels_last {key[1]}: AUC {auc:.4f}, {faster:.2f} times the speed")
+    assert max(aucs.values()) - min(aucs.values()) <= 0.005
+
+
+class _Endless(Frames):
+    """Frames of noise, none of them kept."""
+
+    def __len__(self):
+        return 10_000
+
+    def frame(self, t):
+        noise = np.random.default_rng(t % 50).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+        return to_frame(noise)
+
+
+@pytest.mark.parametrize("kind", ["siamese", "mlt"])
+def test_memory_is_flat_over_10_000_frames(kind):
+    if kind == "siamese":
+        module = SiameseLearnetTracker("siamese_shared", stream="S").eval()
+        module.network.stream = _Single()
+    else:
+        module = MetaLearnerTracker("meta", channels=(4, 4, 4, 8), kernels=8, target_kernels=4, update_every=90).eval()
+    resident = {}
+    for step in follow(module.tracker(), _Endless("noise"), torch.tensor([40.0, 30.0, 70.0, 60.0])):
+        if step.t in (1000, 5000, 9999):
+            resident[step.t] = _resident_mb()
+    print(f"\n{kind}: resident memory in MB by frame: {resident}")
+    assert resident[9999] - resident[1000] < 20
+
+
+class _Single(torch.nn.Module):
+    """One convolution, so that 10,000 frames take a minute: what is tested is the loop and the state."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = torch.nn.ModuleList([torch.nn.Conv2d(3, 4, 11, 8)])
+
+    def forward(self, x, filters=None):
+        return self.convs[0](x)
+
+
+def _resident_mb():
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmRSS"))
+    return int(line.split()[1]) // 1024
