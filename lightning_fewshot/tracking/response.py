@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, softplus
 
 from lightning_fewshot.tracking.crops import (
     CONTEXT,
@@ -43,7 +43,8 @@ class Search:
         penalty: Factor on the responses of every scale but the middle one.
         damping: Share of a change of size that is taken over.
         window: With "add": weight of the cosine window. With "multiply": 1 is the plain product, 0 no window.
-        rule: "add" mixes the response, scaled to a sum of 1, with the window; "multiply" is MLT's product.
+        rule: "add" mixes the response, scaled to a sum of 1, with the window; "multiply" is MLT's product, for
+            responses that are logits.
         upsample: Finer cells of a response, bicubic; 1 leaves it as it is.
 
     Raises:
@@ -170,7 +171,8 @@ class ResponseTracker(ABC):
 def locate(responses: Tensor, search: Search) -> Peak:
     """Choose a scale, then a place.
 
-    Responses are lifted to be positive, so that a factor below 1 is a penalty whatever their sign.
+    Responses are made positive, so that a factor below 1 is a penalty whatever their sign: by their minimum with
+    "add"; with "multiply" by a softplus, which leaves what matches as it is and pushes the rest to 0.
 
     Args:
         responses: ``(N, R, R)`` float32.
@@ -185,7 +187,7 @@ def locate(responses: Tensor, search: Search) -> Peak:
     >>> peak.scale, peak.offset.tolist(), peak.score
     (1, [1.0, 0.0], 1.0)
     """
-    lifted = responses - responses.amin()
+    lifted = softplus(responses) if search.rule == "multiply" else responses - responses.amin()
     peaks = lifted.amax((1, 2))
     if not bool(peaks.isfinite().all()):
         raise FloatingPointError("a response is not finite: the weights are damaged, or the precision is too low")

@@ -83,6 +83,15 @@ def test_the_window_prefers_what_is_near(rule):
     assert near.tolist() == [1, 0]
 
 
+def test_a_product_does_not_lift_what_does_not_match():
+    """A match off the centre beats a logit of -2 in the centre, also where one place has a logit of -50."""
+    responses = torch.full((1, 17, 17), -2.0)
+    responses[0, 8, 13], responses[0, 0, 0] = 3.0, -50.0
+    found = locate(responses, Search(scales=1, window=1.0, rule="multiply", upsample=1))
+    assert found.offset.tolist() == [5, 0]
+    assert locate(responses - 20, Search(penalty=0.95, rule="multiply", scales=1)).scale == 0
+
+
 def test_the_window_is_numpys():
     line = np.hanning(19)[1:-1]
     expected = np.outer(line, line) / np.outer(line, line).sum()
