@@ -16,7 +16,8 @@ EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
 RUNNABLE = [path for path in EXPERIMENTS if path.parent.name != "sweeps"]
 SWEEPS = [path for path in EXPERIMENTS if path.parent.name == "sweeps"]
 
-# A size that is tiny where a model or a data set has that key; a new paper adds a line only if its defaults are large.
+# A size that is tiny where a model or a data set has that key; a new paper adds a line only if its defaults are large;
+# a line of one class alone names it.
 TINY = {
     "backbone": "resnet10t",
     "weights": "none",
@@ -41,6 +42,7 @@ TINY = {
     "learnet": "S",
     "num_workers": "0",
     "channels": "[3, 4, 5]",
+    "MetaLearnerTracker.channels": "[6, 8, 10, 12]",
     "hidden": "6",
     "target_pixels": "40",
     "scene": "4.0",
@@ -54,7 +56,6 @@ TINY = {
 }
 
 
-MLT = "--model.init_args.channels=[6, 8, 10, 12]"
 # What the few classes and photos of the drawn data sets cannot do.
 DRAWN = {
     "coco.yaml": ["--data.val_classes=2"],
@@ -63,10 +64,8 @@ DRAWN = {
     "folder.yaml": ["--data.root=."],
     "fss1000.yaml": ["--data.val_classes=2"],
     "mixed_videos.yaml": ["--data.sources=[videos, coco]"],
-    "mlt_matching.yaml": [MLT],
-    "mlt_matching_paper.yaml": [MLT],
-    "mlt.yaml": [MLT, "--model.init_args.init_from=random"],
-    "mlt_paper.yaml": [MLT, "--model.init_args.init_from=random", "--data.parts=train"],
+    "mlt.yaml": ["--model.init_args.init_from=random"],
+    "mlt_paper.yaml": ["--model.init_args.init_from=random", "--data.parts=train"],
 }
 COCO = ["person", "bicycle", "car", "zebra", "giraffe", "kite", "fork"]
 VOC = ["bird", "bus", "cow", "dog", "cat", "car", "person"]
@@ -94,7 +93,8 @@ def _tiny_sizes(configs):
         loaded = [yaml.safe_load(path.read_text()).get(part, {}) for path in configs]
         module, _, name = [c["class_path"] for c in loaded if "class_path" in c][-1].rpartition(".")
         known = _keys(getattr(importlib.import_module(module), name))
-        arguments += [f"--{part}.{key}={value}" for key, value in TINY.items() if key in known]
+        own = {key.removeprefix(f"{name}."): value for key, value in TINY.items() if key.startswith(f"{name}.")}
+        arguments += [f"--{part}.{key}={value}" for key, value in (TINY | own).items() if key in known]
     return arguments
 
 
