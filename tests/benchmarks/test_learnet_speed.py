@@ -3,12 +3,10 @@
 Processor time is counted on one thread, so that other work on the machine does not change a ratio.
 """
 
-import time
-
 import pytest
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import Callback
+from timing import Clock, seconds
 from torch.nn.functional import conv2d
 
 from datamodules.drawn_alphabets import DrawnAlphabets
@@ -18,37 +16,7 @@ from lightning_fewshot.nn.dynamic import dynamic_conv2d, dynamic_depthwise_conv2
 
 PAIRS, STEPS = 100, 40
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def _seconds(work, repeats=5):
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times)  # what other work on the machine disturbs least
-
-
-class _Clock(Callback):
-    """Processor time from the start of step ``first`` to the end of the last."""
-
-    def __init__(self, first):
-        self.first = first
-
-    def on_train_batch_start(self, trainer, module, batch, batch_idx):
-        if batch_idx == self.first:
-            self.start = time.process_time()
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        self.stop = time.process_time()
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(("architecture", "comparison"), [("siamese_shared", "euclidean"), ("learnet", "weighted_l1")])
@@ -58,7 +26,7 @@ def test_fit_against_a_bare_loop(architecture, comparison, tmp_path):
     fitted, looped = [], []
     for _ in range(3):
         torch.manual_seed(0)
-        module, clock = SiameseLearnet(architecture, comparison), _Clock(5)
+        module, clock = SiameseLearnet(architecture, comparison), Clock(5)
         trainer = Trainer(
             max_epochs=1,
             accelerator="cpu",
@@ -82,7 +50,7 @@ def test_fit_against_a_bare_loop(architecture, comparison, tmp_path):
                 optimizer.step()
 
         fitted.append(clock.stop - clock.start)
-        looped.append(_seconds(bare, 1))
+        looped.append(seconds(bare, 1))
     rate, ratio = STEPS * PAIRS / min(fitted), min(looped) / min(fitted)
     print(f"\n{architecture} {comparison}: fit {rate:.0f} pairs/s, {ratio:.2f} of a bare loop's")
     assert ratio >= 0.9
@@ -106,7 +74,7 @@ def test_dynamic_layer_against_a_loop_over_samples(kind):
             parts = [conv2d(x[i : i + 1], w[i]) for i in range(128)]
         torch.cat(parts).sum().backward()
 
-    ratio = _seconds(loop, 3) / _seconds(grouped, 3)
+    ratio = seconds(loop, 3) / seconds(grouped, 3)
     print(f"\ndynamic layer, {kind}: {ratio:.1f} times the speed of a loop over samples, forward and backward")
     if kind == "depthwise":  # the layer of the paper; the naive one is an ablation
         assert ratio >= 5
@@ -135,7 +103,7 @@ def test_adapt_once_against_the_learnet_for_each_pair():
 
     torch.testing.assert_close(once(), each_pair(), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(once(), all_pairs(), rtol=1e-3, atol=1e-3)
-    quick, slow, batched = _seconds(once), _seconds(each_pair, 2), _seconds(all_pairs)
+    quick, slow, batched = seconds(once), seconds(each_pair, 2), seconds(all_pairs)
     print(
         f"\nadapt once: {20 / quick:.0f} problems/s, {slow / quick:.1f} times the learnet run for each pair, "
         f"{batched / quick:.1f} times the learnet run for all pairs in one batch"

@@ -3,11 +3,10 @@
 Processor time is counted on one thread, so that other work on the machine does not change a ratio.
 """
 
-import time
-
 import pytest
 import torch
 from clips import clip_episode, video
+from timing import seconds
 
 from lightning_fewshot.models.metartt import MetaRTT, PrunedMetaRTT, RTMDNet
 from lightning_fewshot.models.metartt.adaptation import Batches
@@ -26,24 +25,7 @@ SMALL = {
 }
 FRAMES = 40
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
-def _seconds(work, repeats=3):
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times)  # what other work on the machine disturbs least
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _tracking(module, with_first=True):
@@ -66,7 +48,7 @@ def _tracking(module, with_first=True):
         for frame in images[1:]:
             state, _, _ = tracker.update(state, frame)
 
-    return _seconds(work)
+    return seconds(work)
 
 
 def test_five_steps_against_fifty_and_fifteen():
@@ -108,7 +90,7 @@ def test_samples_in_one_batch_against_a_loop():
         return torch.cat([adaptive_roi_align(maps, regions[:, i : i + 1]) for i in range(256)], dim=1)
 
     torch.testing.assert_close(loop(), adaptive_roi_align(maps, regions))
-    ratio = _seconds(loop) / _seconds(lambda: adaptive_roi_align(maps, regions))
+    ratio = seconds(loop) / seconds(lambda: adaptive_roi_align(maps, regions))
     print(f"\nadaptive RoIAlign of 256 samples: {ratio:.0f} times the speed of a loop over samples")
     assert ratio >= 5
 
@@ -148,6 +130,6 @@ def test_recomputation_and_first_order_against_the_whole_graph():
     episode, times = clip_episode(3), {}
     for name, options in {"exact": {}, "recomputed": {"recompute": True}, "first order": {"first_order": True}}.items():
         module = MetaRTT(**SMALL, **options)
-        times[name] = _seconds(lambda module=module: sum(module.loss(episode).values()).backward())
+        times[name] = seconds(lambda module=module: sum(module.loss(episode).values()).backward())
     print("\nmeta-training step: " + ", ".join(f"{k} {v:.2f} s" for k, v in times.items()))
     assert times["recomputed"] <= 1.6 * times["exact"]

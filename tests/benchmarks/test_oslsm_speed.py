@@ -3,12 +3,10 @@
 Processor time is counted on one thread, so that other work on the machine does not change a ratio.
 """
 
-import time
-
 import pytest
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import Callback
+from timing import Clock, seconds
 
 from lightning_fewshot import OSLSMSegmenter
 from lightning_fewshot.base import EpisodicDataModule
@@ -18,24 +16,7 @@ STEPS = 12
 SMALL = {"backbone": "regnetx_002", "output_stride": 8, "features": 128, "fc6_size": 3, "support_size": 64}
 METHODS = ["oslsm", "nearest", "logistic", "finetune", "siamese"]
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
-def _seconds(work, repeats=3):
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times)  # what other work on the machine disturbs least
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _examples(labels, side):
@@ -63,25 +44,11 @@ class _Prepared(EpisodicDataModule):
         return self.batch
 
 
-class _Clock(Callback):
-    """Processor time from the start of step ``first`` to the end of the last."""
-
-    def __init__(self, first):
-        self.first = first
-
-    def on_train_batch_start(self, trainer, module, batch, batch_idx):
-        if batch_idx == self.first:
-            self.start = time.process_time()
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-        self.stop = time.process_time()
-
-
 def test_fit_against_a_bare_loop(tmp_path):
     data = _Prepared(pairs=4)
     fitted, looped = [], []
     for _ in range(3):
-        module, clock = OSLSMSegmenter(**SMALL), _Clock(2)
+        module, clock = OSLSMSegmenter(**SMALL), Clock(2)
         trainer = Trainer(
             max_epochs=1,
             accelerator="cpu",
@@ -104,7 +71,7 @@ def test_fit_against_a_bare_loop(tmp_path):
                 optimizer.step()
 
         fitted.append(clock.stop - clock.start)
-        looped.append(_seconds(bare, 1))
+        looped.append(seconds(bare, 1))
     ratio = min(looped) / min(fitted)
     print(f"\nfit {STEPS * 4 / min(fitted):.1f} pairs/s, {ratio:.2f} of a bare loop's")
     assert ratio >= 0.9
@@ -116,10 +83,10 @@ def test_shots_pass_in_one_batch(monkeypatch):
     support, sizes = _episode(k_shot=5).support, []
     forward = module.network.conditioning.body.forward
     monkeypatch.setattr(module.network.conditioning.body, "forward", lambda x: sizes.append(len(x)) or forward(x))
-    together = _seconds(lambda: module.adapt(support), 5)
+    together = seconds(lambda: module.adapt(support), 5)
     assert set(sizes) == {5}
     parts = [Examples(*(None if p is None else p[i : i + 1] for p in support)) for i in range(5)]
-    alone = _seconds(lambda: [module.adapt(part) for part in parts], 5)
+    alone = seconds(lambda: [module.adapt(part) for part in parts], 5)
     print(f"\nadapt to 5 shots: {1000 * together:.1f} ms, {alone / together:.2f} times as fast as one by one")
     assert together < alone
 
@@ -131,11 +98,11 @@ def test_many_classes_cost_as_much_as_one(shots):
     one, five = _episode(1, shots, 8, 192), _episode(5, shots, 8, 192)
     states = [module.adapt(episode.support) for episode in (one, five)]
     for _ in range(2):  # other work on the machine may hit one measurement
-        seconds = [_seconds(lambda s=s: module.predict(s, one.query), 4) for s in states]
-        if seconds[1] / seconds[0] < 1.1:
+        times = [seconds(lambda s=s: module.predict(s, one.query), 4) for s in states]
+        if times[1] / times[0] < 1.1:
             break
-    print(f"\npredict 8 images, {shots} shots: 5 classes take {seconds[1] / seconds[0]:.3f} times the time of 1")
-    assert seconds[1] / seconds[0] < 1.1
+    print(f"\npredict 8 images, {shots} shots: 5 classes take {times[1] / times[0]:.3f} times the time of 1")
+    assert times[1] / times[0] < 1.1
 
 
 def test_table_2(capsys):
@@ -145,7 +112,7 @@ def test_table_2(capsys):
         module = OSLSMSegmenter(**SMALL, method=method).eval()
         episodes = {k: _episode(k_shot=k, side=128) for k in (1, 5)}
         with torch.no_grad():
-            rows[method] = {k: _seconds(lambda e=e, m=module: m(e), 3) for k, e in episodes.items()}
+            rows[method] = {k: seconds(lambda e=e, m=module: m(e), 3) for k, e in episodes.items()}
     with capsys.disabled():
         print("\nseconds a query, this run (paper: 1-NN 1.10, LogReg 0.66, Finetune 5.56, Siamese 5.65, Ours 0.19)")
         for method, found in rows.items():

@@ -21,14 +21,7 @@ from lightning_fewshot.tracking.loop import follow
 BOX = torch.tensor([140.0, 100.0, 200.0, 150.0])
 SMALL = {"channels": (32, 64, 96, 96)}
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _video(count, seed=0):
