@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -102,6 +103,23 @@ class FewShotModule(LightningModule, ABC):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return what the optimiser gets; a group may hold ``lr_factor``, a multiple of the learning rate."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def load_initial(self, path: str) -> None:
+        """Start from another run's weights, ``init_from``, as far as names and shapes agree.
+
+        Raises:
+            FileNotFoundError: There is no such checkpoint.
+            ValueError: None of its parameters fits.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"init_from is {path}, but there is no such file")
+        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        own = self.state_dict()
+        fitting = {name: value for name, value in saved.items() if name in own and own[name].shape == value.shape}
+        if not fitting:
+            raise ValueError(f"init_from {path}: none of its {len(saved)} parameters fits {type(self).__name__}")
+        self.load_state_dict(fitting, strict=False)
+        self.print(f"init_from {path}: {len(fitting)} of {len(own)} parameters taken")
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return the optimiser with its schedule, stepped every batch."""

@@ -122,3 +122,33 @@ def test_one_episode_can_be_overfitted():
         model.loss(episode)["cross_entropy"].backward()
         optimizer.step()
     assert model.loss(episode)["cross_entropy"].item() < 0.2 * before
+
+
+def test_another_runs_weights_are_taken_as_far_as_they_fit(tmp_path):
+    torch.manual_seed(0)
+    other, own = ToyModel(width=8), ToyModel(width=8)
+    state = {**other.state_dict(), "embed.1.bias": torch.zeros(3)}
+    torch.save({"state_dict": state}, tmp_path / "other.ckpt")
+    before = own.embed[1].bias.clone()
+    own.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    own.load_initial(str(tmp_path / "other.ckpt"))
+    assert torch.equal(own.embed[0].weight, other.embed[0].weight)
+    assert torch.equal(own.embed[1].bias, before)
+
+
+def test_weights_that_are_absent_or_do_not_fit_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"init_from is .*gone.ckpt, but there is no such file"):
+        ToyModel().load_initial(str(tmp_path / "gone.ckpt"))
+    torch.save({"state_dict": {"other.weight": torch.zeros(2)}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="none of its 1 parameters fits ToyModel"):
+        ToyModel().load_initial(str(tmp_path / "other.ckpt"))
+
+
+def test_a_group_may_learn_at_a_multiple_of_the_rate(monkeypatch):
+    module = ToyModel(optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1))
+    slow, fast = list(module.embed[0].parameters()), list(module.embed[1].parameters())
+    monkeypatch.setattr(module, "parameter_groups", lambda: [{"params": slow}, {"params": fast, "lr_factor": 5.0}])
+    module._trainer = SimpleNamespace(estimated_stepping_batches=100)
+    module.schedule, module.warmup = "constant", 0.0
+    found = module.configure_optimizers()
+    assert [group["lr"] for group in found["optimizer"].param_groups] == pytest.approx([0.1, 0.5])

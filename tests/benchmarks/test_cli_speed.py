@@ -35,7 +35,7 @@ def test_help_against_the_bare_import():
     print(
         f"\n--help: {ours:.2f} s, bare import of Lightning's CLI: {bare:.2f} s, ratio {ours / bare:.2f} (goal <= 1.3)"
     )
-    assert ours / bare < 1.6
+    assert ours / bare <= 1.3
 
 
 class _Clock(Progress):
@@ -93,3 +93,5 @@ def test_fit_against_a_bare_loop(tmp_path, monkeypatch):
             f"\n{name} time, {torch.get_num_threads()} threads: fit {images / fit:.1f} images a second, "
             f"bare loop {images / bare:.1f}, ratio {bare / fit:.2f} (goal >= 0.9)"
         )
+        if name == "wall":  # the processor time has the loader's share, which is hidden behind training
+            assert bare / fit >= 0.9

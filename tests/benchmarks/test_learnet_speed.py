@@ -5,8 +5,7 @@ Processor time is counted on one thread, so that other work on the machine does 
 
 import pytest
 import torch
-from pytorch_lightning import Trainer
-from timing import Clock, seconds
+from timing import fit_and_bare_loop, seconds
 from torch.nn.functional import conv2d
 
 from datamodules.drawn_alphabets import DrawnAlphabets
@@ -23,36 +22,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_fit_against_a_bare_loop(architecture, comparison, tmp_path):
     data = DrawnAlphabets(pairs=PAIRS, train_episodes=STEPS + 5, val_alphabets=0)
     data.characters("train")
-    fitted, looped = [], []
-    for _ in range(3):
-        torch.manual_seed(0)
-        module, clock = SiameseLearnet(architecture, comparison), Clock(5)
-        trainer = Trainer(
-            max_epochs=1,
-            accelerator="cpu",
-            callbacks=[clock],
-            logger=False,
-            limit_val_batches=0,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            default_root_dir=tmp_path,
-        )
-        trainer.fit(module, datamodule=data)
-        prepared = [data.episode("train", i) for i in range(STEPS)]
-        optimizer = torch.optim.AdamW(module.parameters())
-
-        def bare(module=module, optimizer=optimizer, prepared=prepared):
-            for episode in prepared:
-                optimizer.zero_grad()
-                module.loss(episode)["pairs"].backward()
-                optimizer.step()
-
-        fitted.append(clock.stop - clock.start)
-        looped.append(seconds(bare, 1))
-    rate, ratio = STEPS * PAIRS / min(fitted), min(looped) / min(fitted)
-    print(f"\n{architecture} {comparison}: fit {rate:.0f} pairs/s, {ratio:.2f} of a bare loop's")
+    fitted, looped = fit_and_bare_loop(lambda: SiameseLearnet(architecture, comparison), data, STEPS, 5, tmp_path)
+    ratio = looped / fitted
+    print(f"\n{architecture} {comparison}: fit {STEPS * PAIRS / fitted:.0f} pairs/s, {ratio:.2f} of a bare loop's")
     assert ratio >= 0.9
 
 

@@ -5,8 +5,7 @@ Processor time is counted on one thread, so that other work on the machine does 
 
 import pytest
 import torch
-from pytorch_lightning import Trainer
-from timing import Clock, seconds
+from timing import fit_and_bare_loop, seconds
 
 from lightning_fewshot import OSLSMSegmenter
 from lightning_fewshot.base import EpisodicDataModule
@@ -46,34 +45,9 @@ class _Prepared(EpisodicDataModule):
 
 def test_fit_against_a_bare_loop(tmp_path):
     data = _Prepared(pairs=4)
-    fitted, looped = [], []
-    for _ in range(3):
-        module, clock = OSLSMSegmenter(**SMALL), Clock(2)
-        trainer = Trainer(
-            max_epochs=1,
-            accelerator="cpu",
-            callbacks=[clock],
-            logger=False,
-            limit_val_batches=0,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            default_root_dir=tmp_path,
-        )
-        trainer.fit(module, datamodule=data)
-        optimizer = torch.optim.AdamW(module.parameters())
-
-        def bare(module=module, optimizer=optimizer):
-            for _ in range(STEPS):
-                optimizer.zero_grad()
-                module.loss(data.batch)["pixels"].backward()
-                optimizer.step()
-
-        fitted.append(clock.stop - clock.start)
-        looped.append(seconds(bare, 1))
-    ratio = min(looped) / min(fitted)
-    print(f"\nfit {STEPS * 4 / min(fitted):.1f} pairs/s, {ratio:.2f} of a bare loop's")
+    fitted, looped = fit_and_bare_loop(lambda: OSLSMSegmenter(**SMALL), data, STEPS, 2, tmp_path)
+    ratio = looped / fitted
+    print(f"\nfit {STEPS * 4 / fitted:.1f} pairs/s, {ratio:.2f} of a bare loop's")
     assert ratio >= 0.9
 
 

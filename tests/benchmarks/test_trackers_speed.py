@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Trainer
+from timing import processor_times
 from torch.optim import AdamW
 
 from datamodules.drawn_videos import DrawnVideos
@@ -39,17 +40,6 @@ def _frame_seconds(tracker, frames, box=BOX):
     return np.array(times)
 
 
-@torch.no_grad()
-def _seconds(work, repeats):
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return np.array(times)
-
-
 @pytest.mark.parametrize("stream", ["S", "B"])
 @pytest.mark.parametrize("architecture", ["siamese_shared", "siamese_learnet"])
 def test_the_tracker_against_the_bare_network(architecture, stream):
@@ -58,9 +48,9 @@ def test_the_tracker_against_the_bare_network(architecture, stream):
     tracker, frames = module.tracker(), _video(16)
     with torch.no_grad():
         state = tracker.init(frames[0], BOX)
-    crops = crop(frames[1], search_windows(BOX, module.search.factors()), 255)
+        crops = crop(frames[1], search_windows(BOX, module.search.factors()), 255)
+        bare = np.array(processor_times(lambda: module.network.predict(state.model, crops), 15))
     tracked = _frame_seconds(tracker, frames)
-    bare = _seconds(lambda: module.network.predict(state.model, crops), 15)
     ratio = np.median(tracked) / np.median(bare)
     print(f"\n{architecture} {stream}: {1 / np.median(tracked):.1f} frames/s, {ratio:.2f} of the bare forward's time")
     assert ratio <= 1.25

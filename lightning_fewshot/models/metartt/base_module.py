@@ -106,19 +106,6 @@ class CandidateModule(TracksVideos, FewShotModule):
         if first and stage == "fit" and self.init_from is not None:
             self.load_initial(self.init_from)
 
-    def load_initial(self, path: str) -> None:
-        """Take from a checkpoint what fits by name and shape.
-
-        Raises:
-            ValueError: Nothing fits.
-        """
-        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        own = self.state_dict()
-        fitting = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
-        if not fitting:
-            raise ValueError(f"init_from {path}: none of its {len(saved)} parameters fits {type(self).__name__}")
-        self.load_state_dict(fitting, strict=False)
-
     def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
         """Report the largest memory of a step on a GPU."""
         if self.device.type == "cuda":

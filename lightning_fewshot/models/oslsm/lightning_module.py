@@ -155,7 +155,7 @@ class OSLSMSegmenter(FewShotModule):
         if self.method in BASE and self.network.n_classes is None:
             self.network.set_classes(len(self.trainer.datamodule.class_names()))
         if self.init_from is not None:
-            self._load_initial(self.init_from)
+            self.load_initial(self.init_from)
             self.init_from = None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -335,16 +335,6 @@ class OSLSMSegmenter(FewShotModule):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
-
-    def _load_initial(self, path: str) -> None:
-        """Start from another run's weights, as far as names and shapes agree."""
-        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        own = self.state_dict()
-        fitting = {n: v for n, v in saved.items() if n in own and own[n].shape == v.shape}
-        if not fitting:
-            raise ValueError(f"init_from {path}: none of its {len(saved)} parameters fits {type(self).__name__}")
-        self.load_state_dict(fitting, strict=False)
-        self.print(f"init_from {path}: {len(fitting)} of {len(own)} parameters taken")
 
 
 def _stacked(examples: Examples) -> tuple[Tensor, Tensor]:

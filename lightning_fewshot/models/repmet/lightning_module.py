@@ -171,7 +171,7 @@ class RepMetDetector(FewShotModule):
         if self.network.n_classes is None:
             self.network.set_classes(len(self.trainer.datamodule.class_names()))
             if self.init_from is not None and stage == "fit":
-                self._load_initial(self.init_from)
+                self.load_initial(self.init_from)
         if self.external:
             self.network.requires_grad_(False)
             self.network.external_trunk.requires_grad_(True)
@@ -378,13 +378,3 @@ class RepMetDetector(FewShotModule):
             score_threshold=self.score_threshold,
             max_detections=self.max_detections,
         )
-
-    def _load_initial(self, path: str) -> None:
-        """Start from another run's weights, as far as names and shapes agree."""
-        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        own = self.state_dict()
-        fitting = {n: v for n, v in saved.items() if n in own and own[n].shape == v.shape}
-        if not fitting:
-            raise ValueError(f"init_from {path}: none of its {len(saved)} parameters fits {type(self).__name__}")
-        self.load_state_dict(fitting, strict=False)
-        self.print(f"init_from {path}: {len(fitting)} of {len(own)} parameters taken")

@@ -58,6 +58,17 @@ def test_losses_are_finite_and_reach_every_trained_parameter(scenes, changes):
     assert without == []
 
 
+@pytest.mark.parametrize("method", ["repmet", "baseline_ft"])
+def test_every_trained_parameter_is_in_one_group(method):
+    module = detector(method=method, representatives_lr=7.0)
+    groups = module.parameter_groups()
+    assert sorted(id(p) for g in groups for p in g["params"]) == sorted(
+        id(p) for p in module.parameters() if p.requires_grad
+    )
+    fast = [p for g in groups if g.get("lr_factor") == 7.0 for p in g["params"]]
+    assert [id(p) for p in fast] == ([id(module.network.representatives.weight)] if method == "repmet" else [])
+
+
 @pytest.mark.parametrize("method", ["repmet", "baseline_ft", "baseline_dml", "baseline_dml_external"])
 @pytest.mark.parametrize("steps", [0, 3])
 def test_every_row_of_table_3_adapts_and_predicts(scenes, method, steps):
