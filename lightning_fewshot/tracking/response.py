@@ -35,7 +35,7 @@ STRIDE = 8  # pixels of a search crop from cell to cell
 
 @dataclass(frozen=True)
 class Search:
-    """How response maps become a box.
+    """How response maps become a box; the defaults are SiamFC's for three scales (Bertinetto et al. 2016, their code).
 
     Args:
         scales: Number of scales, odd: the middle one is the present size.

@@ -89,7 +89,14 @@ def test_a_product_does_not_lift_what_does_not_match():
     responses[0, 8, 13], responses[0, 0, 0] = 3.0, -50.0
     found = locate(responses, Search(scales=1, window=1.0, rule="multiply", upsample=1))
     assert found.offset.tolist() == [5, 0]
-    assert locate(responses - 20, Search(penalty=0.95, rule="multiply", scales=1)).scale == 0
+
+
+@pytest.mark.parametrize("level", [-20.0, 5.0])
+def test_a_product_penalises_a_change_of_scale_whatever_the_sign(level):
+    responses = torch.full((3, 17, 17), level)
+    for more, scale in ((0.01, 1), (0.5, 2)):  # softplus: 1 % and 65 % more at -20, 0.2 % and 10 % more at 5
+        responses[2, 8, 8] = level + more
+        assert locate(responses, Search(penalty=0.95, rule="multiply")).scale == scale
 
 
 def test_the_window_is_numpys():

@@ -111,7 +111,7 @@ class TrackingLearnet(nn.Module):
 
 
 def pixels(images: Tensor, name: str, least: int, like: nn.Module) -> Tensor:
-    """Turn images into the numbers that a stream takes, in its precision and memory format.
+    """Turn images into the numbers that a stream takes, in its precision.
 
     Args:
         images: ``(B, 3, H, W)`` uint8, or float in [0, 255].

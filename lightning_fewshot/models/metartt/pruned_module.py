@@ -124,9 +124,10 @@ class PrunedMetaRTT(MetaRTT):
         from lightning_fewshot.models.metartt.pictures import draw_masks, stack
 
         strip = super().draw(episode, preds)
+        if not is_sequence(episode):
+            return strip
         split = "test" if self.trainer.testing else "val"
-        pruned = self.first_state(split, episode).pruned
-        return stack([strip, draw_masks(pruned.keep)]) if is_sequence(episode) else strip
+        return stack([strip, draw_masks(self.first_state(split, episode).pruned.keep)])
 
     def train(self, mode: bool = True) -> PrunedMetaRTT:
         """Keep everything but the pruning network in evaluation mode."""

@@ -89,10 +89,7 @@ def pooled_maps(network: Network, view: View) -> Head:
 
 def sample_maps(network: Network, view: View, masks: Head | None = None) -> Head:
     """Return F^l or, with masks ``(P, C_l)``, F^l_B of every layer in S, ``(P, O * n, .)`` by name: eq. (10)."""
-    count, frames = view.scenes.shape[:2]
-    each = None if masks is None else {k: v.repeat_interleave(frames, 0) for k, v in masks.items()}
-    maps = network.shared(view.scenes.flatten(0, 1), each)
-    features = network.describe(maps, view.boxes.flatten(0, 1)).view(count, -1, network.features)
+    features = _describe(network, view.scenes, view.boxes, masks)
     return {"conv3": features, **head_maps(view.head, features, masks)}
 
 
@@ -124,11 +121,9 @@ def online_loss(
     network: Network, masks: Head, scenes: Tensor, boxes: Tensor, heads: list[Head], sparsity: float
 ) -> Tensor:
     """Return the middle sum of eq. (11), over theta_on^1 to theta_on^K on D_on; the shared maps are computed once."""
-    count, frames = scenes.shape[:2]
-    each = {k: v.repeat_interleave(frames, 0) for k, v in masks.items()}
     with torch.no_grad():
-        full = _describe(network, scenes, boxes, count)
-    pruned = _describe(network, scenes, boxes, count, each)
+        full = _describe(network, scenes, boxes)
+    pruned = _describe(network, scenes, boxes, masks)
     losses = []
     for head in heads:
         with torch.no_grad():
@@ -209,16 +204,6 @@ def remove_channels(network: Network, masks: Head) -> Pruned:
     return pruned._replace(rate=1 - after / before)
 
 
-def channel_rate(keep: Head) -> float:
-    """Return the share of all maskable channels that is removed.
-
-    >>> channel_rate({"conv3": torch.tensor([True, False, False]), "fc4": torch.tensor([True])})
-    0.5
-    """
-    flags = torch.cat(list(keep.values()))
-    return 1 - flags.float().mean().item()
-
-
 @torch.no_grad()
 def _smaller(shared: SharedNetwork, masks: Head, keep: Head) -> SharedNetwork:
     """Return the convolutions without masked channels; a mask that stays is multiplied into weight and bias.
@@ -248,8 +233,11 @@ def _smaller(shared: SharedNetwork, masks: Head, keep: Head) -> SharedNetwork:
     return small
 
 
-def _describe(network: Network, scenes: Tensor, boxes: Tensor, count: int, masks: Head | None = None) -> Tensor:
-    maps = network.shared(scenes.flatten(0, 1), masks)
+def _describe(network: Network, scenes: Tensor, boxes: Tensor, masks: Head | None = None) -> Tensor:
+    """Return the features ``(P, O * n, F)`` of samples ``(P, O, n, 4)``, with masks ``(P, C_l)`` after every layer."""
+    count, frames = scenes.shape[:2]
+    each = None if masks is None else {k: v.repeat_interleave(frames, 0) for k, v in masks.items()}
+    maps = network.shared(scenes.flatten(0, 1), each)
     return network.describe(maps, boxes.flatten(0, 1)).view(count, -1, network.features)
 
 

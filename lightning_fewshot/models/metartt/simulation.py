@@ -23,6 +23,7 @@ from lightning_fewshot.models.metartt.torch_model import Head, Network, scene_wi
 from lightning_fewshot.tracking.crops import crop, to_crop
 
 LEAST_FRAMES = 3  # one for each data set; the paper takes 6
+BORDER = 0.1  # share of a scene's side, along its border, that no sample's centre lies in; ours
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def look(network: Network, examples: list[Examples]) -> Clips:
 
 
 def centre_limits(windows: Tensor, sizes: Tensor) -> Tensor:
-    """Return where centres of samples may lie ``(N, 4)``: in the frame and well inside the scene.
+    """Return where centres of samples may lie ``(N, 4)``: in the frame, a tenth of the scene inside its border.
 
     Args:
         windows: ``(N, 4)`` of the scenes.
@@ -191,7 +192,7 @@ def centre_limits(windows: Tensor, sizes: Tensor) -> Tensor:
     >>> centre_limits(torch.tensor([[-50.0, 0.0, 50.0, 100.0]]), torch.tensor([[200, 80]])).tolist()
     [[0.0, 10.0, 40.0, 80.0]]
     """
-    margin_ = 0.1 * (windows[:, 2:] - windows[:, :2])
+    margin_ = BORDER * (windows[:, 2:] - windows[:, :2])
     low = torch.maximum(windows[:, :2] + margin_, torch.zeros(2))
     high = torch.minimum(windows[:, 2:] - margin_, sizes.float())
     middle = (windows[:, :2] + windows[:, 2:]) / 2

@@ -34,8 +34,9 @@ def draw_sequence(module: Any, episode: Episode, preds: Any) -> Tensor:
         boxes, times = preds.boxes, list(range(min(len(episode.query.images), len(preds.boxes))))
     tracker, frames = module.tracker(), episode.query.images
     shown = [times[len(times) * i // SHOWN] for i in range(SHOWN)]
-    exemplar = crop(frames[0], exemplar_windows(episode.support.boxes[0].cpu()), tracker.exemplar)
-    patches = torch.cat([crop(frames[t], search_windows(boxes[t][None]), tracker.size) for t in shown])
+    exemplar = crop(frames[0], exemplar_windows(episode.support.boxes[0].cpu(), tracker.context), tracker.exemplar)
+    windows = [search_windows(boxes[t][None], context=tracker.context) for t in shown]
+    patches = torch.cat([crop(frames[t], w, tracker.size) for t, w in zip(shown, windows, strict=True)])
     row = _responses(module, exemplar.to(module.device), patches.to(module.device))
     if is_supervised(episode):
         return row

@@ -50,8 +50,8 @@ def test_a_target_covers_the_cells_that_see_it_wholly():
 def test_regions_of_small_boxes_are_points():
     network = Network((2, 2, 2), 4, 107, 4.5)
     region = network.regions(torch.tensor([[[200.0, 200.0, 210.0, 240.0]]]))[0, 0]
-    assert region[2] >= region[0]
-    assert region[3] >= region[1]
+    torch.testing.assert_close(region[2:], region[:2])
+    torch.testing.assert_close(region[:2], (torch.tensor([205.0, 220.0]) - 75 / 2) / 8)  # the sample's middle
 
 
 def test_moving_a_scene_by_a_stride_moves_the_features():
