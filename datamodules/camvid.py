@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -47,17 +48,14 @@ class CamVid(PhotoSegmentation):
         masks = [f.parents[1] / f"{f.parent.name}annot" / f"{f.stem}.png" for f in files]
         areas = areas_of(masks, _read_labels)
         return [
-            MaskedPhoto(f"{file.parent.name}/{file.name}", file, mask, self._seen(area), file.parent.name != "train")
-            for file, mask, area in zip(files, masks, areas, strict=True)
+            MaskedPhoto(f"{f.parent.name}/{f.name}", f, mask, self.seen_names(area, NAMES), f.parent.name != "train")
+            for f, mask, area in zip(files, masks, areas, strict=True)
         ]
 
     def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
         """Return the labels of a photo."""
         return _read_labels(photo.mask)
 
-    def _seen(self, area: np.ndarray) -> tuple[str, ...]:
-        return tuple(NAMES[i - 1] for i in range(1, len(area)) if area[i] >= self.min_pixels)
 
-
-def _read_labels(path) -> np.ndarray:
+def _read_labels(path: Path) -> np.ndarray:
     return label_map(read_values(path), TABLE, path)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from datamodules.coco20i import CocoSegmentation
 from datamodules.mask_reading import UNKNOWN
 from datamodules.photo_reading import read_photo
 from datamodules.roots import Download, find_root
-from datamodules.segmentation import MaskedPhoto, PhotoSegmentation
+from datamodules.segmentation import MaskedPhoto
 
 WHAT = "train2017.zip, val2017.zip and panoptic_annotations_trainval2017.zip"
 SOURCE = "the COCO consortium, https://cocodataset.org/#download,"
@@ -32,7 +32,7 @@ class Segments(NamedTuple):
     labels: dict[int, int]
 
 
-class CocoPanoptic(PhotoSegmentation):
+class CocoPanoptic(CocoSegmentation):
     """One-shot segmentation of COCO's things and stuff; every fourth class is a fold. val2017 is held out.
 
     Args:
@@ -43,24 +43,17 @@ class CocoPanoptic(PhotoSegmentation):
     """
 
     def __init__(self, root: str | None = None, stuff: bool = True, held_out_val: bool = True, **options) -> None:
-        super().__init__(**options)
-        self.root, self.stuff, self.held_out_val = root, stuff, held_out_val
-
-    def all_names(self) -> Sequence[str]:
-        """Return the classes in the order of COCO's numbers."""
-        _ = self.photos
-        return self._names
-
-    def fold_names(self) -> Sequence[str]:
-        """Return every fourth class."""
-        return self.all_names()[self.fold :: self.n_folds]
+        super().__init__(root, **options)
+        self.stuff, self.held_out_val = stuff, held_out_val
 
     def read_photos(self) -> list[MaskedPhoto]:
         """Read both parts."""
         annotations, images = self._folders()
-        return [
-            photo for part in ("train2017", "val2017") for photo in self._read_part(annotations, images / part, part)
-        ]
+        photos: list[MaskedPhoto] = []
+        for part in ("train2017", "val2017"):
+            held_out = self.held_out_val and part == "val2017"
+            photos += self.read_json(annotations / f"panoptic_{part}.json", images / part, held_out)
+        return photos
 
     def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
         """Return the labels of a photo; what belongs to no segment is void."""
@@ -82,27 +75,27 @@ class CocoPanoptic(PhotoSegmentation):
                 raise
             return folder / "panoptic_segmentation/annotations", folder / "images"
 
-    def _read_part(self, annotations: Path, images: Path, part: str) -> list[MaskedPhoto]:
-        path = annotations / f"panoptic_{part}.json"
-        try:
-            record = json.loads(path.read_text())
-            categories = sorted((c["id"], c["name"]) for c in record["categories"] if self.stuff or c["isthing"])
-            self._names = tuple(name for _, name in categories)
-            label = {number: 1 + i for i, (number, _) in enumerate(categories)}
-            names = {image["id"]: image["file_name"] for image in record["images"]}
-            return [
-                self._photo(row, images / names[row["image_id"]], annotations / f"panoptic_{part}", label)
-                for row in record["annotations"]
-            ]
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is truncated or no panoptic json: {error!r}") from error
+    def kept(self, category: Mapping[str, Any]) -> bool:
+        """Say whether a category is one of the classes."""
+        return self.stuff or bool(category["isthing"])
 
-    def _photo(self, row: dict, image: Path, masks: Path, label: dict[int, int]) -> MaskedPhoto:
+    def photos_of(
+        self, record: Mapping[str, Any], label: Mapping[int, int], path: Path, images: Path, held_out: bool
+    ) -> list[MaskedPhoto]:
+        """Return the photos of a part; masks lie in a folder with the json's name."""
+        names = {image["id"]: image["file_name"] for image in record["images"]}
+        return [
+            self._photo(row, images / names[row["image_id"]], path.with_suffix(""), label, held_out)
+            for row in record["annotations"]
+        ]
+
+    def _photo(
+        self, row: Mapping[str, Any], image: Path, masks: Path, label: Mapping[int, int], held_out: bool
+    ) -> MaskedPhoto:
         areas, labels = np.zeros(len(self._names) + 1), {}
         for segment in row["segments_info"]:
             number = label.get(segment["category_id"], 0)
             labels[segment["id"]] = UNKNOWN if segment.get("iscrowd", 0) else number
             areas[number] += 0 if segment.get("iscrowd", 0) else segment["area"]
-        seen = tuple(self._names[i - 1] for i in range(1, len(areas)) if areas[i] >= max(1, self.min_pixels))
-        held_out = self.held_out_val and image.parent.name == "val2017"
+        seen = self.seen_names(areas, self._names)
         return MaskedPhoto(image.name, image, Segments(masks / row["file_name"], labels), seen, held_out)

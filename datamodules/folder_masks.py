@@ -77,9 +77,10 @@ class FolderMasks(PhotoSegmentation):
         areas, names = areas_of(masks, self._read_labels), self.all_names()
         photos = []
         for mask, area in zip(masks, areas, strict=True):
-            seen = tuple(names[i - 1] for i in range(1, len(area)) if area[i] >= max(1, self.min_pixels))
             photo = self._photo_of(mask)
-            photos.append(MaskedPhoto(photo.relative_to(self.folder).as_posix(), photo, mask, seen))
+            photos.append(
+                MaskedPhoto(photo.relative_to(self.folder).as_posix(), photo, mask, self.seen_names(area, names))
+            )
         return photos
 
     def read_mask(self, photo: MaskedPhoto) -> np.ndarray:

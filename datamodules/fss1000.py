@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class FSS1000(PhotoSegmentation):
         root: Folder that holds ``fewshot_data``, or that folder; None: FEWSHOT_DATA. Test classes are those listed in
             its ``fss_test_set.txt``; without such a file, 24 % of the classes drawn by ``seed``.
         image_size: Side that photos are scaled to; they come with 224 pixels.
-        options: See PhotoSegmentation. ``fold`` is not used.
+        options: See PhotoSegmentation. ``fold`` and ``min_pixels`` are not used.
     """
 
     def __init__(self, root: str | None = None, image_size: int | None = 224, **options) -> None:
@@ -62,7 +63,7 @@ class FSS1000(PhotoSegmentation):
         return bright.astype(np.int16) * np.int16(1 + self._number[photo.classes[0]])
 
     @cached_property
-    def _folder(self):
+    def _folder(self) -> Path:
         return find_root(self.root, DOWNLOAD)
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -69,8 +69,16 @@ def label_map(values: np.ndarray, table: Mapping[int, int], path: str | Path) ->
     return np.array([table[v] for v in allowed.tolist()], np.int16)[places]
 
 
-def areas_of(paths: Sequence[Path], read) -> list[np.ndarray]:
-    """Count the pixels of each label in many masks: for each path, the count of label i at place i, void left out."""
+def areas_of(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> list[np.ndarray]:
+    """Count the pixels of each label in many masks.
+
+    Args:
+        paths: Mask files.
+        read: Turns one into ``(H, W)`` labels.
+
+    Returns:
+        For each path, the count of label i at place i, up to the highest label that it has; void is left out.
+    """
 
     def count(path: Path) -> np.ndarray:
         labels = read(path)

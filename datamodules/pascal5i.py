@@ -74,7 +74,7 @@ class Pascal5i(PhotoSegmentation):
             files[name] = own if own.exists() else sbd / f"cls/{name}.mat"
         areas = areas_of(list(files.values()), _read_labels)
         return [
-            MaskedPhoto(name, self._photo(name), file, self._names_of(area), name in val)
+            MaskedPhoto(name, self._photo(name), file, self.seen_names(area, NAMES), name in val)
             for (name, file), area in zip(files.items(), areas, strict=True)
         ]
 
@@ -99,9 +99,6 @@ class Pascal5i(PhotoSegmentation):
                     photo = photos.get(name) or MaskedPhoto(name, self._photo(name), mask, (), part == "val")
                     photos[name] = photo._replace(classes=(*photo.classes, NAMES[label - 1]))
         return list(photos.values())
-
-    def _names_of(self, area: np.ndarray) -> tuple[str, ...]:
-        return tuple(NAMES[label - 1] for label in range(1, len(area)) if area[label] >= self.min_pixels)
 
     def _photo(self, name: str) -> Path:
         return self._photo_folder / f"{name}.jpg"

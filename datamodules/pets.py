@@ -25,8 +25,10 @@ class OxfordPets(PhotoSegmentation):
 
     Args:
         root: Folder that holds ``oxford-pets-3``, or a folder with ``images`` and ``annotations``; None: FEWSHOT_DATA.
-        options: See PhotoSegmentation.
+        options: See PhotoSegmentation. ``min_pixels`` is not used: every photo shows its breed.
     """
+
+    interleaved = True
 
     def __init__(self, root: str | None = None, **options) -> None:
         super().__init__(**options)
@@ -35,10 +37,6 @@ class OxfordPets(PhotoSegmentation):
     def all_names(self) -> Sequence[str]:
         """Return the breeds, sorted."""
         return self._names
-
-    def fold_names(self) -> Sequence[str]:
-        """Return every fourth breed."""
-        return self._names[self.fold :: self.n_folds]
 
     def read_photos(self) -> list[MaskedPhoto]:
         """List the photos that have a trimap."""

@@ -227,7 +227,9 @@ class PhotoEpisodes(EpisodicDataModule):
         skipped.warn("small classes")
         return {name: photos for name, photos in items.items() if len(photos) >= need}
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        if self._order[0] != epoch:
-            self._order = (epoch, self.rng("train", epoch, "order").permutation(len(self.training_names)))
+    def _permutation(self, epoch: int, total: int | None = None) -> np.ndarray:
+        """Return the order in which a pass walks through ``total`` photos; None: all that training uses."""
+        total = len(self.training_names) if total is None else total
+        if (self._order[0], len(self._order[1])) != (epoch, total):
+            self._order = (epoch, self.rng("train", epoch, "order").permutation(total))
         return self._order[1]

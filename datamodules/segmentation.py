@@ -59,7 +59,8 @@ class PhotoSegmentation(PhotoEpisodes):
             "later": query photos and masks keep their size, and void pixels do not count.
         image_size: Side that photos are scaled to (under "later" only those of the support and of training), in
             pixels; None: their own size.
-        min_pixels: A class is asked for where it covers as many pixels at least.
+        min_pixels: A class is asked for where it covers as many pixels at least; 2048 are two cells of stride 32, near
+            what the authors' code asks for.
         train_shots: Support photos of a training pair; the paper trains on one, whatever ``k_shot``.
         options: See PhotoEpisodes.
 
@@ -68,6 +69,7 @@ class PhotoSegmentation(PhotoEpisodes):
     """
 
     n_folds = 4
+    interleaved = False  # every fourth class is a fold, not a quarter of them in a row
 
     def __init__(
         self,
@@ -110,8 +112,20 @@ class PhotoSegmentation(PhotoEpisodes):
         """Return ``(H, W)`` int16: 0 background, 1 + i class i of ``all_names``, -1 void."""
 
     def fold_names(self) -> Sequence[str]:
-        """Return the classes of the fold: a quarter of all, one after the other as in PASCAL-5i."""
-        return [str(name) for name in np.array_split(list(self.all_names()), self.n_folds)[self.fold]]
+        """Return the classes of the fold: a quarter of all, in a row as in PASCAL-5i, or interleaved as in COCO-20i."""
+        names = list(self.all_names())
+        if self.interleaved:
+            return names[self.fold :: self.n_folds]
+        return [str(name) for name in np.array_split(names, self.n_folds)[self.fold]]
+
+    def seen_names(self, areas: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the classes of which a photo shows ``min_pixels`` (and one at least).
+
+        Args:
+            areas: Pixels of label i at place i.
+            names: All classes; label 1 + i is the i-th.
+        """
+        return tuple(names[i - 1] for i in range(1, len(areas)) if areas[i] >= max(1, self.min_pixels))
 
     def novel_names(self) -> Sequence[str]:
         """Return the classes kept for testing."""
@@ -161,7 +175,7 @@ class PhotoSegmentation(PhotoEpisodes):
         places = range(index * self.batch_size, (index + 1) * self.batch_size)
         asked, shots, shown = [], [], []
         for place in places:
-            photo = self.photos[self.pair_names[self._permutation(place // total)[place % total]]]
+            photo = self.photos[self.pair_names[self._permutation(place // total, total)[place % total]]]
             name = str(rng.choice([c for c in photo.classes if c in self._shots_of]))
             others = [other for other in self._shots_of[name] if other != photo.name]
             asked.append(photo)

@@ -132,6 +132,18 @@ def test_training_visits_every_photo_once_in_a_pass(roots, name):
     assert seen == sorted(data.training_names)
 
 
+def test_photos_of_a_class_too_small_for_a_pair_are_left_out_of_the_walk(roots):
+    data = build(roots, "pets", batch_size=1, novel_classes=["pug"])
+    spare = [n for n, p in data.photos.items() if p.classes == ("Bengal",)][1:]
+    data.photos = {n: p for n, p in data.photos.items() if n not in spare}
+    with pytest.warns(UserWarning, match="skipped .* training classes"):
+        total = len(data.pair_names)
+    assert total == len(data.training_names) - 1
+    for turn in range(2):
+        seen = [data.episode("train", turn * total + i).query.names[0] for i in range(total)]
+        assert sorted(seen) == sorted(data.pair_names)
+
+
 @every_set
 def test_conventions_differ_in_size_and_in_void(roots, name):
     paper, later = build(roots, name, image_size=20), build(roots, name, image_size=20, convention="later")
