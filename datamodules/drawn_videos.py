@@ -14,7 +14,7 @@ from datamodules.world.appearance import ObjectClass, class_seeds, make_class
 from datamodules.world.motion import Motion
 from datamodules.world.video import Video, draw_video
 from lightning_fewshot.sampling import episode_rng
-from lightning_fewshot.tracking.frames import ArrayFrames, Frames
+from lightning_fewshot.tracking.frames import Frames, to_frame
 
 OPENED = 64  # planned videos kept in memory; a plan is small, its frames are drawn on demand
 
@@ -22,8 +22,8 @@ OPENED = 64  # planned videos kept in memory; a plan is small, its frames are dr
 class DrawnVideos(TrackingData):
     """Objects of a drawn world that move, turn, bend, leave and are covered; classes of the splits are disjoint.
 
-    A video is a function of (seed, split, its number). Test videos count as sequences of their own: the drawn world
-    has no end, so ``test_episodes`` says how many there are.
+    A video is a function of (seed, split, its number). The drawn world has no end, so ``val_episodes`` and
+    ``test_episodes`` say how many sequences there are.
 
     Args:
         n_videos: Training videos.
@@ -33,6 +33,8 @@ class DrawnVideos(TrackingData):
         distractors: Further moving objects, at most; half of them are of the target's own class.
         clutter: Objects that lie still on the ground, at most.
         speed: How fast things move: 1 is the world's own, 2 takes half the time.
+        val_episodes: Validation sequences.
+        test_episodes: Test sequences.
         options: See TrackingData.
     """
 
@@ -79,7 +81,7 @@ class DrawnFrames(Frames):
 
     def frame(self, t: int) -> Tensor:
         """Draw frame ``t``."""
-        return ArrayFrames([_plan(*self.key).frame(t).image]).frame(0)
+        return to_frame(_plan(*self.key).frame(t).image)
 
 
 class DrawnTarget(Target):
@@ -108,7 +110,8 @@ def _plan(seed: int, split: str, video: int, settings: tuple) -> Video:
     chosen = [pool[i] for i in rng.choice(len(pool), 2 + n_clutter, replace=False)]
     moving = [chosen[int(rng.integers(2))] for _ in range(int(rng.integers(n_distractors + 1)))]
     still = chosen[2 : 2 + int(rng.integers(n_clutter + 1))]
-    motion = Motion(period=(40 / speed, 160 / speed))
+    shortest, longest = Motion().period
+    motion = Motion(period=(shortest / speed, longest / speed))
     return draw_video(
         rng, chosen[0], n_frames, size=size, scale=scale, distractors=moving, clutter=still, motion=motion
     )

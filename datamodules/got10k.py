@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from datamodules.roots import Download, find_root
 from datamodules.tracking import Target, TrackingData
-from lightning_fewshot.tracking.benchmarks import Sequence
-from lightning_fewshot.tracking.files import read_boxes
+from lightning_fewshot.tracking.benchmarks import got10k_sequence
 
 DOWNLOAD = Download(
     "GOT-10k", ("train/list.txt",), "the full data (train, val, test)", "http://got-10k.aitestunion.com/downloads"
@@ -25,8 +23,8 @@ class GOT10k(TrackingData):
     """Videos as ``<split>/<name>/00000001.jpg`` with ``groundtruth.txt`` (x, y, w, h) and ``<split>/list.txt``.
 
     A frame whose ``absence.label`` is 1 counts as one without the object. Where there is no ``val`` folder, a share of
-    the training videos is kept for validation; where there is no ``test`` folder with full truth, the test runs on the
-    validation videos.
+    the training videos is kept for validation. The test runs on the validation videos: of the set's own test videos the
+    truth is not published.
 
     Args:
         root: Folder that holds the data set's folder, or that folder; None: FEWSHOT_DATA.
@@ -84,11 +82,5 @@ def open_video(folder: Path) -> Target:
         FileNotFoundError: An image is missing; names it.
         ValueError: It holds no image, or its boxes cannot be read.
     """
-    sequence = Sequence(folder.name, folder, read_boxes(folder / "groundtruth.txt"))
-    frames, boxes = sequence.frames(), sequence.boxes()
-    absent = folder / "absence.label"
-    if absent.is_file():
-        marks = torch.tensor([int(word) for word in absent.read_text().split()], dtype=torch.bool)[: len(boxes)]
-        boxes[: len(marks)][marks] = torch.nan
-    boxes[~(boxes[:, 2:] > boxes[:, :2]).all(1)] = torch.nan  # width or height 0: not there
-    return Target(frames, boxes)
+    sequence = got10k_sequence(folder)
+    return Target(sequence.frames(), sequence.boxes())

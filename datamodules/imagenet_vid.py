@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.got10k import hold_out
 from datamodules.roots import Download, find_root
 from datamodules.tracking import Target, TrackingData
 from lightning_fewshot.sampling import episode_rng
@@ -62,8 +63,6 @@ class ImageNetVID(TrackingData):
     @cached_property
     def videos(self) -> dict[str, list[str]]:
         """The videos of each split, as paths under ``VID``."""
-        from datamodules.got10k import hold_out
-
         parts = ("train", "val") if self.parts == "both" else (self.parts,)
         found = [name for part in parts for name in self._listed(part)]
         train, val = hold_out([Path(name) for name in found], self.held_out)

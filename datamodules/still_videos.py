@@ -17,11 +17,12 @@ from datamodules.got10k import hold_out
 from datamodules.photo_reading import read_photo
 from datamodules.tracking import Target, TrackingData
 from lightning_fewshot.sampling import episode_rng
-from lightning_fewshot.tracking.crops import crop, square_windows, to_crop
+from lightning_fewshot.tracking.crops import centres, crop, square_windows, to_crop
 from lightning_fewshot.tracking.frames import Frames
 
 MIN_SIDE = 16.0  # pixels of a photo: a smaller object is no target
 DECODED = 64  # photos kept in memory
+MOST_FRAMES = 100_000  # of a video, so that no two draw the same numbers
 
 
 class Still(NamedTuple):
@@ -98,7 +99,16 @@ class StillVideos(TrackingData):
 
 
 class StillFrames(Frames):
-    """The frames of a pseudo-video; frame t is a function of the photo, the key and t."""
+    """The frames of a pseudo-video; frame t is a function of the photo, the key and t.
+
+    Args:
+        still: The object; it is in the middle of frame 0.
+        behind: Path of the photo that is seen where the window leaves the first one.
+        key: (seed, split, number of the video).
+        n_frames: T, at most MOST_FRAMES.
+        size: Side of a frame, in pixels.
+        settings: ``wander``, ``resize``, ``relight`` and ``target_size`` of StillVideos.
+    """
 
     def __init__(self, still: Still, behind: str, key: tuple, n_frames: int, size: int, settings: tuple) -> None:
         super().__init__(f"still_{key[1]}_{key[2]:05d}")
@@ -115,7 +125,7 @@ class StillFrames(Frames):
         box = torch.tensor(self.still.box)
         side = (box[2:] - box[:2]).prod().sqrt() / target_size * float(np.exp(rng.uniform(-1, 1) * np.log(resize)))
         offset = torch.from_numpy(rng.uniform(-wander, wander, 2)).float() * side * (t > 0)
-        return square_windows((box[:2] + box[2:]) / 2 + offset, side)
+        return square_windows(centres(box) + offset, side)
 
     def boxes(self) -> Tensor:
         """Return the object's boxes ``(T, 4)``."""
@@ -144,7 +154,7 @@ class StillFrames(Frames):
 
     def _rng(self, t: int, stream: str = "place") -> np.random.Generator:
         seed, split, video = self.key
-        return episode_rng(seed, split, video * 100_000 + t, stream)
+        return episode_rng(seed, split, video * MOST_FRAMES + t, stream)
 
 
 @lru_cache(DECODED)

@@ -19,7 +19,7 @@ from datamodules.augmentation import jitter_colours
 from lightning_fewshot.base import EpisodicDataModule
 from lightning_fewshot.boxes import scale, valid
 from lightning_fewshot.episodes import Episode, Examples
-from lightning_fewshot.tracking.crops import crop, mean_colour, search_windows, to_crop
+from lightning_fewshot.tracking.crops import centres, crop, mean_colour, search_windows, to_crop
 from lightning_fewshot.tracking.episodes import sequence_episode
 from lightning_fewshot.tracking.frames import Frames
 
@@ -272,7 +272,7 @@ class TrackingData(EpisodicDataModule):
 def _move(window: Tensor, rng: np.random.Generator, shift: float, stretch: float) -> Tensor:
     """Move a window ``(4,)`` by up to ``shift`` of its side along each axis and scale it by up to ``stretch``."""
     side = window[2:] - window[:2]
-    centre = (window[:2] + window[2:]) / 2 + side * torch.from_numpy(rng.uniform(-shift, shift, 2)).float()
+    centre = centres(window) + side * torch.from_numpy(rng.uniform(-shift, shift, 2)).float()
     half = side / 2 * float(1 + rng.uniform(-stretch, stretch))
     return torch.cat((centre - half, centre + half))
 

@@ -19,6 +19,7 @@ from lightning_fewshot.tracking.benchmarks import Sequence, read_benchmark
 from lightning_fewshot.tracking.files import polygons_to_xywh
 
 Training = Literal["drawn", "got10k", "imagenet_vid", "videos", "mixed"]
+OWN = ("test", "predict")  # splits of the test set itself; the others are borrowed
 
 
 class TrackingBenchmark(TrackingData):
@@ -75,7 +76,7 @@ class TrackingBenchmark(TrackingData):
 
     def count(self, split: str) -> int:
         """Return the number of videos."""
-        return len(self.sequences) if split in ("test", "predict") else self.training.count(split)
+        return len(self.sequences) if split in OWN else self.training.count(split)
 
     def choose(self, rng: np.random.Generator) -> int:
         """Draw a training video as the borrowed set does."""
@@ -83,7 +84,7 @@ class TrackingBenchmark(TrackingData):
 
     def target(self, split: str, video: int, rng: np.random.Generator | None = None) -> Target:
         """Open a sequence of the test set, or a training video."""
-        if split not in ("test", "predict"):
+        if split not in OWN:
             return self.training.target(split, video, rng)
         sequence = self.sequences[video]
         return Target(sequence.frames(), sequence.boxes())
@@ -142,7 +143,7 @@ class VOT(TrackingBenchmark):
     def target(self, split: str, video: int, rng: np.random.Generator | None = None) -> Target:
         """Open a sequence; polygons become boxes where they are not asked for."""
         target = super().target(split, video, rng)
-        if target.boxes().shape[1] == 8 and self.evaluation == "one-pass":
+        if split in OWN and self.evaluation == "one-pass" and target.boxes().shape[1] == 8:
             return Target(target.frames, xywh_to_xyxy(polygons_to_xywh(target.boxes())))
         return target
 

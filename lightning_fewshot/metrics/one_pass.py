@@ -8,7 +8,7 @@ the mean of the 51 (Mueller et al. 2018, "TrackingNet", section 4.2). Frame 0 co
 frame where the truth is NaN (the object is absent) does not count; one whose truth has no size (Board of OTB has such)
 counts, with overlap 0. Every score is the mean over sequences.
 
-Shapes: T frames, S sequences, K thresholds.
+Shapes: T frames.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from lightning_fewshot.metrics.gathering import gather_to_cpu
 SUCCESS_THRESHOLDS = torch.from_numpy(np.linspace(0, 1, 21))  # torch's differ in the last bit
 PRECISION_THRESHOLDS = torch.arange(51, dtype=torch.float64)  # pixels
 NORMALISED_THRESHOLDS = torch.from_numpy(np.linspace(0, 0.5, 51))
-PRECISION_AT = 20  # pixels
+PRECISION_AT = 20  # pixels, and the place in PRECISION_THRESHOLDS
+HALF = 10  # place of 0.5 in SUCCESS_THRESHOLDS
 THRESHOLDS = (SUCCESS_THRESHOLDS, PRECISION_THRESHOLDS, NORMALISED_THRESHOLDS)
 
 
@@ -142,7 +143,7 @@ class OnePass(Metric):
             "success_auc": success.mean(1),
             "precision_20": precision[:, PRECISION_AT],
             "norm_precision_auc": normalised.mean(1),
-            "success_50": success[:, 10],
+            "success_50": success[:, HALF],
             "fps": speeds[:, 0],
             "fps_with_reading": speeds[:, 1],
         }

@@ -9,7 +9,9 @@ of the mean overlap that fragments of at least that length have, a failed one co
 As in vot-toolkit 0.9, accuracy and F are means over sequences weighted by their lengths, N is the mean length, and a
 sequence of which burn-in leaves nothing has accuracy 0.
 
-Shapes: T frames, F fragments, E sequences, R weightings.
+One run counts; VOT repeats a tracker that draws random numbers 15 times, which here are runs with other seeds.
+
+Shapes: T frames, F fragments, R weightings.
 """
 
 from __future__ import annotations

@@ -7,4 +7,10 @@
 - ``episodes``: a video as an Episode.
 - ``module``: what a paper's module inherits to be tested on videos.
 - ``files``: one result file a sequence, with resume.
+- ``response``: what trackers share that search by a response map.
+- ``supervised``: VOT's protocol, which starts a lost tracker again.
+- ``benchmarks``: the test sets as they lie on disk.
+- ``score``, ``score_plots``: the command that scores anybody's result files.
+- ``annotate``, ``pictures``: a user's video with its boxes; a strip of frames for the run folder.
+- ``adapters``: got10k and vot-toolkit run our trackers.
 """

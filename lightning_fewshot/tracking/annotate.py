@@ -8,22 +8,21 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 
 from lightning_fewshot.tracking.files import TrackFiles
-from lightning_fewshot.tracking.frames import Frames
-from lightning_fewshot.tracking.loop import Step, Track, follow
+from lightning_fewshot.tracking.frames import FPS, Frames
+from lightning_fewshot.tracking.loop import Step, collect, follow
 from lightning_fewshot.tracking.tracker import Tracker
 
-ORANGE = (0, 140, 255)  # BGR
-FPS = 25.0  # of the annotated video, where the source has none
+ORANGE = (0, 140, 255)  # BGR; as in the other pictures of a run
+FAR = 1e6  # pixels: a tracker's box may lie anywhere, OpenCV's coordinates are 32-bit integers
 Progress = Callable[[str, int, int], None]
 
 
 def track_to_files(
     tracker: Tracker, frames: Frames, box: Tensor, folder: str | Path, progress: Progress | None = None
-) -> tuple[Track, dict[str, Any]]:
+) -> dict[str, Any]:
     """Track a video and write ``<name>.txt`` and ``<name>.mp4`` into a folder.
 
     Args:
@@ -34,29 +33,28 @@ def track_to_files(
         progress: Called with the video's name, frames done and frames in all, after each frame.
 
     Returns:
-        The track; and a record with the files' names, the number of frames and the speed.
+        A record with the files' names, the number of frames and the speed.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     film = folder / f"{frames.name}.mp4"
-    rows = []
-    for step in write_film(follow(tracker, frames, box), film, getattr(frames, "fps", FPS)):
-        rows.append((step.box, step.score, step.seconds, step.read_seconds))
-        if progress is not None:
-            progress(frames.name, step.t + 1, len(frames))
-    boxes, scores, seconds, read = zip(*rows, strict=True)
-    times = torch.tensor([seconds, read], dtype=torch.float64)
-    track = Track(torch.stack(boxes), torch.tensor(scores), times[0], times[1])
+
+    def shown() -> Iterator[Step]:
+        for step in write_film(follow(tracker, frames, box), film, getattr(frames, "fps", FPS)):
+            if progress is not None:
+                progress(frames.name, step.t + 1, len(frames))
+            yield step
+
+    track = collect(shown())
     TrackFiles(folder).write(frames, track)
-    record = {
+    return {
         "video": frames.name,
         "boxes": str(folder / f"{frames.name}.txt"),
         "annotated": str(film),
-        "frames": len(rows),
+        "frames": len(track.boxes),
         "fps": round(track.fps, 2),
         "fps_with_reading": round(track.fps_with_reading, 2),
     }
-    return track, record
 
 
 def write_film(steps: Iterator[Step], path: Path, fps: float) -> Iterator[Step]:
@@ -84,7 +82,7 @@ def write_film(steps: Iterator[Step], path: Path, fps: float) -> Iterator[Step]:
 def annotated(step: Step) -> np.ndarray:
     """Return the frame as ``(H, W, 3)`` BGR with the box, the number of the frame and the score."""
     picture = np.ascontiguousarray(step.frame.permute(1, 2, 0).numpy()[..., ::-1])
-    x1, y1, x2, y2 = (round(v) for v in step.box.clamp(-1e6, 1e6).tolist())
+    x1, y1, x2, y2 = (round(v) for v in step.box.clamp(-FAR, FAR).tolist())
     cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), ORANGE, 2)
     text = f"{step.t}  {step.score:.2f}"
     cv2.putText(picture, text, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, ORANGE, 1, cv2.LINE_AA)

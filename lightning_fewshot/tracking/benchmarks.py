@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import Tensor, tensor
+import torch
+from torch import Tensor, nan, tensor
 
 from lightning_fewshot.boxes import xywh_to_xyxy
 from lightning_fewshot.tracking.files import read_boxes
@@ -202,7 +203,18 @@ def read_got10k(folder: Path) -> list[Sequence]:
     if part is None:
         return []
     names = (part / "list.txt").read_text().split()
-    return [Sequence(n, part / n, read_boxes(part / n / "groundtruth.txt")) for n in names]
+    return [got10k_sequence(part / name) for name in names]
+
+
+def got10k_sequence(folder: Path) -> Sequence:
+    """Read one video's truth; absent is the object where ``absence.label`` is 1, or its width or height 0."""
+    truth = read_boxes(folder / "groundtruth.txt")
+    truth[~(truth[:, 2:] > 0).all(1)] = nan
+    label = folder / "absence.label"
+    if label.is_file():
+        absent = tensor([int(word) for word in label.read_text().split()[: len(truth)]], dtype=torch.bool)
+        truth[: len(absent)][absent] = nan
+    return Sequence(folder.name, folder, truth)
 
 
 BENCHMARKS: dict[str, tuple[Callable[[Path], list[Sequence]], tuple[str, ...], str]] = {

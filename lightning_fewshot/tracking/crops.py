@@ -130,7 +130,8 @@ def crop(frame: Tensor, windows: Tensor, size: int, fill: Tensor | None = None) 
     """
     rows = _checked(frame, windows)
     fill = mean_colour(frame) if fill is None else fill.to(frame.device, torch.float32)
-    block = max(1, int(min(min(x2 - x1, y2 - y1) for x1, y1, x2, y2 in rows) / size + 1e-4)) if rows else 1
+    reduced = min((min(x2 - x1, y2 - y1) for x1, y1, x2, y2 in rows), default=size) / size
+    block = max(1, int(reduced + 1e-4))  # 1.99999 is a 2 that was rounded
     left, top, region = _region(frame, rows, block, fill)
     grid = _grid(windows, size, left, top, block, region)
     return grid_sample(region.expand(len(windows), -1, -1, -1), grid, align_corners=False).add_(fill[:, None, None])

@@ -17,8 +17,8 @@ image they stand beside:
 - ``"clips"`` (MLT, section 3.2.2): ``support`` as above; ``query.images`` ``(B * T, 3, 255, 255)``, the T context
   patches of the first exemplar's object, then those of the second; labels all 1.
 - ``"frames"`` (MetaRTT, section 3): whole frames. ``support.images`` list of B ``(3, H, W)``, the first frame of each
-  clip; ``query.images`` list of ``B * (T - 1)``, clip by clip; ``boxes`` lists of ``(1, 4)``. The other clips of an
-  episode come from other videos (hard negatives).
+  clip; ``query.images`` list of ``B * (T - 1)``, clip by clip; ``boxes`` lists of ``(1, 4)``;
+  ``class_ids`` the numbers of the B videos, which differ where there are enough (each other's hard negatives).
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v")
 TAILS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}  # how a whole file of a kind ends
 AHEAD = 8  # frames decoded before they are asked for
+FPS = 25.0  # frames per second of a video that does not state its own
 _END = object()
 
 
@@ -77,6 +78,9 @@ class ImageFrames(Frames):
         paths: The files in order.
         name: What the video is called.
         origin: See :class:`Frames`.
+
+    Raises:
+        ValueError: There is no file.
     """
 
     def __init__(self, paths: Sequence[str | Path], name: str, origin: float = 0.0) -> None:
@@ -99,6 +103,9 @@ class ArrayFrames(Frames):
     Args:
         images: ``(T, H, W, 3)`` uint8 RGB; or anything with a length and ``images[t]`` of ``(H, W, 3)``.
         name: What the video is called.
+
+    Raises:
+        ValueError: There is no image.
     """
 
     def __init__(self, images: Any, name: str = "array") -> None:
@@ -135,7 +142,7 @@ class VideoFrames(Frames):
         self._next = 0
         first = self._open()
         self.count = max(1, int(first.get(cv2.CAP_PROP_FRAME_COUNT)))
-        self.fps = float(first.get(cv2.CAP_PROP_FPS)) or 25.0
+        self.fps = float(first.get(cv2.CAP_PROP_FPS)) or FPS
         first.release()
 
     def __len__(self) -> int:
@@ -179,6 +186,8 @@ class VideoFrames(Frames):
 
 def open_frames(path: str | Path) -> Frames:
     """Open a folder of images (in natural order of their names) or a video file.
+
+    The video has the name of the file or folder; a folder called img, color, images or frames that of its parent.
 
     Raises:
         FileNotFoundError: There is nothing at ``path``.

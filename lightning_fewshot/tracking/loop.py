@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -79,7 +79,12 @@ def track(tracker: Tracker, frames: Frames, box: Tensor) -> Track:
     >>> track(IdentityTracker(), video, torch.tensor([2.0, 3.0, 10.0, 9.0])).boxes[2].tolist()
     [2.0, 3.0, 10.0, 9.0]
     """
-    rows = [(s.box, s.score, s.seconds, s.read_seconds) for s in follow(tracker, frames, box)]
+    return collect(follow(tracker, frames, box))
+
+
+def collect(steps: Iterable[Step]) -> Track:
+    """Put the steps of a whole sequence together, at least one; their frames are not kept."""
+    rows = [(s.box, s.score, s.seconds, s.read_seconds) for s in steps]
     boxes, scores, seconds, read = zip(*rows, strict=True)
     times = torch.tensor([seconds, read], dtype=torch.float64)
     return Track(torch.stack(boxes), torch.tensor(scores), times[0], times[1])
@@ -93,6 +98,9 @@ def follow(tracker: Tracker, frames: Frames, box: Tensor, depth: int = AHEAD) ->
         frames: The video.
         box: ``(4,)``, where the object is in frame 0.
         depth: Frames that are decoded ahead; memory does not grow with the length of the video.
+
+    Raises:
+        ValueError: As :func:`track`, at the frame that it concerns.
     """
     given = torch.as_tensor(box, dtype=torch.float32)
     state, size, began = None, None, time.perf_counter()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -20,7 +22,7 @@ from lightning_fewshot.tracking.supervised import SupervisedRun, read_run, track
 from lightning_fewshot.tracking.tracker import Tracker
 
 
-class TracksVideos:
+class TracksVideos(ABC):
     """Mixin: ``class SiameseTracker(TracksVideos, FewShotModule)``.
 
     The paper writes ``tracker()``. ``adapt`` and ``predict`` stay what they are on crops: a tracker's ``init`` cuts an
@@ -31,12 +33,12 @@ class TracksVideos:
     ``--run_dir``, weights and settings goes on where it was.
     """
 
+    @abstractmethod
     def tracker(self) -> Tracker:
         """Return this paper's tracker with the module's current weights; cheap, no copy.
 
         Its plain public attributes are its settings: they tell whose result files may be taken up again.
         """
-        raise NotImplementedError
 
     def forward(self, episode: Episode) -> Any:
         """Track a video; adapt and predict on anything else."""
@@ -57,7 +59,9 @@ class TracksVideos:
         files = TrackFiles(Path(self.trainer.default_root_dir) / "tracks", self._fingerprint)
         frames, supervised = episode.query.images, is_supervised(episode)
         done = read_run(files, frames) if supervised else files.read(frames)
-        if done is not None and len(done.boxes) >= min(len(frames), len(episode.query.boxes[0])):
+        wanted = min(len(frames), len(episode.query.boxes[0]))
+        # One-pass evaluation cuts a longer track; of a supervised run every frame counts.
+        if done is not None and (len(done.boxes) == wanted if supervised else len(done.boxes) >= wanted):
             self.metrics["test"].update(done, episode)
             return done
         result = super().test_step(episode, batch_idx)
@@ -93,7 +97,7 @@ class TracksVideos:
         folder = Path(self.trainer.default_root_dir) / "tracks"
         show = getattr(self.trainer.progress_bar_callback, "show_frames", None)
         box = episode.support.boxes[0][0].cpu()
-        _, record = track_to_files(self.tracker(), episode.query.images, box, folder, show)
+        record = track_to_files(self.tracker(), episode.query.images, box, folder, show)
         self.print(
             f"{record['frames']} frames, {record['fps']} frames/s, {record['fps_with_reading']} with reading: "
             f"{record['boxes']}, {record['annotated']}"
@@ -120,18 +124,25 @@ class SequenceMetrics(Metric):
     """
 
     full_state_update = False
+    is_supervised: Tensor
 
     def __init__(self, bounds: tuple[int, int] = EAO_BOUNDS["VOT2015"], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.one_pass, self.supervised = OnePass(), Supervised(bounds)
+        # A process without a sequence must gather the metric that the others gather.
+        self.add_state("is_supervised", default=torch.tensor(0), dist_reduce_fx="max")
 
     def update(self, preds: Track | SupervisedRun, episode: Episode) -> None:
         """Count one sequence."""
-        (self.supervised if isinstance(preds, SupervisedRun) else self.one_pass).update(preds, episode)
+        if isinstance(preds, SupervisedRun):
+            self.is_supervised = torch.ones_like(self.is_supervised)
+            self.supervised.update(preds, episode)
+        else:
+            self.one_pass.update(preds, episode)
 
     def compute(self) -> dict[str, Estimate]:
         """Return the estimates of the protocol that was run; of one-pass evaluation where nothing was."""
-        return (self.supervised if self.supervised.update_count else self.one_pass).compute()
+        return (self.supervised if self.is_supervised else self.one_pass).compute()
 
     def reset(self) -> None:
         """Forget all sequences."""

@@ -1,4 +1,4 @@
-"""Pictures of tracking: a strip of frames for the run folder, and one frame for an annotated video.
+"""Pictures of tracking for the run folder: a strip of frames.
 
 Green is the truth, orange what was tracked, as in the other pictures of a run.
 """

@@ -2,7 +2,8 @@
 
 ``DIR`` holds the files of one tracker (``<sequence>.txt``, one line ``x,y,w,h`` a frame), or a folder of such files for
 each tracker. Written into the run folder: ``results.json`` and, where matplotlib is there, ``success.png``,
-``precision.png`` and ``norm_precision.png`` with the trackers' names ordered by their score.
+``precision.png`` and ``norm_precision.png`` with the trackers' names ordered by their score. Where times stand beside
+the boxes, ``fps`` is the mean of 1 / time as the got10k toolkit has it; a ``test`` reports frames over seconds instead.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_fewshot.boxes import xywh_to_xyxy
 from lightning_fewshot.metrics.estimate import Estimate, mean_interval
 from lightning_fewshot.metrics.one_pass import Curves, one_pass_curves
 from lightning_fewshot.sampling import write_atomically
@@ -110,8 +112,8 @@ def score_folder(folder: Path, truth: dict[str, benchmarks.Sequence]) -> dict[st
 def score_sequence(path: Path, sequence: benchmarks.Sequence) -> Scored:
     """Score one result file against the truth."""
     boxes_xywh, target_xywh = align(read_boxes(path), sequence)
-    boxes, target = (torch.cat((b[:, :2], b[:, :2] + b[:, 2:]), dim=1) for b in (boxes_xywh, target_xywh))
-    return Scored(one_pass_curves(boxes, target), sequence.attributes, _speed(path))
+    curves = one_pass_curves(xywh_to_xyxy(boxes_xywh), xywh_to_xyxy(target_xywh))
+    return Scored(curves, sequence.attributes, _speed(path))
 
 
 def align(boxes_xywh: Tensor, sequence: benchmarks.Sequence) -> tuple[Tensor, Tensor]:

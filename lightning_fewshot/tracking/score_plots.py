@@ -22,7 +22,7 @@ def print_table(record: dict[str, Any]) -> None:
     """Print one line a tracker, the best success first."""
     table = Table(title=f"{record['protocol']['benchmark']}, one-pass evaluation")
     table.add_column("tracker", overflow="fold", no_wrap=True)
-    names = list(next(iter(record["trackers"].values()))["metrics"])
+    names = list(dict.fromkeys(name for tracker in record["trackers"].values() for name in tracker["metrics"]))
     for column in (*names, "sequences"):
         table.add_column(column, justify="right")
     order = sorted(record["trackers"].items(), key=lambda item: -item[1]["metrics"]["success_auc"]["value"])

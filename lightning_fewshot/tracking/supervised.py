@@ -1,7 +1,7 @@
 """VOT's supervised protocol: a tracker that lost its object is started again five frames later.
 
 Result files look as VOT's trajectories do: a line is ``x,y,w,h``, or 1 for a start, 2 for a failure, 0 for a frame that
-was skipped. Overlaps and codes stand in ``times/<sequence>_more.txt``.
+was skipped or has no truth. Overlaps and codes stand in ``times/<sequence>_more.txt``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SupervisedRun(NamedTuple):
         boxes: ``(T, 4)``, NaN where nothing was tracked.
         overlaps: ``(T,)``, 1 at a start and 0 at a failure.
         codes: ``(T,)`` int64, :class:`lightning_fewshot.metrics.vot.Code`.
-        seconds: ``(T,)`` float64, the tracker's time.
+        seconds: ``(T,)`` float64, the tracker's time; 0 where it did not see the frame.
     """
 
     boxes: Tensor
@@ -42,8 +42,7 @@ class SupervisedRun(NamedTuple):
     @property
     def fps(self) -> float:
         """Frames per second of the tracker alone, over the frames it saw."""
-        seen = self.codes != Code.SKIPPED
-        return int(seen.sum()) / max(float(self.seconds.sum()), 1e-9)
+        return int((self.seconds > 0).sum()) / max(float(self.seconds.sum()), 1e-9)
 
 
 def track_supervised(tracker: Tracker, frames: Frames, polygons: Tensor, skip: int = SKIP) -> SupervisedRun:
@@ -54,6 +53,9 @@ def track_supervised(tracker: Tracker, frames: Frames, polygons: Tensor, skip: i
         frames: The video.
         polygons: ``(T, 8)``, the truth; a frame without one (NaN) can neither fail nor start.
         skip: Frames from a failure to the next start.
+
+    Raises:
+        ValueError: An object lies outside the frame that the tracker would start from, or a frame differs in size.
     """
     starts = polygon_boxes(polygons)
     state, resume, size, rows = None, 0, None, []
@@ -69,7 +71,7 @@ def track_supervised(tracker: Tracker, frames: Frames, polygons: Tensor, skip: i
             elif state is not None:
                 state, box, _ = tracker.update(state, frame)
                 box, code = box.detach().float().cpu(), Code.TRACKED
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - began if code is not Code.SKIPPED else 0.0
         if code is Code.TRACKED and known:
             overlap = polygon_iou(polygon, box, *frame.shape[1:]) if bool(valid(box)) else 0.0
             if overlap <= 0:

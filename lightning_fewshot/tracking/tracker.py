@@ -12,9 +12,9 @@ class Tracker(Protocol):
     """Follow one object. State is returned, never stored on the tracker: one tracker may follow many objects.
 
     Boxes are ``(4,)`` float32 on the CPU, ``(x1, y1, x2, y2)`` in pixels of the frame; frames are ``(3, H, W)`` uint8
-    RGB on the CPU, which a tracker moves to its own device. Both methods run without gradients; a tracker that takes
-    gradient steps opens ``torch.enable_grad()`` itself. Randomness comes from torch's global generator, which the test
-    loop seeds for every sequence.
+    RGB on the CPU, which a tracker moves to its own device. The loop calls both methods without gradients; a tracker
+    that takes gradient steps opens ``torch.enable_grad()`` itself. Randomness comes from torch's global generator,
+    which the test loop seeds for every sequence.
     """
 
     def init(self, frame: Tensor, box: Tensor) -> Any:

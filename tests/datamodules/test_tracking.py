@@ -112,7 +112,7 @@ def test_the_object_is_in_the_box(root):
 
 
 class Numbered(TrackingData):
-    """Videos whose every frame has its own grey: 16 v + t; the object is there in frames 2 to 59."""
+    """Videos whose every frame has its own grey: 64 v + t; the object is there in frames 2 to 59."""
 
     def count(self, split):
         return 3
@@ -315,6 +315,11 @@ def test_vot_is_supervised_or_one_pass(root):
     assert supervised.protocol("test")["evaluation"] == "supervised"
 
 
+def test_vot_opens_a_training_video_without_reading_all_its_boxes(root, monkeypatch):
+    monkeypatch.setattr(Target, "boxes", lambda self: pytest.fail("all boxes were read"))
+    VOT("one-pass", root, train_on="got10k", train_root=root).target("train", 0, np.random.default_rng(0))
+
+
 def test_sequences_by_name(root):
     data = OTB(root, ["Deer", "Jogging.2"])
     data.setup("test")
@@ -373,7 +378,7 @@ def test_ones_own_video(root, tmp_path):
 
 
 def test_a_million_frames_cost_no_memory():
-    """A table of two thousand drawn videos is two thousand numbers; opening one draws nothing."""
+    """Twenty thousand drawn videos of a thousand frames each: opening one draws nothing."""
     import tracemalloc
 
     data = DrawnVideos(n_videos=20_000, n_frames=1000)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_fewshot.boxes import xywh_to_xyxy
-from lightning_fewshot.tracking.benchmarks import OTB_FIRST, UAV123_PARTS, plain_name, read_benchmark
+from lightning_fewshot.tracking.benchmarks import OTB_FIRST, UAV123_PARTS, got10k_sequence, plain_name, read_benchmark
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,19 @@ def test_parts_of_uav123(root):
 
 def test_a_part_of_templecolor_starts_later(root):
     assert sequences(root, "templecolor")["Kite_ce"].frames().paths[0].endswith("0003.jpg")
+
+
+def test_an_absent_object_of_got10k_has_no_truth(root, tmp_path):
+    folder = tmp_path / "GOT-10k/train/GOT-10k_Train_000001"
+    shutil.copytree(root / "GOT-10k", tmp_path / "GOT-10k")
+    before = got10k_sequence(folder).truth
+    marks = [1 if t in (2, 5) else 0 for t in range(len(before))]
+    (folder / "absence.label").write_text("\n".join(map(str, marks)))
+    lines = (folder / "groundtruth.txt").read_text().splitlines()
+    lines[6] = "3,4,0,7"
+    (folder / "groundtruth.txt").write_text("\n".join(lines))
+    absent = sequences(tmp_path, "got10k")["GOT-10k_Train_000001"].truth.isnan().all(1)
+    assert absent.nonzero()[:, 0].tolist() == [2, 5, 6]
 
 
 def test_boxes_count_from_the_edge_of_the_first_pixel(root):

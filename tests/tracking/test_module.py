@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from lightning_fewshot.base import FewShotModule
+from lightning_fewshot.episodes import Episode
 from lightning_fewshot.tracking.files import read_boxes
-from lightning_fewshot.tracking.module import TracksVideos
+from lightning_fewshot.tracking.module import SequenceMetrics, TracksVideos
+from lightning_fewshot.tracking.supervised import SupervisedRun
 
 calls = []
 
@@ -137,6 +139,38 @@ def test_supervised_evaluation_resumes_too(run):
     assert len(calls) == 2
     for name in ("accuracy", "failures", "robustness", "eao_108_371"):
         assert again["metrics"][name]["value"] == pytest.approx(first["metrics"][name]["value"], abs=1e-6)
+
+
+def test_a_longer_supervised_run_is_not_taken_for_a_shorter_one(run):
+    run("test", "VOT")
+    run("test", "VOT", "--data.max_frames", 7)
+    assert len(calls) == 4
+    assert len(Path(next(Path("run/tracks").glob("*.txt"))).read_text().split()) == 7
+
+
+def _gather(rank, world, folder):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+    metric = SequenceMetrics(bounds=(1, 3))
+    if rank == 0:
+        run = SupervisedRun(torch.zeros(4, 4), torch.ones(4), torch.tensor([1, 0, 0, 0]), torch.ones(4).double())
+        metric.update(run, Episode(None, None, (), 0))
+    torch.save({name: estimate.n for name, estimate in metric.compute().items()}, f"{folder}/result_{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_a_process_without_a_sequence_gathers_what_the_others_do(tmp_path):
+    torch.multiprocessing.spawn(_gather, args=(2, str(tmp_path)), nprocs=2)
+    for rank in range(2):
+        found = torch.load(tmp_path / f"result_{rank}.pt", weights_only=True)
+        assert found == dict.fromkeys(("accuracy", "failures", "robustness", "eao_1_3", "fps"), 1)
+
+
+def test_a_module_must_name_its_tracker():
+    class Nameless(RedModule):
+        tracker = TracksVideos.tracker
+
+    with pytest.raises(TypeError, match="tracker"):
+        Nameless()
 
 
 def test_fit_on_pairs_validates_and_tests_on_videos(run, maker):

@@ -53,6 +53,13 @@ def test_the_command_scores_one_tracker(results, cli):
     assert {a: attributes[a]["success_auc"]["n"] for a in attributes} == {"IV": 2, "SV": 2}
 
 
+def test_a_tracker_without_times_hides_nobodys_speed(results, cli, capsys):
+    for path in (results / "results/bad/times").glob("*.txt"):
+        path.unlink()
+    score(cli, results / "results")
+    assert "fps" in capsys.readouterr().out
+
+
 def test_plots_are_written(results, cli):
     pytest.importorskip("matplotlib")
     score(cli, results / "results")

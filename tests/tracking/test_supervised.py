@@ -42,7 +42,10 @@ def test_a_frame_without_truth_neither_fails_nor_starts():
     frames, polygons = scene()
     polygons[17:19] = torch.nan
     polygons[5] = torch.nan
-    codes = track_supervised(IdentityTracker(), frames, polygons).codes.tolist()
+    run = track_supervised(IdentityTracker(), frames, polygons)
+    codes = run.codes.tolist()
+    seen = [t for t, seconds in enumerate(run.seconds.tolist()) if seconds > 0]
+    assert seen == [*range(13), *range(19, 30)], "frame 5 was tracked, nothing was between failure and start"
     assert codes[5] == Code.SKIPPED
     assert codes[6] == Code.TRACKED, "the tracker went on"
     assert codes[17:20] == [Code.SKIPPED, Code.SKIPPED, Code.START]
