@@ -94,7 +94,7 @@ class SegmentationMetrics(Metric):
     The interval of the first two is a bootstrap over pairs with a fixed seed; ``seconds`` is the mean time of a query
     image. The result does not depend on how the episodes were spread over processes: pairs are sorted by episode. One
     and the same episode must be given by one process only. The states are flat float32 lists on the CPU, because that
-    is what torchmetrics puts in for a process that saw nothing.
+    is what torchmetrics puts in for a process that saw nothing; a pair's counts are exact up to 2^24 pixels.
 
     Args:
         void: What pixels of value 255 in the truth are: "ignore", not counted, or "background".

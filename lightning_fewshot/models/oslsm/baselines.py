@@ -33,6 +33,8 @@ class Neighbours(NamedTuple):
 def neighbour_logits(state: Neighbours, features: Tensor, scale: Tensor | None = None) -> Tensor:
     """Return how much nearer the nearest object cell is than the nearest background cell: positive is 1-NN's "object".
 
+    Where a support has no background, the query's cells are ranked by their distance to the object; none is negative.
+
     Args:
         state: Cells of N classes.
         features: ``(D, h, w)`` of a query image.
@@ -130,6 +132,7 @@ def finetune(
     n: int,
     steps: int,
     lr: float,
+    known: Sequence[Tensor] | None = None,
 ) -> tuple[Mapping[str, Tensor], Tensor, Tensor]:
     """Fine-tune fc6, fc7 and a new fc8 on the support (Caelles et al., CVPR 2017; section 6).
 
@@ -144,6 +147,7 @@ def finetune(
         n: Classes; each has a row of fc8.
         steps: Gradient steps of Adam.
         lr: Its learning rate.
+        known: ``(h, w)`` bool of each shot, the cells that count in the loss; None: all.
 
     Returns:
         The parameters of fc6 and fc7, w ``(n, D)`` and b ``(n,)``.
@@ -155,6 +159,7 @@ def finetune(
     same = len({m.shape for m in maps}) == 1
     batches = [torch.stack(list(maps))] if same else [m[None] for m in maps]
     target = torch.cat([o.flatten() for o in objects]).float()
+    counted = torch.ones_like(target) if known is None else torch.cat([k.flatten() for k in known]).float()
     owner = torch.cat([label.expand(o.numel()) for label, o in zip(classes, objects, strict=True)])
 
     def cells() -> Tensor:  # (M, D)
@@ -171,7 +176,8 @@ def finetune(
             optimizer.zero_grad()
             inputs, _, _ = normalised(cells())
             logits = (inputs * weight[owner]).sum(1) + bias[owner]
-            binary_cross_entropy_with_logits(logits, target).backward()
+            losses = binary_cross_entropy_with_logits(logits, target, counted, reduction="sum")
+            (losses / counted.sum()).backward()
             optimizer.step()
     with torch.no_grad():
         _, mean, spread = normalised(cells())

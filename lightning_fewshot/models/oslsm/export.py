@@ -38,6 +38,6 @@ class StaticFCN(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Score images ``(B, 3, H, W)`` uint8: logits ``(B, N, H, W)``, above 0 where the pixel is the class's."""
+        """Score images ``(B, 3, H, W)`` uint8: logits ``(B, N, H, W)``, above 0 in the class."""
         scores = interpolate(self.score(self.branch(images)), images.shape[-2:], mode="bilinear")
         return torch.stack([part.amax(1) for part in scores.split(self.shots, dim=1)], dim=1)

@@ -182,7 +182,7 @@ class OSLSMSegmenter(FewShotModule):
         ]
 
     def build_metrics(self) -> SegmentationMetrics:
-        """Return mean IoU, FB-IoU and seconds a query image."""
+        """Return mean IoU, FB-IoU and seconds a query image; void pixels that the data leaves in do not count."""
         return SegmentationMetrics()
 
     # training ---------------------------------------------------------------------------------------------------
@@ -257,9 +257,10 @@ class OSLSMSegmenter(FewShotModule):
         classes = labels.unique()
         if self.method == "finetune":
             places = torch.searchsorted(classes, labels)
-            found = [cells for cells, _ in labelled]
+            found, known = zip(*labelled, strict=True)
+            own_top, rate = self.network.segmentation.top, self.finetune_lr
             top, weight, bias = baselines.finetune(
-                self.network.segmentation.top, maps, found, places, len(classes), self.finetune_steps, self.finetune_lr
+                own_top, maps, found, places, len(classes), self.finetune_steps, rate, known
             )
             return PixelClassifiers(weight, bias, classes, top)
         cells, found = [], []
@@ -310,7 +311,7 @@ class OSLSMSegmenter(FewShotModule):
         """Return the adapted network as an ordinary FCN ending in a 1x1 convolution, for torch.export and ONNX.
 
         It maps uint8 images ``(B, 3, H, W)`` to logits ``(B, N, H, W)`` of the state's classes, equal to ``predict``
-        before its threshold.
+        before its threshold for images that ``predict`` does not scale: ``query_size`` and ``max_side`` are not in it.
         """
         return StaticFCN(self.network.segmentation, state)
 

@@ -22,9 +22,9 @@ def pixel_loss(logits: Tensor, target: Tensor, reduction: Reduction = "mean", po
     Args:
         logits: ``(B, h, w)``, upsampled bilinearly here.
         target: ``(B, H, W)`` uint8: 1 object, 0 background, 255 void.
-        reduction: "mean" over all pixels; "sum" over the pixels of a pair and mean over pairs, as in the paper, whose
+        reduction: "mean" over all known pixels; "sum" over those of a pair and mean over pairs, as in the paper, whose
             learning rate of 1e-10 belongs to it.
-        positive_weight: Weight of the object's pixels; 1 in the paper.
+        positive_weight: Weight of the object's pixels; 1 in the paper. The mean does not divide by it.
 
     >>> float(pixel_loss(torch.zeros(1, 1, 1), torch.tensor([[[0, 1, 255]]], dtype=torch.uint8), "sum"))
     1.3862943649291992

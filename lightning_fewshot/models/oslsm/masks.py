@@ -35,11 +35,9 @@ def network_size(size: Sequence[int], side: int | None, max_side: int) -> tuple[
 
 
 def resized(images: Tensor | Sequence[Tensor], side: int | None, max_side: int) -> Tensor:
-    """Scale images, which then have one size, to ``network_size``; returns ``(B, 3, h, w)``."""
-    parts = images if isinstance(images, Tensor) else [image[None] for image in images]
-    sizes = {network_size(i.shape[-2:], side, max_side) for i in ([images] if isinstance(images, Tensor) else parts)}
-    (size,) = sizes
-    parts = [parts] if isinstance(parts, Tensor) else parts
+    """Scale images to ``network_size``, which must be the same for all; returns ``(B, 3, h, w)``."""
+    parts = [images] if isinstance(images, Tensor) else [image[None] for image in images]
+    (size,) = {network_size(part.shape[-2:], side, max_side) for part in parts}
     scaled = [
         part if tuple(part.shape[-2:]) == size else interpolate(part.float(), size, mode="bilinear", antialias=True)
         for part in parts
@@ -76,7 +74,7 @@ def support_objects(support: Examples, classes: Sequence[str] | None = None) -> 
 def cell_labels(objects: Tensor, mask: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Label the cells of a feature map: an object's where it covers half of the cell.
 
-    An object too small for any cell gets the one that it covers most.
+    An object too small for any cell gets the one that it covers most; no object has no cell.
 
     Args:
         objects: ``(H, W)`` bool.
@@ -87,7 +85,7 @@ def cell_labels(objects: Tensor, mask: Tensor, size: Sequence[int]) -> tuple[Ten
         ``(h, w)`` bool, the object's cells, and ``(h, w)`` bool, cells that are known: not mostly void.
     """
     share, void = adaptive_avg_pool2d(torch.stack([objects, mask == VOID]).float(), tuple(size))
-    cells = (share >= 0.5) | (share == share.max())
+    cells = (share >= 0.5) | ((share == share.max()) & (share > 0))
     return cells, (void < 0.5) | cells
 
 

@@ -16,7 +16,8 @@ from lightning_fewshot.callbacks.drawing import TRUTH
 from lightning_fewshot.episodes import Episode, Segmentation
 
 SUPPORT, PREDICTION = (250, 220, 0), (230, 30, 30)
-SIDE, SHOWN, COLUMNS, ALPHA, OUTLINE = 160, 10, 5, 0.5, 5
+SIDE, OUTLINE = 160, 5  # pixels: of a tile, and of the square that widens the truth to its outline (odd)
+SHOWN, COLUMNS, ALPHA = 10, 5, 0.5  # tiles at most, tiles in a row, opacity of a mask
 
 
 def draw_tiles(episode: Episode, preds: Sequence[Segmentation]) -> Tensor:

@@ -113,7 +113,8 @@ class SegmentationBranch(nn.Module):
 
     Args:
         name: Any timm backbone; the paper has VGG-16.
-        weights: ImageNet weights. A VGG's fully connected layers are taken over into fc6 and fc7.
+        weights: ImageNet weights. With "timm", a VGG's fully connected layers are taken over into those of fc6 and fc7
+            that have their shape.
         output_stride: 32 (FCN-32s), or less for the dilated variant (8 in section 7).
         features: D, channels of fc6 and fc7 (4096 in the paper).
         fc6_size: Side of fc6's kernel (7 for VGG-16).

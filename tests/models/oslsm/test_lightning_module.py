@@ -74,15 +74,21 @@ def test_adapting_twice_gives_the_same_state_and_changes_nothing(scenes, method)
 @pytest.mark.parametrize("method", METHODS)
 def test_permuting_the_classes_permutes_the_masks(method):
     scenes = SceneMasks(3, 1, 1, image_size=64, n_classes=(9, 5, 5), n_clutter_classes=4, num_workers=0)
-    module, episode = segmenter(method=method, finetune_steps=0).eval(), scenes.episode("test", 2)
+    module, episode = segmenter(method=method).eval(), scenes.episode("test", 2)
     order = torch.tensor([2, 0, 1])
     values = torch.tensor([0, 3, 1, 2], dtype=torch.uint8)
     support = episode.support
     renamed = support._replace(labels=order[support.labels], masks=values[support.masks.long()])
-    plain = module.predict(module.adapt(support), episode.query)
-    permuted = module.predict(module.adapt(renamed), episode.query)
+    states = [module.adapt(part) for part in (support, renamed)]
+    plain, permuted = (module.predict(state, episode.query) for state in states)
     for a, b in zip(plain, permuted, strict=True):
         assert (a.masks == b.masks[order]).float().mean() > 0.999
+    with torch.no_grad():
+        scores = [torch.stack(module.logits(state, episode.query.images)) for state in states]
+    for label in range(3):
+        own = scores[0][:, states[0].classes == label]
+        torch.testing.assert_close(own, scores[1][:, states[1].classes == order[label]], atol=1e-4, rtol=1e-3)
+        assert not torch.allclose(own, scores[1][:, states[1].classes == label], atol=1e-3)
 
 
 def test_each_shot_is_a_classifier_of_its_own_and_predict_does_not_adapt(scenes):

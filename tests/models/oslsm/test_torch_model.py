@@ -197,6 +197,7 @@ def test_small_objects_have_a_cell_and_void_ones_are_unknown():
     assert known.tolist() == [[True, False], [True, True]]
     objects[:] = True
     assert cell_labels(objects, mask, (2, 2))[0].all()
+    assert not cell_labels(~objects, mask, (2, 2))[0].any()
 
 
 def test_bad_supports_are_named():
@@ -293,6 +294,17 @@ def test_finetuning_learns_the_support_and_leaves_the_network_as_it_is():
     for i in range(2):
         logits = torch.einsum("d,dhw->hw", weight[i], top(maps[i][None])[0]) + bias[i]
         assert ((logits > 0) == objects[i]).float().mean() > 0.9
+
+
+def test_finetuning_does_not_learn_unknown_cells():
+    torch.manual_seed(0)
+    top, maps, classes = branch().top, [torch.randn(512, 6, 6)], torch.tensor([0])
+    objects, known = torch.zeros(6, 6, dtype=torch.bool), torch.ones(6, 6, dtype=torch.bool)
+    objects[:3], known[:, 4:] = True, False
+    flipped = objects ^ ~known
+    fits = [baselines.finetune(top, maps, [o], classes, 1, 5, 3e-3, [known])[1] for o in (objects, flipped)]
+    torch.testing.assert_close(*fits)
+    assert not torch.allclose(fits[0], baselines.finetune(top, maps, [flipped], classes, 1, 5, 3e-3)[1])
 
 
 # export ---------------------------------------------------------------------------------------------------------
