@@ -66,6 +66,10 @@ class RepMetDetector(FewShotModule):
         foreground: Exponent of that classifier's foreground probability, by which the scores of eq. (2) are multiplied;
             0 is the paper's text. Eq. (3) knows the background only as what is far from the classes at hand, which
             rejects too little where few classes and little training have shaped the embedding.
+        objectness: Exponent of the region proposal network's objectness, by which all scores are multiplied: the
+            posterior of a class given an object, times that of an object; 0 is the paper's text.
+        pretrain: First part of the run, in [0, 1), that trains RepMet as a plain detector by its auxiliary classifier,
+            in place of the paper's pretraining on COCO.
         ohem: Train on the rois of highest loss; False samples a quarter of foreground.
         rois_per_image: Rois of an image that are trained on.
         proposals: Proposals of an image in training and in evaluation.
@@ -109,6 +113,8 @@ class RepMetDetector(FewShotModule):
         logit_scale: float = 3.0,
         auxiliary: float = 1.0,
         foreground: float = 0.0,
+        objectness: float = 0.0,
+        pretrain: float = 0.0,
         ohem: bool = True,
         rois_per_image: int = 512,
         proposals: tuple[int, int] = (2000, 2000),
@@ -134,6 +140,8 @@ class RepMetDetector(FewShotModule):
             raise ValueError(f"sigma must be above 0 and n_modes at least 1, got {sigma} and {n_modes}")
         if foreground and method == "repmet" and not auxiliary:
             raise ValueError(f"foreground is {foreground} but auxiliary is 0: no linear classifier is trained")
+        if pretrain and method == "repmet" and not auxiliary:
+            raise ValueError(f"pretrain is {pretrain} but auxiliary is 0: there is no linear classifier to train")
         if method == "baseline_ft" and representatives == "episode" and finetune_steps == 0:
             finetune_steps = 100  # a linear layer of new classes exists only by fine-tuning
         body = Backbone(backbone, strides, weights, frozen_batchnorm, frozen_stages, deformable, channels_last)
@@ -153,7 +161,7 @@ class RepMetDetector(FewShotModule):
         self.method, self.representatives, self.representatives_lr = method, representatives, representatives_lr
         self.rule = MetricRule(sigma, margin, logit_scale, logits)
         self.auxiliary, self.ohem, self.rois_per_image = auxiliary, ohem, rois_per_image
-        self.foreground = foreground
+        self.foreground, self.objectness, self.pretrain = foreground, objectness, pretrain
         self.nms, self.nms_iou, self.score_threshold, self.max_detections = (
             nms,
             nms_iou,
@@ -226,8 +234,8 @@ class RepMetDetector(FewShotModule):
         boxes = [b * s for b, s in zip(episode.query.boxes, maps.scale, strict=True)]
         if self.external:
             return self._external_loss(maps, boxes, episode.query.labels)
-        proposals, losses = self.network.propose(maps, boxes)
-        rois, labels, matched = self._training_rois(proposals, boxes, episode.query.labels)
+        proposals = self.network.propose(maps, boxes)
+        rois, labels, matched = self._training_rois(proposals.boxes, boxes, episode.query.labels)
         features = self.network.trunk(self.network.pooled(maps, rois)).float()
         targets = self.coder.encode_single(matched, torch.cat(rois))
         with self._full_precision():
@@ -236,19 +244,28 @@ class RepMetDetector(FewShotModule):
         kept = hardest(classification + regression, self.rois_per_image * len(boxes)) if self.ohem else slice(None)
         terms = {"classification": classification[kept].mean(), "box": regression[kept].mean()}
         if self.method == "repmet":
-            terms["embedding"] = margin[kept].mean()
-            if self.auxiliary:
+            # In pretraining times 0: every parameter has a gradient, which DDP asks for.
+            terms["embedding"] = margin[kept].mean() * (not self.pretraining)
+            if self.auxiliary and not self.pretraining:
                 scores = self.network.classify(features[kept])
                 terms["auxiliary"] = self.auxiliary * cross_entropy(scores.float(), labels[kept])
-        return losses | terms
+        return proposals.losses | terms
+
+    @property
+    def pretraining(self) -> bool:
+        """Whether RepMet is in the part of the run in which its linear classifier takes the place of its distances."""
+        done = self.pretrain and self.trainer.global_step / self.trainer.estimated_stepping_batches
+        return self.method == "repmet" and done < self.pretrain
 
     def _logits(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits ``(R, 1 + N)`` and the margin loss of each roi, ``(R,)``."""
         if self.network.linear:
             return self.network.classify(features), features.new_zeros(len(features))
         apart = squared_distances(self.network.embedded(features), self.network.representatives())
-        logits = posterior_logits(mode_probabilities(apart, self.rule.sigma), self.rule.scale, self.rule.kind)
-        return logits, embedding_loss(apart, labels, self.rule.margin)
+        margin = embedding_loss(apart, labels, self.rule.margin)
+        if self.pretraining:
+            return self.network.classify(features), margin
+        return posterior_logits(mode_probabilities(apart, self.rule.sigma), self.rule.scale, self.rule.kind), margin
 
     def _training_rois(
         self, proposals: list[Tensor], boxes: list[Tensor], labels: list[Tensor]
@@ -265,7 +282,7 @@ class RepMetDetector(FewShotModule):
 
     def _external_loss(self, maps: Maps, boxes: list[Tensor], labels: list[Tensor]) -> dict[str, Tensor]:
         """Return the triplet loss of sampled foreground and background rois (baseline-DML-external)."""
-        proposals, _ = self.network.propose(maps)
+        proposals = self.network.propose(maps).boxes
         rois = [torch.cat([p, b]) for p, b in zip(proposals, boxes, strict=True)]
         found = torch.cat([adaptation.label_rois(r, b, n)[0] for r, b, n in zip(rois, boxes, labels, strict=True)])
         features = self._features(self.network.pooled(maps, rois))
@@ -290,7 +307,7 @@ class RepMetDetector(FewShotModule):
         """
         maps = self.network.maps(support.images)
         boxes = [b * s for b, s in zip(support.boxes, maps.scale, strict=True)]
-        proposals, _ = self.network.propose(maps)
+        proposals = self.network.propose(maps).boxes
         head = self._initial_head(maps, proposals, boxes, support.labels)
         if self.finetune_steps == 0:
             return head
@@ -357,7 +374,7 @@ class RepMetDetector(FewShotModule):
 
     def _detect(self, state: MetricHead | LinearHead, images: Tensor | list[Tensor]) -> list[Detections]:
         maps = self.network.maps(images)
-        proposals, _ = self.network.propose(maps)
+        proposals, objectness, _ = self.network.propose(maps)
         counts = [len(p) for p in proposals]
         pooled = self.network.pooled(maps, proposals)
         features = self.network.trunk(pooled).float()
@@ -368,6 +385,8 @@ class RepMetDetector(FewShotModule):
             if self.foreground and isinstance(state, MetricHead):
                 background = self.network.classify(features).softmax(dim=1)[:, :1]
                 scores = scores * (1 - background) ** self.foreground
+            if self.objectness:
+                scores = scores * torch.cat(objectness)[:, None] ** self.objectness
         size = maps.images.image_sizes
         boxes = [clip_boxes_to_image(b, s) / f for b, s, f in zip(boxes.split(counts), size, maps.scale, strict=True)]
         return collect_detections(

@@ -8,7 +8,7 @@ Shapes: B images, R rois of all images together, F roi features, e embedding, N 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,20 @@ class Maps(NamedTuple):
     images: ImageList
     pyramid: dict[str, Tensor]
     scale: Tensor
+
+
+class Proposals(NamedTuple):
+    """Regions that may hold an object.
+
+    Args:
+        boxes: ``(P, 4)`` of every image, in pixels of the scaled images.
+        objectness: ``(P,)`` of every image, their probability in [0, 1].
+        losses: The region proposal network's, in training only.
+    """
+
+    boxes: list[Tensor]
+    objectness: list[Tensor]
+    losses: dict[str, Tensor]
 
 
 class RepMetNetwork(nn.Module):
@@ -104,8 +118,8 @@ class RepMetNetwork(nn.Module):
         batch, sizes, scale = _batch(images, self.short_side, self.regress.weight.device)
         return Maps(ImageList(batch, sizes), self.backbone(batch), scale)
 
-    def propose(self, maps: Maps, boxes: list[Tensor] | None = None) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Return proposals of every image, ``(P, 4)`` in pixels of the scaled images, and in training the RPN's losses.
+    def propose(self, maps: Maps, boxes: list[Tensor] | None = None) -> Proposals:
+        """Return proposals of every image, and in training the RPN's losses.
 
         Args:
             maps: Of B images.
@@ -113,7 +127,7 @@ class RepMetNetwork(nn.Module):
         """
         targets = None if boxes is None else [{"boxes": b, "labels": b.new_ones(len(b)).long()} for b in boxes]
         proposals, losses = self.rpn(maps.images, maps.pyramid, targets)
-        return [p.detach() for p in proposals], losses
+        return Proposals([p.detach() for p in proposals], [o.detach() for o in self.rpn.objectness], losses)
 
     def pooled(self, maps: Maps, rois: list[Tensor]) -> Tensor:
         """Return pooled features of the rois of every image, ``(R, C * roi_size^2)``."""
@@ -124,12 +138,21 @@ class RepMetNetwork(nn.Module):
         return normalize(self.embed(features), dim=-1)
 
 
-def _region_proposals(channels: int, anchor_sizes: Sequence[int], proposals: tuple[int, int]) -> RegionProposalNetwork:
+class ScoringRPN(RegionProposalNetwork):
+    """Torchvision's region proposal network, which drops the objectness of what it proposes; here it is kept."""
+
+    def filter_proposals(self, *args: Any) -> tuple[list[Tensor], list[Tensor]]:
+        """Return boxes and objectness of every image, as torchvision does."""
+        boxes, self.objectness = super().filter_proposals(*args)
+        return boxes, self.objectness
+
+
+def _region_proposals(channels: int, anchor_sizes: Sequence[int], proposals: tuple[int, int]) -> ScoringRPN:
     """Return a class-agnostic RPN with one anchor size a map and three aspect ratios."""
     sizes = tuple((size,) for size in anchor_sizes)
     anchors = AnchorGenerator(sizes, (ASPECT_RATIOS,) * len(sizes))
     kept = {"training": proposals[0], "testing": proposals[1]}
-    return RegionProposalNetwork(
+    return ScoringRPN(
         anchors,
         RPNHead(channels, anchors.num_anchors_per_location()[0]),
         fg_iou_thresh=0.7,

@@ -1,7 +1,10 @@
 """The detector as a whole, on tiny drawn scenes."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torchvision.ops import box_iou, clip_boxes_to_image
 
 from datamodules.scenes import Scenes
 from lightning_fewshot.models.repmet import RepMetDetector
@@ -113,23 +116,55 @@ def test_a_class_without_support_is_never_detected(scenes, method, absent):
         assert absent not in labels.tolist()
 
 
-def test_foreground_weighs_the_scores_by_the_linear_classifier(scenes):
+@pytest.mark.parametrize("factor", ["foreground", "objectness"])
+def test_scores_are_weighed_by_the_probability_of_an_object(scenes, factor):
     """Every roi and class survives, so that all scores can be compared."""
     plain, weighed = (
-        detector(foreground=exponent, nms="nms", nms_iou=1.0, score_threshold=0.0, max_detections=10_000).eval()
+        detector(**{factor: exponent}, nms="nms", nms_iou=1.0, score_threshold=0.0, max_detections=10_000).eval()
         for exponent in (0.0, 2.0)
     )
     episode = scenes.episode("test", 0)
     found, expected = [m.predict(m.adapt(episode.support), episode.query)[0] for m in (weighed, plain)]
-    maps = plain.network.maps(episode.query.images[:1])
-    proposals, _ = plain.network.propose(maps)
-    features = plain.network.trunk(plain.network.pooled(maps, proposals))
-    factor = (1 - plain.network.classify(features).softmax(1)[:, 0]) ** 2
-    assert factor.std() > 0
-    head = plain.adapt(episode.support)
-    every = class_scores(head, features, plain.rule)
-    torch.testing.assert_close(expected.scores, every.flatten().sort(descending=True).values)
-    torch.testing.assert_close(found.scores, (every * factor[:, None]).flatten().sort(descending=True).values)
+    network = plain.network
+    maps = network.maps(episode.query.images[:1])
+    proposals = network.propose(maps)
+    features = network.trunk(network.pooled(maps, proposals.boxes))
+    if factor == "foreground":
+        weight = 1 - network.classify(features).softmax(1)[:, 0]
+    else:
+        logits, deltas = network.rpn.head(list(maps.pyramid.values()))
+        anchors = network.rpn.anchor_generator(maps.images, list(maps.pyramid.values()))[0]
+        every = network.rpn.box_coder.decode_single(torch.cat([_rows(d, 4) for d in deltas]), anchors)
+        best = box_iou(proposals.boxes[0], clip_boxes_to_image(every, (96, 96))).argmax(1)
+        weight = torch.cat([_rows(o, 1)[:, 0] for o in logits]).sigmoid()[best]
+    assert weight.std() > 0
+    scores = class_scores(plain.adapt(episode.support), features, plain.rule)
+    torch.testing.assert_close(expected.scores, scores.flatten().sort(descending=True).values)
+    torch.testing.assert_close(found.scores, (scores * weight[:, None] ** 2).flatten().sort(descending=True).values)
+
+
+def _rows(maps, width):
+    """Bring the first image's predictions, (B, A * width, H, W), into the order of the anchors."""
+    return maps[0].unflatten(0, (-1, width)).permute(2, 3, 0, 1).reshape(-1, width)
+
+
+def test_pretraining_trains_the_linear_classifier_in_place_of_distances(scenes):
+    """Half of the run: the classification loss is the plain detector's, and eq. (4) counts nothing."""
+    module, batch = detector(pretrain=0.5, ohem=False, rois_per_image=10_000), scenes.episode("train", 0)
+    terms = {}
+    for step in (49, 50):
+        module._trainer = SimpleNamespace(global_step=step, estimated_stepping_batches=100)
+        module.zero_grad()
+        torch.manual_seed(1)
+        terms[step] = module.loss(batch)
+        sum(terms[step].values()).backward()
+        moved = module.network.representatives.weight.grad.abs().sum()
+        assert (moved > 0) == (step == 50)
+    assert "auxiliary" not in terms[49]
+    assert terms[49]["embedding"] == 0
+    assert terms[50]["embedding"] > 0
+    torch.testing.assert_close(terms[49]["classification"], terms[50]["auxiliary"])
+    assert terms[50]["classification"] != terms[50]["auxiliary"]
 
 
 def test_permuting_the_labels_permutes_the_scores(scenes):
@@ -205,6 +240,7 @@ def test_external_embedding_trains_alone(scenes):
         ({"strides": (8, 16, 64)}, r"strides asks for \[64\]"),
         ({"sigma": 0.0}, "sigma must be above 0"),
         ({"foreground": 1.0, "auxiliary": 0.0}, "foreground is 1.0 but auxiliary is 0"),
+        ({"pretrain": 0.5, "auxiliary": 0.0}, "pretrain is 0.5 but auxiliary is 0"),
         ({"weights": "package"}, "none is known for 'regnetx_002'"),
     ],
 )
