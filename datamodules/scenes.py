@@ -11,6 +11,7 @@ import torch
 
 from datamodules.world.appearance import ObjectClass, class_seeds, make_class
 from datamodules.world.draw import Scene, draw_scene
+from datamodules.world.sprite import DEFAULT_VARIATION, Variation
 from lightning_fewshot.base import EpisodicDataModule
 from lightning_fewshot.episodes import Episode, Examples
 
@@ -33,6 +34,7 @@ class Scenes(EpisodicDataModule):
         clutter: Fewest and most unlabelled objects of a scene.
         n_classes: Classes in (train, val, test).
         n_clutter_classes: Classes that unlabelled objects are drawn from.
+        variation: How far instances of a class differ.
         eval_classes: "novel", or "seen": validate and test on the training classes (table 3's last rows).
         train_episodes: Training batches of an epoch.
         val_episodes: Validation episodes.
@@ -52,6 +54,7 @@ class Scenes(EpisodicDataModule):
         clutter: tuple[int, int] = (0, 2),
         n_classes: tuple[int, int, int] = (200, 40, 60),
         n_clutter_classes: int = 40,
+        variation: Variation = DEFAULT_VARIATION,
         eval_classes: Literal["novel", "seen"] = "novel",
         train_episodes: int = 500,
         val_episodes: int = 20,
@@ -68,6 +71,7 @@ class Scenes(EpisodicDataModule):
         self.batch_size, self.image_size = batch_size, image_size
         self.max_objects, self.clutter = max_objects, clutter
         self.n_classes, self.n_clutter_classes, self.eval_classes = n_classes, n_clutter_classes, eval_classes
+        self.variation = variation
 
     @cached_property
     def classes(self) -> dict[str, list[ObjectClass]]:
@@ -114,9 +118,15 @@ class Scenes(EpisodicDataModule):
         return Episode(None, query, self.class_names(), index, tuple(range(len(pool))))
 
     def _scene(self, rng: np.random.Generator, pool: Sequence[ObjectClass], labels: list[int]) -> Scene:
-        objects = [pool[label] for label in labels]
-        others = self.classes["clutter"]
-        return draw_scene(rng, objects, labels=labels, size=self.image_size, clutter=others, n_clutter=self.clutter)
+        return draw_scene(
+            rng,
+            [pool[label] for label in labels],
+            labels=labels,
+            size=self.image_size,
+            clutter=self.classes["clutter"],
+            n_clutter=self.clutter,
+            variation=self.variation,
+        )
 
 
 def _examples(scenes: list[Scene], name: str) -> Examples:

@@ -1,0 +1,26 @@
+"""Scenes: what its options do to the drawn world."""
+
+from dataclasses import fields
+
+import numpy as np
+import torch
+
+from datamodules.scenes import Scenes
+from datamodules.world.sprite import Variation
+
+SMALL = {"n_way": 2, "n_query": 1, "image_size": 64, "n_classes": (2, 2, 2), "clutter": (0, 0), "num_workers": 0}
+NONE = Variation(**{field.name: 0.0 for field in fields(Variation)})
+
+
+def spread(variation: Variation) -> float:
+    """Mean over classes of how much the mean colour of their instances differs, in grey levels."""
+    scenes = Scenes(k_shot=40, max_objects=1, variation=variation, **SMALL)
+    support = scenes.episode("test", 0).support
+    labels = torch.cat(support.labels)
+    colours = torch.stack([i[:, m[0]].float().mean(1) for i, m in zip(support.images, support.masks, strict=True)])
+    return float(np.mean([colours[labels == label].std(0).mean() for label in (0, 1)]))
+
+
+def test_variation_says_how_far_instances_of_a_class_differ():
+    none, all_repainted = spread(NONE), spread(Variation(**{**vars(NONE), "repaint": 1.0}))
+    assert all_repainted > 1.3 * none > 0  # the light of a scene is left
