@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -97,6 +98,12 @@ class FewShotCLI(LightningCLI):
         self.trainer_defaults["callbacks"] = own + ([Progress()] if config.trainer.enable_progress_bar else [])
         return super().instantiate_trainer(**kwargs)
 
+    def instantiate_classes(self) -> None:
+        """Leave a core to every process that prepares data: threads that wait for one another wait for the slowest."""
+        super().instantiate_classes()
+        free = (os.cpu_count() or 1) - self.datamodule.num_workers
+        torch.set_num_threads(max(1, min(free, torch.get_num_threads())))
+
     def after_fit(self) -> None:
         """Test the best checkpoint, so that one command ends with numbers on unseen classes."""
         if not self.config.fit.test_after_fit or self.trainer.interrupted:
@@ -122,7 +129,7 @@ def main(args: list[str] | None = None) -> FewShotCLI | Path:
 
     Expected errors end in one line; LIGHTNING_FEWSHOT_TRACEBACK=1 shows where they came from.
     """
-    keep = os.environ.get(RUN_DIR_VARIABLE)
+    keep, threads = os.environ.get(RUN_DIR_VARIABLE), torch.get_num_threads()
     _hush()
     words = sys.argv[1:] if args is None else args
     try:
@@ -164,6 +171,7 @@ def main(args: list[str] | None = None) -> FewShotCLI | Path:
         sys.exit(SIGTERM_CODE)
     finally:
         finish_loggers(failed=sys.exc_info()[0] is not None)
+        torch.set_num_threads(threads)
         if keep is None:
             os.environ.pop(RUN_DIR_VARIABLE, None)
 

@@ -63,9 +63,10 @@ class RepMetDetector(FewShotModule):
         logit_scale: Factor of either (the authors' code has 15 with "scaled").
         auxiliary: Weight of the loss of an additional linear classifier on the same features, in training only (in the
             authors' code, not in the paper's text); 0 leaves it out.
-        objectness: Exponent of the region proposal network's objectness, by which all scores are multiplied: the
-            posterior of a class given an object, times that of an object; 0 is the paper's text. Eq. (3) knows the
-            background only as what is far from the classes at hand, which rejects little after a short training.
+        foreground: Exponent of that classifier's foreground probability, by which the scores of eq. (2) are multiplied;
+            0 is the paper's text. Eq. (3) knows the background only as what is far from the classes at hand, which
+            rejects little after a short training. Of no effect on baseline_ft, whose softmax has a background.
+        objectness: Exponent of the region proposals' objectness, by which all scores are multiplied; 0 is the paper's.
         pretrain: First part of the run, in [0, 1), that trains RepMet as a plain detector by its auxiliary classifier,
             in place of the paper's pretraining on COCO.
         ohem: Train on the rois of highest loss; False samples a quarter of foreground.
@@ -110,6 +111,7 @@ class RepMetDetector(FewShotModule):
         logits: LogitKind = "log",
         logit_scale: float = 3.0,
         auxiliary: float = 1.0,
+        foreground: float = 0.0,
         objectness: float = 0.0,
         pretrain: float = 0.0,
         ohem: bool = True,
@@ -135,8 +137,9 @@ class RepMetDetector(FewShotModule):
             raise ValueError(f"strides has {len(strides)} entries but anchor_sizes has {len(anchor_sizes)}")
         if sigma <= 0 or n_modes < 1:
             raise ValueError(f"sigma must be above 0 and n_modes at least 1, got {sigma} and {n_modes}")
-        if pretrain and method == "repmet" and not auxiliary:
-            raise ValueError(f"pretrain is {pretrain} but auxiliary is 0: there is no linear classifier to train")
+        for name, value in (("foreground", foreground), ("pretrain", pretrain)):
+            if value and method == "repmet" and not auxiliary:
+                raise ValueError(f"{name} is {value} but auxiliary is 0: no linear classifier is trained")
         if method == "baseline_ft" and representatives == "episode" and finetune_steps == 0:
             finetune_steps = 100  # a linear layer of new classes exists only by fine-tuning
         body = Backbone(backbone, strides, weights, frozen_batchnorm, frozen_stages, deformable, channels_last)
@@ -156,7 +159,7 @@ class RepMetDetector(FewShotModule):
         self.method, self.representatives, self.representatives_lr = method, representatives, representatives_lr
         self.rule = MetricRule(sigma, margin, logit_scale, logits)
         self.auxiliary, self.ohem, self.rois_per_image = auxiliary, ohem, rois_per_image
-        self.objectness, self.pretrain = objectness, pretrain
+        self.foreground, self.objectness, self.pretrain = foreground, objectness, pretrain
         self.nms, self.nms_iou, self.score_threshold, self.max_detections = (
             nms,
             nms_iou,
@@ -377,6 +380,8 @@ class RepMetDetector(FewShotModule):
         with self._full_precision():
             boxes = self.coder.decode_single(self.network.regress(features), torch.cat(proposals))
             scores = adaptation.class_scores(state, own, self.rule)
+            if self.foreground and isinstance(state, MetricHead):
+                scores = scores * (1 - self.network.classify(features).softmax(dim=1)[:, :1]) ** self.foreground
             scores = scores * torch.cat(objectness)[:, None] ** self.objectness
         size = maps.images.image_sizes
         boxes = [clip_boxes_to_image(b, s) / f for b, s, f in zip(boxes.split(counts), size, maps.scale, strict=True)]

@@ -116,10 +116,11 @@ def test_a_class_without_support_is_never_detected(scenes, method, absent):
         assert absent not in labels.tolist()
 
 
-def test_scores_are_weighed_by_objectness(scenes):
+@pytest.mark.parametrize("factor", ["foreground", "objectness"])
+def test_scores_are_weighed_by_the_probability_of_an_object(scenes, factor):
     """Every roi and class survives, so that all scores can be compared."""
     plain, weighed = (
-        detector(objectness=exponent, nms="nms", nms_iou=1.0, score_threshold=0.0, max_detections=10_000).eval()
+        detector(**{factor: exponent}, nms="nms", nms_iou=1.0, score_threshold=0.0, max_detections=10_000).eval()
         for exponent in (0.0, 2.0)
     )
     episode = scenes.episode("test", 0)
@@ -128,15 +129,24 @@ def test_scores_are_weighed_by_objectness(scenes):
     maps = network.maps(episode.query.images[:1])
     proposals = network.propose(maps)
     features = network.trunk(network.pooled(maps, proposals.boxes))
-    logits, deltas = network.rpn.head(list(maps.pyramid.values()))
-    anchors = network.rpn.anchor_generator(maps.images, list(maps.pyramid.values()))[0]
-    every = network.rpn.box_coder.decode_single(torch.cat([_rows(d, 4) for d in deltas]), anchors)
-    best = box_iou(proposals.boxes[0], clip_boxes_to_image(every, (96, 96))).argmax(1)
-    weight = torch.cat([_rows(o, 1)[:, 0] for o in logits]).sigmoid()[best]
+    if factor == "foreground":
+        weight = 1 - network.classify(features).softmax(1)[:, 0]
+    else:
+        weight = _objectness(network, maps, proposals.boxes[0])
     assert weight.std() > 0
     scores = class_scores(plain.adapt(episode.support), features, plain.rule)
     torch.testing.assert_close(expected.scores, scores.flatten().sort(descending=True).values)
     torch.testing.assert_close(found.scores, (scores * weight[:, None] ** 2).flatten().sort(descending=True).values)
+
+
+def _objectness(network, maps, boxes):
+    """Find the anchor that each proposal of the first image comes from, and what the network says of it."""
+    levels = list(maps.pyramid.values())
+    logits, deltas = network.rpn.head(levels)
+    anchors = network.rpn.anchor_generator(maps.images, levels)[0]
+    decoded = network.rpn.box_coder.decode_single(torch.cat([_rows(d, 4) for d in deltas]), anchors)
+    anchor = box_iou(boxes, clip_boxes_to_image(decoded, (96, 96))).argmax(1)
+    return torch.cat([_rows(o, 1)[:, 0] for o in logits]).sigmoid()[anchor]
 
 
 def _rows(maps, width):
@@ -235,6 +245,7 @@ def test_external_embedding_trains_alone(scenes):
         ({"strides": (8, 16)}, "strides has 2 entries but anchor_sizes has 3"),
         ({"strides": (8, 16, 64)}, r"strides asks for \[64\]"),
         ({"sigma": 0.0}, "sigma must be above 0"),
+        ({"foreground": 1.0, "auxiliary": 0.0}, "foreground is 1.0 but auxiliary is 0"),
         ({"pretrain": 0.5, "auxiliary": 0.0}, "pretrain is 0.5 but auxiliary is 0"),
         ({"weights": "package"}, "none is known for 'regnetx_002'"),
     ],
