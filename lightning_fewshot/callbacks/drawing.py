@@ -14,6 +14,7 @@ import cv2
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
+from torchvision.ops import nms
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
 from lightning_fewshot.episodes import VOID, Detections, Episode, Examples, Segmentation
@@ -23,6 +24,7 @@ SIDE = 224  # pixels of the longer side of one picture
 COLUMNS = 5
 SHOWN_QUERIES, SHOWN_SUPPORT = 10, 10
 SHOWN_DETECTIONS = 5  # of each image, the best scores
+SHOWN_IOU = 0.5  # of boxes that overlap more, whatever their classes, the best one is shown
 
 
 def draw_episode(episode: Episode, preds: Sequence[Any] | None) -> Tensor:
@@ -50,7 +52,7 @@ def draw_examples(
             names = [classes[label] for label in examples.labels[i].tolist()]
             picture = _draw_boxes(picture, examples.boxes[i].cpu() * scale, names, TRUTH)
         if preds is not None and isinstance(preds[i], Detections):
-            best = Detections(*(part[:SHOWN_DETECTIONS].cpu() for part in preds[i]))
+            best = _best(Detections(*(part.cpu() for part in preds[i])))
             names = [f"{classes[c]} {s:.2f}" for c, s in zip(best.labels.tolist(), best.scores.tolist(), strict=True)]
             picture = _draw_boxes(picture, best.boxes * scale, names, PREDICTION)
         if preds is not None and isinstance(preds[i], Segmentation):
@@ -79,6 +81,11 @@ def mask_colors(n: int) -> list[tuple[int, int, int]]:
     hues = [(0.09 + 0.381966 * i) % 1 for i in range(n)]  # the golden angle apart
     rgb = [colorsys.hsv_to_rgb(hue, 1 - 0.4 * (i // 8 % 2), 1 - 0.3 * (i // 16 % 2)) for i, hue in enumerate(hues)]
     return [PREDICTION, *(tuple(round(255 * c) for c in color) for color in rgb[1:])][:n]
+
+
+def _best(found: Detections) -> Detections:
+    kept = nms(found.boxes.float(), found.scores.float(), SHOWN_IOU)[:SHOWN_DETECTIONS]
+    return Detections(*(part[kept] for part in found))
 
 
 def _draw_boxes(picture: Tensor, boxes: Tensor, names: list[str], color: tuple[int, int, int]) -> Tensor:

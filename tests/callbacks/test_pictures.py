@@ -43,6 +43,13 @@ def test_predictions_are_orange_and_only_the_best_are_drawn():
     assert not _is(picture, TRUTH).any()
 
 
+def test_of_classes_in_one_place_the_best_is_drawn():
+    boxes = torch.tensor([[10.0, 10, 40, 40], [10, 10, 40, 41], [42, 42, 50, 50]])
+    preds = Detections(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 1]))
+    alone = Detections(*(part[[0, 2]] for part in preds))
+    assert torch.equal(*(draw_examples(_examples(1), ["cat", "dog"], [p])[0] for p in (preds, alone)))
+
+
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 300, 20), (3, 1, 1)])
 def test_grey_oblong_and_tiny_images_are_drawn(shape):
     query = Examples([torch.full(shape, 100, dtype=torch.uint8)] * 3)
