@@ -63,8 +63,9 @@ class Scenes(EpisodicDataModule):
         num_workers: int = 1,
     ) -> None:
         super().__init__(n_way, k_shot, n_query, train_episodes, val_episodes, test_episodes, seed, num_workers)
-        for split, count in zip(("val", "test"), n_classes[1:], strict=True):
-            if eval_classes == "novel" and n_way > count:
+        splits = {"train": n_classes[0]} if eval_classes == "seen" else {"val": n_classes[1], "test": n_classes[2]}
+        for split, count in splits.items():
+            if n_way > count:
                 raise ValueError(f"n_way is {n_way} but split {split!r} has {count} classes")
         if batch_size < 1 or max_objects < 1:
             raise ValueError(f"batch_size and max_objects must be at least 1, got {batch_size} and {max_objects}")

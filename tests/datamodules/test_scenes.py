@@ -3,6 +3,7 @@
 from dataclasses import fields
 
 import numpy as np
+import pytest
 import torch
 
 from datamodules.scenes import Scenes
@@ -24,3 +25,9 @@ def spread(variation: Variation) -> float:
 def test_variation_says_how_far_instances_of_a_class_differ():
     none, all_repainted = spread(NONE), spread(Variation(**{**vars(NONE), "repaint": 1.0}))
     assert all_repainted > 1.3 * none > 0  # the light of a scene is left
+
+
+@pytest.mark.parametrize(("classes", "split"), [("seen", "train"), ("novel", "val")])
+def test_more_ways_than_classes_are_refused(classes, split):
+    with pytest.raises(ValueError, match=f"n_way is 3 but split '{split}' has 2 classes"):
+        Scenes(**{**SMALL, "n_way": 3}, eval_classes=classes)
