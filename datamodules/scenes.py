@@ -63,16 +63,18 @@ class Scenes(EpisodicDataModule):
         num_workers: int = 1,
     ) -> None:
         super().__init__(n_way, k_shot, n_query, train_episodes, val_episodes, test_episodes, seed, num_workers)
-        splits = {"train": n_classes[0]} if eval_classes == "seen" else {"val": n_classes[1], "test": n_classes[2]}
-        for split, count in splits.items():
-            if n_way > count:
-                raise ValueError(f"n_way is {n_way} but split {split!r} has {count} classes")
         if batch_size < 1 or max_objects < 1:
             raise ValueError(f"batch_size and max_objects must be at least 1, got {batch_size} and {max_objects}")
         self.batch_size, self.image_size = batch_size, image_size
         self.max_objects, self.clutter = max_objects, clutter
         self.n_classes, self.n_clutter_classes, self.eval_classes = n_classes, n_clutter_classes, eval_classes
         self.variation = variation
+
+    def setup(self, stage: str | None = None) -> None:
+        """Refuse a stage whose episodes would hold more classes than there are, before anything costs time."""
+        for split in {"fit": ("val", "test"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
+            if self.n_way > len(self._pool(split)):
+                raise ValueError(f"n_way is {self.n_way} but split {split!r} has {len(self._pool(split))} classes")
 
     @cached_property
     def classes(self) -> dict[str, list[ObjectClass]]:
@@ -94,7 +96,7 @@ class Scenes(EpisodicDataModule):
         """Draw episode ``index`` of ``split``."""
         if split == "train":
             return self._training_batch(index)
-        pool = self.classes["train" if self.eval_classes == "seen" else split]
+        pool = self._pool(split)
         rng = self.rng(split, index)
         ids = sorted(rng.choice(len(pool), self.n_way, replace=False).tolist())
         chosen = [pool[i] for i in ids]
@@ -108,6 +110,10 @@ class Scenes(EpisodicDataModule):
         return Episode(
             _examples(support, f"{split}{index}s"), _examples(query, f"{split}{index}q"), names, index, tuple(ids)
         )
+
+    def _pool(self, split: str) -> list[ObjectClass]:
+        """The classes that the validation or test episodes of a split choose from."""
+        return self.classes["train" if self.eval_classes == "seen" else split]
 
     def _training_batch(self, index: int) -> Episode:
         pool, rng = self.classes["train"], self.rng("train", index)

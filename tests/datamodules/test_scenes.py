@@ -1,10 +1,12 @@
 """Scenes: what its options do to the drawn world."""
 
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from datamodules.scenes import Scenes
 from datamodules.world.sprite import Variation
@@ -27,7 +29,16 @@ def test_variation_says_how_far_instances_of_a_class_differ():
     assert all_repainted > 1.3 * none > 0  # the light of a scene is left
 
 
-@pytest.mark.parametrize(("classes", "split"), [("seen", "train"), ("novel", "val")])
-def test_more_ways_than_classes_are_refused(classes, split):
-    with pytest.raises(ValueError, match=f"n_way is 3 but split '{split}' has 2 classes"):
-        Scenes(**{**SMALL, "n_way": 3}, eval_classes=classes)
+def test_more_ways_than_classes_are_refused_where_they_are_needed():
+    scenes = Scenes(**{**SMALL, "n_way": 3, "n_classes": (5, 2, 3)})
+    scenes.setup("test")
+    with pytest.raises(ValueError, match="n_way is 3 but split 'val' has 2 classes"):
+        scenes.setup("fit")
+    Scenes(**{**SMALL, "n_way": 3, "n_classes": (5, 2, 3)}, eval_classes="seen").setup("fit")
+
+
+@pytest.mark.parametrize(("overlay", "stage"), [("repmet_seen", "fit"), ("repmet_lstd", "test")])
+def test_tables_2_and_4_have_as_many_ways_as_classes(overlay, stage):
+    files = [Path(__file__).parents[2] / "experiments" / f"{name}.yaml" for name in ("repmet", overlay)]
+    first, second = (yaml.safe_load(file.read_text())["data"]["init_args"] for file in files)
+    Scenes(**{**first, **second, "variation": Variation(**first["variation"])}).setup(stage)
