@@ -137,6 +137,8 @@ class RepMetDetector(FewShotModule):
             raise ValueError(f"strides has {len(strides)} entries but anchor_sizes has {len(anchor_sizes)}")
         if sigma <= 0 or n_modes < 1:
             raise ValueError(f"sigma must be above 0 and n_modes at least 1, got {sigma} and {n_modes}")
+        if not 0 <= pretrain < 1:
+            raise ValueError(f"pretrain is {pretrain} but must be at least 0 and below 1")
         for name, value in (("foreground", foreground), ("pretrain", pretrain)):
             if value and method == "repmet" and not auxiliary:
                 raise ValueError(f"{name} is {value} but auxiliary is 0: no linear classifier is trained")

@@ -246,6 +246,7 @@ def test_external_embedding_trains_alone(scenes):
         ({"strides": (8, 16, 64)}, r"strides asks for \[64\]"),
         ({"sigma": 0.0}, "sigma must be above 0"),
         ({"foreground": 1.0, "auxiliary": 0.0}, "foreground is 1.0 but auxiliary is 0"),
+        ({"pretrain": 1.0}, "pretrain is 1.0 but must be at least 0 and below 1"),
         ({"pretrain": 0.5, "auxiliary": 0.0}, "pretrain is 0.5 but auxiliary is 0"),
         ({"weights": "package"}, "none is known for 'regnetx_002'"),
     ],
