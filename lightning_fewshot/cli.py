@@ -85,6 +85,8 @@ class FewShotCLI(LightningCLI):
         """Choose the run folder and make sure that it can be written, before anything costs time."""
         config = self.config[self.subcommand]
         config.weights_only = config.weights_only is not False  # a checkpoint is data; it must not run code
+        if "verbose" in config:
+            config.verbose = False  # ResultsFile prints the table, with intervals
         self.experiment = _experiment_name(config)
         self.run_dir = _make_run_dir(config.run_dir, self.experiment)
 

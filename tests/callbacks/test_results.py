@@ -44,6 +44,7 @@ def test_the_table_is_printed_after_validate_and_test(cli, capsys):
         assert len(interval.split(" to ")) == 2
         assert int(episodes) == n
         assert f"run: {subcommand}" in output
+        assert "DataLoader" not in output, "Lightning's own table says the same without intervals"
 
 
 def test_one_episode_has_no_interval_and_the_file_is_json(cli, capsys):

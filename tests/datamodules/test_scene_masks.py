@@ -62,4 +62,4 @@ def test_several_ways_are_asked_in_one_query():
 
 def test_too_many_ways_name_both_numbers():
     with pytest.raises(ValueError, match="n_way is 9 but split 'val' has 5 classes"):
-        scenes(n_way=9)
+        scenes(n_way=9).setup("fit")
