@@ -38,7 +38,9 @@ def test_more_ways_than_classes_are_refused_where_they_are_needed():
 
 
 @pytest.mark.parametrize(("overlay", "stage"), [("repmet_seen", "fit"), ("repmet_lstd", "test")])
-def test_tables_2_and_4_have_as_many_ways_as_classes(overlay, stage):
+def test_tables_2_and_4_have_classes_enough(overlay, stage):
     files = [Path(__file__).parents[2] / "experiments" / f"{name}.yaml" for name in ("repmet", overlay)]
     first, second = (yaml.safe_load(file.read_text())["data"]["init_args"] for file in files)
-    Scenes(**{**first, **second, "variation": Variation(**first["variation"])}).setup(stage)
+    scenes = Scenes(**{**first, **second, "variation": Variation(**first["variation"])})
+    scenes.setup(stage)
+    assert scenes.n_way <= len(scenes.classes["train" if scenes.eval_classes == "seen" else "test"])

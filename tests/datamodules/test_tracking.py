@@ -317,7 +317,8 @@ def test_vot_is_supervised_or_one_pass(root):
 
 def test_vot_opens_a_training_video_without_reading_all_its_boxes(root, monkeypatch):
     monkeypatch.setattr(Target, "boxes", lambda self: pytest.fail("all boxes were read"))
-    VOT("one-pass", root, train_on="got10k", train_root=root).target("train", 0, np.random.default_rng(0))
+    data = VOT("one-pass", root, train_on="got10k", train_root=root)
+    assert data.target("train", 0, np.random.default_rng(0)) is not None
 
 
 def test_sequences_by_name(root):
