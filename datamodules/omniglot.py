@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from datamodules.character_pairs import PAIR_CLASSES, SIDE, CharacterPairs, Characters
-from datamodules.omniglot_files import Run, open_folder, read_alphabets, read_run
+from datamodules.omniglot_files import SOURCE_SIDE, Run, open_folder, read_alphabets, read_run
 from lightning_fewshot.episodes import Episode, Examples
 
 
 class OmniglotPairs(CharacterPairs):
-    """Omniglot in its official layout, black ink on white, held in memory as uint8 at 28 x 28 (25 MB).
+    """Omniglot in its official layout, black ink on white, held in memory as uint8 (25 MB at 28 x 28).
 
     Args:
         root: Folder that holds ``images_background``, ``images_evaluation`` and ``one-shot-classification``, or their
@@ -23,10 +23,12 @@ class OmniglotPairs(CharacterPairs):
         download: Fetch what is missing from the owner's repository.
         test_problems: "random" draws ``test_episodes`` batches of problems from the evaluation alphabets; "lake" takes
             the twenty published runs: 20 exemplars (test items) to be found among 20 candidates (training items).
+        side: Side in pixels, up to 105, to which drawings are averaged down. The networks take 28 (section 3.2); the
+            modified Hausdorff distance takes any, and published ones are of drawings in full size.
         kwargs: See :class:`CharacterPairs`.
 
     Raises:
-        ValueError: ``test_problems`` is none of these.
+        ValueError: ``test_problems`` is none of these, or ``side`` is out of range.
     """
 
     def __init__(
@@ -34,22 +36,25 @@ class OmniglotPairs(CharacterPairs):
         root: str | None = None,
         download: bool = False,
         test_problems: Literal["random", "lake"] = "random",
+        side: int = SIDE,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if test_problems not in ("random", "lake"):
             raise ValueError(f"test_problems is {test_problems!r} but must be 'random' or 'lake'")
+        if not 1 <= side <= SOURCE_SIDE:
+            raise ValueError(f"side is {side} but must be from 1 to {SOURCE_SIDE} pixels, the size of the drawings")
         self.root = Path(root) if root else Path(os.environ.get("FEWSHOT_DATA", "data")) / "omniglot"
-        self.download, self.test_problems = download, test_problems
+        self.download, self.test_problems, self.side = download, test_problems, side
         self._runs: list[Run] = []
 
     def background(self) -> Characters:
         """Return the 30 alphabets to train on."""
-        return read_alphabets(open_folder(self.root, "images_background", self.download), SIDE)
+        return read_alphabets(open_folder(self.root, "images_background", self.download), self.side)
 
     def evaluation(self) -> Characters:
         """Return the 20 alphabets to test on."""
-        return read_alphabets(open_folder(self.root, "images_evaluation", self.download), SIDE)
+        return read_alphabets(open_folder(self.root, "images_evaluation", self.download), self.side)
 
     def setup(self, stage: str | None = None) -> None:
         """Load what a stage needs, before worker processes are forked."""
@@ -70,7 +75,7 @@ class OmniglotPairs(CharacterPairs):
     def protocol(self, split: str) -> dict[str, Any]:
         """Say how a split was evaluated."""
         if split != "test" or self.test_problems == "random":
-            return super().protocol(split)
+            return super().protocol(split) | {"side": self.side}
         problems = sum(len(run.exemplars) for run in self._runs)
         return {
             "split": split,
@@ -79,6 +84,7 @@ class OmniglotPairs(CharacterPairs):
             "k_shot": 1,
             "episodes": len(self._runs),
             "problems": problems,
+            "side": self.side,
         }
 
     def _load_runs(self) -> None:
@@ -87,7 +93,7 @@ class OmniglotPairs(CharacterPairs):
             runs = sorted(p for p in folder.iterdir() if p.is_dir() and p.name.startswith("run"))
             if not runs:
                 raise ValueError(f"{folder} holds no run01 .. run20")
-            self._runs = [read_run(path, SIDE) for path in runs]
+            self._runs = [read_run(path, self.side) for path in runs]
             self.episodes["test"] = len(self._runs)
 
 

@@ -32,6 +32,7 @@ ZIPS = {  # folder: (path below URL, md5 where the owner's users agree on one)
     "images_evaluation": ("images_evaluation.zip", "6b91aef0f799c5bb55b94e3f2daec811"),
     "one-shot-classification": ("one-shot-classification/all_runs.zip", None),
 }
+SOURCE_SIDE = 105  # pixels of a drawing as published
 THREADS = 4  # decoding waits for files and releases the interpreter lock
 CHUNK = 256  # drawings of one task of a thread
 PAPER = 127  # the mean grey level above which the ground of a drawing is white

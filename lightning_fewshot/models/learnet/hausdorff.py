@@ -16,6 +16,9 @@ from lightning_fewshot.metrics.classification import MatchError
 from lightning_fewshot.models.learnet.loss import pair_loss
 from lightning_fewshot.models.learnet.streams import ink
 
+FAR = 1e4  # pixels: where padding stands, on opposite sides for the two sets
+PAIRS_OF_POINTS = 1 << 21  # whose distances are in memory at once: 16 MB fit a cache, 128 are ten times slower
+
 
 class InkPoints(NamedTuple):
     """Ink pixels of drawings, relative to their mean.
@@ -32,7 +35,8 @@ class InkPoints(NamedTuple):
 class ModifiedHausdorff(FewShotModule):
     """Compare drawings as sets of ink points. Nothing is learned but the score's scale and offset (a calibration).
 
-    Training fits two numbers and leaves the ranking, so the error, as it is; ``test`` alone is enough for table 1.
+    Drawings may have any side. Training fits two numbers and leaves the ranking, so the error, as it is; ``test`` alone
+    is enough for table 1.
 
     Args:
         threshold: Ink, in (0, 1), from which a pixel is a point.
@@ -52,11 +56,11 @@ class ModifiedHausdorff(FewShotModule):
 
     def adapt(self, support: Examples) -> InkPoints:
         """Return the ink points of the exemplars."""
-        return ink_points(ink(support.images), self.threshold)
+        return ink_points(ink(support.images, side=None), self.threshold)
 
     def predict(self, state: InkPoints, query: Examples) -> Tensor:
         """Return scores ``(P, R)``: minus the distance, scaled and shifted."""
-        candidates = ink_points(ink(query.images), self.threshold)
+        candidates = ink_points(ink(query.images, side=None), self.threshold)
         repeats = _inputs_of_each(len(query.images), len(state.points))
         exemplars = InkPoints(*(part.repeat_interleave(repeats, 0) for part in state))
         distances = modified_hausdorff(exemplars, candidates).view(-1, repeats)
@@ -109,14 +113,22 @@ def modified_hausdorff(a: InkPoints, b: InkPoints) -> Tensor:
     >>> modified_hausdorff(a, b).tolist()
     [1.0]
     """
-    distances = torch.cdist(a.points, b.points, compute_mode="donot_use_mm_for_euclid_dist")  # (B, Na, Nb)
-    distances = distances.masked_fill(~(a.valid.unsqueeze(2) & b.valid.unsqueeze(1)), torch.inf)
-    to_b, to_a = _mean_of(distances.amin(2), a.valid), _mean_of(distances.amin(1), b.valid)
-    return torch.maximum(to_b, to_a)
+    at_once = max(1, PAIRS_OF_POINTS // (a.points.shape[1] * b.points.shape[1]))
+    chunks = zip(*(part.split(at_once) for part in (*a, *b)), strict=True)
+    return torch.cat([_modified_hausdorff(InkPoints(*c[:2]), InkPoints(*c[2:])) for c in chunks])
 
 
-def _mean_of(distances: Tensor, valid: Tensor) -> Tensor:
-    return distances.masked_fill(~valid, 0).sum(1) / valid.sum(1)
+def _modified_hausdorff(a: InkPoints, b: InkPoints) -> Tensor:
+    p, q = (part.points.double().masked_fill(~part.valid[..., None], far) for part, far in ((a, FAR), (b, -FAR)))
+    one = p.new_ones(())
+    left = torch.cat([-2 * p, p.square().sum(-1, keepdim=True), one.expand(*p.shape[:2], 1)], -1)
+    right = torch.cat([q, one.expand(*q.shape[:2], 1), q.square().sum(-1, keepdim=True)], -1)
+    squared = left @ right.mT  # (B, Na, Nb), |p - q|^2; padding is nearest to nothing
+    return torch.maximum(_mean_root(squared.amin(2), a.valid), _mean_root(squared.amin(1), b.valid)).float()
+
+
+def _mean_root(squared: Tensor, valid: Tensor) -> Tensor:
+    return squared.clamp(min=0).sqrt().masked_fill(~valid, 0).sum(1) / valid.sum(1)
 
 
 def _inputs_of_each(images: int, exemplars: int) -> int:

@@ -101,19 +101,24 @@ class Learnet(nn.Module):
                 last.bias[first : first + size] = float(name == "weights")
 
 
-def ink(images: Tensor) -> Tensor:
+def ink(images: Tensor, side: int | None = SIDE) -> Tensor:
     """Turn uint8 pictures of black ink on white paper into float32 in [0, 1], ink 1.
 
+    Args:
+        images: ``(B, 1, S, S)``.
+        side: The S that is taken, in pixels; None takes any.
+
     Raises:
-        ValueError: The pictures are not grey of 28 x 28 pixels, or not uint8.
+        ValueError: The pictures are not grey, not of that side, or not uint8.
 
     >>> ink(torch.tensor([255, 0], dtype=torch.uint8).repeat(14 * 28).view(1, 1, 28, 28)).mean().item()
     0.5
     """
-    if images.shape[1:] != (1, SIDE, SIDE):
-        raise ValueError(f"images are {tuple(images.shape[1:])} but the network takes (1, {SIDE}, {SIDE})")
+    side = images.shape[-1] if side is None else side
+    if images.shape[1:] != (1, side, side):
+        raise ValueError(f"images are {tuple(images.shape[1:])} but must be (1, {side}, {side})")
     if images.dtype != torch.uint8:
-        raise ValueError(f"images are {images.dtype} but the network takes uint8 in [0, 255]")
+        raise ValueError(f"images are {images.dtype} but must be uint8 in [0, 255]")
     return 1 - images.float() / 255
 
 

@@ -208,9 +208,9 @@ def test_one_exemplar_is_exported():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (torch.zeros(2, 1, 32, 32, dtype=torch.uint8), r"images are \(1, 32, 32\) but the network takes \(1, 28, 28\)"),
+        (torch.zeros(2, 1, 32, 32, dtype=torch.uint8), r"images are \(1, 32, 32\) but must be \(1, 28, 28\)"),
         (torch.zeros(2, 3, 28, 28, dtype=torch.uint8), r"images are \(3, 28, 28\)"),
-        (torch.zeros(2, 1, 28, 28), "images are torch.float32 but the network takes uint8"),
+        (torch.zeros(2, 1, 28, 28), "images are torch.float32 but must be uint8"),
     ],
 )
 def test_wrong_pictures_are_refused(images, message):
