@@ -23,9 +23,8 @@ def _reference(a, b, threshold=0.25):
 
 def _drawings(count, seed, side=28):
     rng = np.random.default_rng(seed)
-    return np.where(rng.random((count, 1, side, side)) < rng.uniform(0.02, 0.2, (count, 1, 1, 1)), 0, 255).astype(
-        np.uint8
-    )
+    inked = rng.random((count, 1, side, side)) < rng.uniform(0.02, 0.2, (count, 1, 1, 1))
+    return np.where(inked, 0, 255).astype(np.uint8)
 
 
 def test_distance_matches_scipy():
