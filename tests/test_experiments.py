@@ -13,7 +13,7 @@ from lightning_fewshot.cli import main
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
-RUNNABLE = [path for path in EXPERIMENTS if path.parent.name != "sweeps"]
+RUNNABLE = [p for p in EXPERIMENTS if p.parent.name != "sweeps" and p.name != "track_video.yaml"]  # needs a checkpoint
 SWEEPS = [path for path in EXPERIMENTS if path.parent.name == "sweeps"]
 
 # A size that is tiny where a model or a data set has that key; a new paper adds a line only if its defaults are large;
@@ -158,9 +158,6 @@ def test_every_experiment_runs(path, in_tmp, monkeypatch, tiny_data):
     except SystemExit as error:
         if "download" in str(error.code):
             pytest.skip(str(error.code))
-        if path.name == "track_video.yaml":
-            assert "needs trained weights" in str(error.code)
-            return
         raise AssertionError(error.code) from error
     if subcommand == "predict":
         assert json.loads((in_tmp / "run/predictions.json").read_text()) is not None
@@ -178,6 +175,8 @@ def test_a_video_is_tracked_with_a_checkpoint_of_the_experiment_that_is_named(in
     _, _, others = _command(overlay)
     sizes = [size for size in _tiny_sizes([overlay]) if size.startswith("--model")]
     monkeypatch.chdir(tiny_data)
+    with pytest.raises(SystemExit, match="needs trained weights: make them with"):
+        main(["predict", "--config", str(overlay), *others, *sizes, f"--run_dir={in_tmp}/none"])
     checkpoint = f"--ckpt_path={in_tmp}/fit/checkpoints/best.ckpt"
     main(["predict", "--config", str(overlay), *others, *sizes, checkpoint, f"--run_dir={in_tmp}/run"])
     assert (in_tmp / "run/tracks/clip.mp4").stat().st_size
