@@ -54,9 +54,15 @@ class CharacterPairs(EpisodicDataModule):
     recognition problems: an exemplar and ``n_way`` drawings of as many characters of the same alphabet, one of which
     shows the exemplar's character. Query images come exemplar by exemplar, labels are 1 where they are congruous.
 
+    With ``train: alphabets`` a training episode shows ``n_way`` characters of each of some alphabets, two drawings of
+    each: an exemplar in support, an input in query, in one order. Each input can then be compared with all exemplars of
+    its alphabet: ``n_way`` times the comparisons of pairs, for the same drawings. Labels count within the alphabet.
+
     Args:
         n_way: Candidates of a recognition problem.
+        train: "pairs", as in the paper, or "alphabets".
         pairs: Pairs of a training episode (the batch).
+        train_alphabets: Alphabets of a training episode, under "alphabets"; none of fewer than ``n_way`` characters.
         train_episodes: Training episodes of an epoch; 1000 of 100 pairs are the paper's 100,000.
         problems: Recognition problems of a validation or test episode.
         val_episodes: Validation episodes.
@@ -76,7 +82,9 @@ class CharacterPairs(EpisodicDataModule):
     def __init__(
         self,
         n_way: int = 20,
+        train: Literal["pairs", "alphabets"] = "pairs",
         pairs: int = 100,
+        train_alphabets: int = 5,
         train_episodes: int = 1000,
         problems: int = 20,
         val_episodes: int = 50,
@@ -89,14 +97,22 @@ class CharacterPairs(EpisodicDataModule):
         num_workers: int = 0,
     ) -> None:
         super().__init__(n_way, 1, 1, train_episodes, val_episodes, test_episodes, seed, num_workers)
-        for name, count, least in (("n_way", n_way, 2), ("pairs", pairs, 2), ("problems", problems, 1)):
+        for name, count, least in (
+            ("n_way", n_way, 2),
+            ("pairs", pairs, 2),
+            ("train_alphabets", train_alphabets, 1),
+            ("problems", problems, 1),
+        ):
             if count < least:
                 raise ValueError(f"{name} is {count} but must be at least {least}")
+        if train not in ("pairs", "alphabets"):
+            raise ValueError(f"train is {train!r} but must be 'pairs' or 'alphabets'")
         if val_alphabets < 0:
             raise ValueError(f"val_alphabets is {val_alphabets} but must be at least 0")
         if negatives not in ("alphabet", "any"):
             raise ValueError(f"negatives is {negatives!r} but must be 'alphabet' or 'any'")
-        self.pairs, self.problems, self.val_alphabets = pairs, problems, val_alphabets
+        self.train, self.pairs, self.train_alphabets = train, pairs, train_alphabets
+        self.problems, self.val_alphabets = problems, val_alphabets
         self.negatives, self.quarter_turns, self.augment = negatives, quarter_turns, augment
         self._splits: dict[str, Characters] = {}
 
@@ -129,10 +145,10 @@ class CharacterPairs(EpisodicDataModule):
         return self._splits[split]
 
     def episode(self, split: str, index: int) -> Episode:
-        """Return a batch of pairs ("train") or of recognition problems."""
+        """Return a training batch ("train") or recognition problems."""
         characters = self.characters(split)
         if split == "train":
-            return self._pairs(characters, index)
+            return self._training_batch(characters, index)
         exemplars, candidates, matches = draw_problems(characters, self.n_way, self.problems, self.rng(split, index))
         return problem_episode(characters, exemplars, candidates, matches, index)
 
@@ -160,15 +176,24 @@ class CharacterPairs(EpisodicDataModule):
         train = background.of_alphabets([i for i in range(len(background.alphabets)) if i not in held_out])
         val = background.of_alphabets(held_out or enough.tolist())
         train = with_quarter_turns(train) if self.quarter_turns else train
+        if self.train == "alphabets" and train.characters.max() < self.n_way:
+            checked(train, "train", self.n_way)
         return {"train": checked(train, "train", 2), "val": checked(val, "val", self.n_way)}
 
-    def _pairs(self, characters: Characters, index: int) -> Episode:
-        exemplars, inputs, labels = draw_pairs(characters, self.pairs, self.negatives, self.rng("train", index))
+    def _training_batch(self, characters: Characters, index: int) -> Episode:
+        rng = self.rng("train", index)
+        if self.train == "pairs":
+            exemplars, inputs, labels = draw_pairs(characters, self.pairs, self.negatives, rng)
+            classes, own = PAIR_CLASSES, None
+        else:
+            exemplars, inputs = draw_alphabets(characters, self.n_way, self.train_alphabets, rng)
+            labels = np.tile(np.arange(self.n_way), self.train_alphabets)
+            classes, own = tuple(f"character {i}" for i in range(self.n_way)), torch.from_numpy(labels)
         images = torch.from_numpy(characters.images[np.concatenate([exemplars, inputs])])[:, None]
         if self.augment is not None:
             images = jitter(images, self.augment, self.rng("train", index, "augment"))
-        support, query = images[: self.pairs], images[self.pairs :]
-        return Episode(Examples(support), Examples(query, torch.from_numpy(labels)), PAIR_CLASSES, index)
+        support, query = images[: len(labels)], images[len(labels) :]
+        return Episode(Examples(support, own), Examples(query, torch.from_numpy(labels)), classes, index)
 
 
 def draw_pairs(
@@ -192,6 +217,26 @@ def draw_pairs(
     second = (drawing + rng.integers(1, characters.drawings[character])) % characters.drawings[character]
     elsewhere = begin[other] + rng.integers(characters.drawings[other])
     return begin[character] + drawing, np.where(labels == 1, begin[character] + second, elsewhere), labels
+
+
+def draw_alphabets(
+    characters: Characters, n_way: int, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw ``n_way`` characters of each of ``count`` alphabets, and two different drawings of each character.
+
+    Characters are equally likely, as in pairs; an alphabet may be drawn twice.
+
+    Returns:
+        Indices ``(count * n_way,)`` of exemplars and of inputs, alphabet by alphabet.
+    """
+    first = np.cumsum(characters.characters) - characters.characters  # (A,) first character of each alphabet
+    likely = np.where(characters.characters >= n_way, characters.characters, 0)
+    chosen = rng.choice(len(first), count, p=likely / likely.sum())
+    drawn = [first[a] + rng.choice(characters.characters[a], n_way, replace=False) for a in chosen]
+    character = np.concatenate(drawn)
+    begin, many = (np.cumsum(characters.drawings) - characters.drawings)[character], characters.drawings[character]
+    drawing = rng.integers(many)
+    return begin + drawing, begin + (drawing + rng.integers(1, many)) % many
 
 
 def draw_problems(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from datamodules.affine import AffineJitter, jitter
-from datamodules.character_pairs import Characters, draw_pairs, draw_problems, with_quarter_turns
+from datamodules.character_pairs import Characters, draw_alphabets, draw_pairs, draw_problems, with_quarter_turns
 from datamodules.drawn_alphabets import DrawnAlphabets
 
 SMALL = {"background_alphabets": 4, "evaluation_alphabets": 3, "fewest": 6, "most": 9, "drawers": 5}
@@ -41,6 +41,31 @@ def test_pairs_are_what_they_say(uneven, negatives):
     assert set(first) == set(second) == set(range(len(uneven.images)))  # every drawing is used
     counts = np.bincount(character[first], minlength=16)
     assert abs(counts - 250).max() < 5 * np.sqrt(250)  # characters are equally likely
+
+
+def test_alphabets_are_what_they_say(uneven):
+    exemplars, inputs = draw_alphabets(uneven, 4, 3000, np.random.default_rng(0))
+    character, alphabet = _owners(uneven)
+    np.testing.assert_array_equal(character[exemplars], character[inputs])
+    assert (exemplars != inputs).all()
+    drawn = character[exemplars].reshape(3000, 4)
+    assert (np.sort(drawn, 1)[:, 1:] != np.sort(drawn, 1)[:, :-1]).all()
+    assert (alphabet[exemplars].reshape(3000, 4) == alphabet[exemplars][::4, None]).all()
+    counts = np.bincount(drawn.ravel(), minlength=16)
+    assert (counts[:2] == 0).all()  # an alphabet of two has no four characters
+    assert abs(counts[2:] - 12000 / 14).max() < 5 * np.sqrt(12000 / 14)  # characters are equally likely
+    assert set(exemplars) == set(inputs) == set(range(uneven.drawings[:2].sum(), len(uneven.images)))
+
+
+def test_an_episode_of_alphabets():
+    data = DrawnAlphabets(**SMALL, n_way=6, val_alphabets=1, train="alphabets", train_alphabets=2)
+    episode = data.episode("train", 3)
+    assert episode.support.images.shape == episode.query.images.shape == (12, 1, 28, 28)
+    assert torch.equal(episode.support.labels, episode.query.labels)
+    assert episode.query.labels.tolist() == [0, 1, 2, 3, 4, 5] * 2
+    assert len(episode.classes) == 6
+    assert torch.equal(data.episode("train", 3).query.images, episode.query.images)
+    assert not torch.equal(data.episode("train", 4).query.images, episode.query.images)
 
 
 def test_problems_are_what_they_say(uneven):
@@ -142,6 +167,8 @@ def test_augmentation_is_a_function_of_the_number():
     [
         ({"n_way": 1}, "n_way is 1 but must be at least 2"),
         ({"pairs": 1}, "pairs is 1 but must be at least 2"),
+        ({"train": "clips"}, "train is 'clips' but must be 'pairs' or 'alphabets'"),
+        ({"train_alphabets": 0}, "train_alphabets is 0 but must be at least 1"),
         ({"problems": 0}, "problems is 0 but must be at least 1"),
         ({"val_alphabets": -1}, "val_alphabets is -1"),
         ({"negatives": "none"}, "negatives is 'none'"),

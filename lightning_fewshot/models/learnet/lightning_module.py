@@ -12,7 +12,7 @@ from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.metrics.classification import MatchError
 from lightning_fewshot.models.learnet.compare import ComparisonName
 from lightning_fewshot.models.learnet.export import StaticPupil
-from lightning_fewshot.models.learnet.loss import pair_loss
+from lightning_fewshot.models.learnet.loss import pair_loss, recognition_loss
 from lightning_fewshot.models.learnet.torch_model import Architecture, LearnetNetwork, Predictor, PupilState
 
 
@@ -58,9 +58,15 @@ class SiameseLearnet(FewShotModule):
         return self.network.predict(state, query.images)
 
     def loss(self, episode: Episode) -> dict[str, Tensor]:
-        """Return the logistic loss over pairs, eq. (2) for learnets and eq. (3) for siamese networks."""
-        scores = self(episode).flatten()
-        return {"pairs": pair_loss(scores, episode.query.labels)}
+        """Return the logistic loss over pairs, eq. (2) for learnets and eq. (3) for siamese networks.
+
+        Where exemplars have labels (``data.train: alphabets``), every input is compared with all exemplars of its
+        alphabet instead, ``len(classes)`` of them, and the loss is that of recognising either from the other.
+        """
+        if episode.support.labels is None:
+            return {"pairs": pair_loss(self(episode).flatten(), episode.query.labels)}
+        scores = self.network.compare_all(episode.support.images, episode.query.images, len(episode.classes))
+        return {"problems": recognition_loss(scores)}
 
     def build_metrics(self) -> MatchError:
         """Return the error rate of one-shot recognition, table 1."""

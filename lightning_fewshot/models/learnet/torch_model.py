@@ -119,6 +119,26 @@ class LearnetNetwork(nn.Module):
         features = self.stream(ink(images), state.filters, state.bias).unflatten(0, (count, -1))  # (P, R, D)
         return self.compare(features, state.reference.unsqueeze(1), _between(state.weights))
 
+    def compare_all(self, exemplars: Tensor, images: Tensor, n_way: int) -> Tensor:
+        """Score every image of an alphabet against every exemplar of it, as ``predict`` does pair by pair.
+
+        A network without predicted filters sees each image once; a pupil of its own has to see all images.
+
+        Args:
+            exemplars: ``(A * N, 1, 28, 28)`` uint8, alphabet by alphabet.
+            images: ``(A * N, 1, 28, 28)`` uint8, likewise.
+            n_way: N.
+
+        Returns:
+            ``(A, N, N)``: exemplar by image.
+        """
+        state = self.adapt(exemplars)
+        if state.filters is not None:
+            each = images.unflatten(0, (-1, 1, n_way)).expand(-1, n_way, -1, -1, -1, -1)  # (A, N, N, 1, 28, 28)
+            return self.predict(state, each.flatten(0, 2)).unflatten(0, (-1, n_way))
+        features = self.stream(ink(images)).unflatten(0, (-1, 1, n_way))  # (A, 1, N, D)
+        return self.compare(features, state.reference.unflatten(0, (-1, n_way)).unsqueeze(2))
+
 
 def _between(weights: Tensor | None) -> Tensor | None:
     return None if weights is None else weights.unsqueeze(1)

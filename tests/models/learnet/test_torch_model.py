@@ -12,7 +12,7 @@ from torch.nn.functional import conv2d, max_pool2d
 from lightning_fewshot import SiameseLearnet
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.learnet.compare import Comparison, ComparisonName
-from lightning_fewshot.models.learnet.loss import pair_loss
+from lightning_fewshot.models.learnet.loss import pair_loss, recognition_loss
 from lightning_fewshot.models.learnet.streams import ink
 from lightning_fewshot.models.learnet.torch_model import Architecture, LearnetNetwork
 
@@ -236,6 +236,43 @@ def test_images_must_be_shared_out():
 def test_unknown_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         LearnetNetwork(**options)
+
+
+@pytest.mark.parametrize(("architecture", "comparison"), CELLS)
+def test_comparing_all_is_predicting_every_pair(architecture, comparison):
+    network, z, x = _network(architecture, comparison), _images(6), _images(6, 1)
+    with torch.no_grad():
+        scores = network.compare_all(z, x, 3)
+        alone = torch.stack(
+            [
+                network.predict(network.adapt(a), b.repeat(3, 1, 1, 1))
+                for a, b in zip(z.split(3), x.split(3), strict=True)
+            ]
+        )
+    assert scores.shape == (2, 3, 3)
+    torch.testing.assert_close(scores, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_recognition_loss_matches_log_probabilities():
+    scores = torch.randn(4, 5, 5, dtype=torch.float64)
+    rows, columns = (np.log(np.exp(scores.numpy()).sum(axis, keepdims=True)) for axis in (1, 2))
+    match = np.einsum("aii->ai", scores.numpy()[:, :, :])
+    wanted = ((rows[:, 0] - match).mean() + (columns[..., 0] - match).mean()) / 2
+    assert recognition_loss(scores).item() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("architecture", ["siamese_shared", "learnet"])
+def test_whole_alphabets_can_be_learned(architecture):
+    torch.manual_seed(0)
+    module, labels = SiameseLearnet(architecture=architecture), torch.arange(4)
+    episode = Episode(Examples(_images(4), labels), Examples(_images(4, 1), labels), ("a", "b", "c", "d"))
+    optimizer = torch.optim.AdamW(module.parameters(), 2e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = module.loss(episode)["problems"]
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.5 * np.log(4)  # of noise that has nothing in common, which chance would leave at log 4
 
 
 def test_pair_loss_matches_binary_cross_entropy():
