@@ -287,6 +287,8 @@ class EpisodicDataModule(LightningDataModule, ABC):
             raise ValueError(f"split {split!r} has {self.episodes[split]} episodes but there are {world_size} devices")
         order = EpisodeOrder(self.episodes[split], self.trainer if split == "train" else None, rank, world_size)
         workers = self.num_workers if split != "predict" else 0
+        if workers and split == "train" and self.episodes[split]:
+            self.episode(split, 0)  # imports here what episodes need: W&B watches some imports and fails in a worker's
         return EpisodeLoader(
             _Episodes(self, split),
             sampler=order,

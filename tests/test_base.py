@@ -37,6 +37,17 @@ def test_episodes_are_equal_for_0_1_and_2_workers(split):
     assert all(_equal(a, b) and _equal(a, c) for a, b, c in zip(none, one, two, strict=True))
 
 
+@pytest.mark.parametrize(("workers", "drawn"), [(0, []), (1, [("train", 0)])])
+def test_what_episodes_import_is_imported_before_workers_start(monkeypatch, workers, drawn):
+    """W&B refuses imports that it watches in a forked process, for one those of albumentations."""
+    data, seen = ToyData(num_workers=workers), []
+    data.trainer = _trainer()
+    monkeypatch.setattr(data, "episode", lambda split, index: seen.append((split, index)))
+    for split in ("train", "val", "test"):
+        getattr(data, f"{split}_dataloader")()
+    assert seen == drawn
+
+
 @pytest.mark.parametrize("count", [1, 5, 6])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_ranks_share_the_list(count, world_size):
