@@ -22,6 +22,7 @@ from lightning_fewshot.episodes import VOID, Episode, Examples
 from lightning_fewshot.sampling import EpisodePlan, EpisodeSampler
 
 Convention = Literal["paper", "later"]
+Untrained = Literal["background", "void"]
 
 
 class MaskedPhoto(NamedTuple):
@@ -46,7 +47,8 @@ class PhotoSegmentation(PhotoEpisodes):
     """Few-shot segmentation on photos with class masks.
 
     A training episode is a batch of pairs: photos that show a training class, one of their classes drawn for each, and
-    ``train_shots`` other photos of that class (section 4.3). What is no training class is background.
+    ``train_shots`` other photos of that class (section 4.3). What is no training class is background, unless
+    ``untrained`` says otherwise.
 
     A test episode is a query photo, one of its novel classes, and ``k_shot`` other photos of that class (``n_way`` 1,
     ``n_query`` 1); the entries (photo, class) are walked through in a random order, so that classes count by their
@@ -62,6 +64,9 @@ class PhotoSegmentation(PhotoEpisodes):
         min_pixels: A class is asked for where it covers as many pixels at least; 2048 are two cells of stride 32, near
             what the authors' code asks for.
         train_shots: Support photos of a training pair; the paper trains on one, whatever ``k_shot``.
+        untrained: What pixels of the other classes are in training: "background", as in the paper, or "void", which
+            does not count. Where nearly every photo shows the novel classes (roads in street scenes), "background"
+            teaches the model that they never are an object.
         options: See PhotoEpisodes.
 
     Raises:
@@ -79,6 +84,7 @@ class PhotoSegmentation(PhotoEpisodes):
         image_size: int | None = 500,
         min_pixels: int = 2048,
         train_shots: int = 1,
+        untrained: Untrained = "background",
         n_way: int = 1,
         n_query: int = 1,
         val_episodes: int = 50,
@@ -94,7 +100,9 @@ class PhotoSegmentation(PhotoEpisodes):
             raise ValueError(f"convention is {convention!r} but must be 'paper' or 'later'")
         if image_size is not None and image_size < 1:
             raise ValueError(f"image_size is {image_size} pixels but must be at least 1, or null")
-        self.fold, self.novel_classes, self.convention = fold, novel_classes, convention
+        if untrained not in ("background", "void"):
+            raise ValueError(f"untrained is {untrained!r} but must be 'background' or 'void'")
+        self.fold, self.novel_classes, self.convention, self.untrained = fold, novel_classes, convention, untrained
         if train_shots < 1:
             raise ValueError(f"train_shots is {train_shots} but must be at least 1")
         self.image_size, self.min_pixels, self.train_shots = image_size, min_pixels, train_shots
@@ -188,6 +196,8 @@ class PhotoSegmentation(PhotoEpisodes):
         seen = np.unique(np.concatenate([np.unique(labels) for _, labels in (*pairs, *support)]))
         classes = tuple(name for name in self.class_names() if numbers[name] in seen)
         table = self._table([numbers[name] for name in classes])
+        if self.untrained == "void":
+            table[[number for name, number in numbers.items() if name not in self.split_classes["train"]]] = VOID
         labels = torch.tensor([classes.index(name) for name in shown])
         return Episode(
             as_examples(support, [table] * len(support), labels.repeat_interleave(self.train_shots), shots),

@@ -132,6 +132,22 @@ def test_training_visits_every_photo_once_in_a_pass(roots, name):
     assert seen == sorted(data.training_names)
 
 
+@pytest.mark.parametrize("name", ["camvid", "panoptic"])
+def test_untrained_classes_may_be_void_in_training(roots, name):
+    plain, void = build(roots, name), build(roots, name, untrained="void")
+    novel = [1 + list(plain.all_names()).index(c) for c in plain.split_classes["test"]]
+    left_out = 0
+    for i in range(len(plain.pair_names)):
+        a, b = plain.episode("train", i), void.episode("train", i)
+        for mask, own, photo in zip(a.query.masks, b.query.masks, a.query.names, strict=True):
+            is_novel = torch.from_numpy(np.isin(plain.read_mask(plain.photos[photo]), novel))
+            assert (mask[is_novel] == 0).all()
+            assert torch.equal(own, mask.masked_fill(is_novel, 255))
+            left_out += int(is_novel.sum())
+    assert left_out
+    assert equal(plain.episode("test", 0), void.episode("test", 0))
+
+
 def test_photos_of_a_class_too_small_for_a_pair_are_left_out_of_the_walk(roots):
     data = build(roots, "pets", batch_size=1, novel_classes=["pug"])
     spare = [n for n, p in data.photos.items() if p.classes == ("Bengal",)][1:]
@@ -236,6 +252,8 @@ def test_a_fixed_list_is_used_as_it_is(roots, tmp_path):
 def test_bad_options_are_named(roots):
     with pytest.raises(ValueError, match="fold is 4 but must be 0 to 3"):
         build(roots, "camvid", fold=4)
+    with pytest.raises(ValueError, match="untrained is 'none' but must be 'background' or 'void'"):
+        build(roots, "pets", untrained="none")
     with pytest.raises(ValueError, match="convention is 'new' but must be 'paper' or 'later'"):
         build(roots, "camvid", convention="new")
     with pytest.raises(ValueError, match=r"has 4 items, but k_shot \+ n_query = 4 \+ 1 = 5"):
