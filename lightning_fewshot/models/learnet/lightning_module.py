@@ -21,6 +21,7 @@ class SiameseLearnet(FewShotModule):
 
     An episode holds P exemplars (support) and R inputs for each (query, exemplar by exemplar): R = 1 in training, the
     candidates of a recognition problem in evaluation. ``query.labels`` is 1 where input and exemplar are congruous.
+    Exemplars that have labels are whole alphabets to train on, see :meth:`loss`.
 
     Args:
         architecture: Row of table 1.
