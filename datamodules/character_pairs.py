@@ -71,6 +71,7 @@ class CharacterPairs(EpisodicDataModule):
             characters. 0 trains on all of them, as the paper does, and validates on characters seen in training.
         negatives: Incongruous pairs come from the same "alphabet", as in evaluation, or from "any".
         quarter_turns: Train on alphabets turned by 90, 180 and 270 degrees too, as alphabets of their own.
+        mirror: Train on the mirror images of all these too, likewise.
         augment: Small random affine maps of the training drawings; None leaves them as they are.
         seed: Episode i of a split is a function of (seed, split, i) alone.
         num_workers: Processes that prepare episodes; a gather is quicker than a copy between processes, so 0.
@@ -92,6 +93,7 @@ class CharacterPairs(EpisodicDataModule):
         val_alphabets: int = 5,
         negatives: Literal["alphabet", "any"] = "alphabet",
         quarter_turns: bool = False,
+        mirror: bool = False,
         augment: AffineJitter | None = None,
         seed: int = 0,
         num_workers: int = 0,
@@ -113,7 +115,8 @@ class CharacterPairs(EpisodicDataModule):
             raise ValueError(f"negatives is {negatives!r} but must be 'alphabet' or 'any'")
         self.train, self.pairs, self.train_alphabets = train, pairs, train_alphabets
         self.problems, self.val_alphabets = problems, val_alphabets
-        self.negatives, self.quarter_turns, self.augment = negatives, quarter_turns, augment
+        self.negatives, self.augment = negatives, augment
+        self.quarter_turns, self.mirror = quarter_turns, mirror
         self._splits: dict[str, Characters] = {}
 
     @abstractmethod
@@ -175,7 +178,7 @@ class CharacterPairs(EpisodicDataModule):
         held_out = enough[-self.val_alphabets :].tolist() if self.val_alphabets else []
         train = background.of_alphabets([i for i in range(len(background.alphabets)) if i not in held_out])
         val = background.of_alphabets(held_out or enough.tolist())
-        train = with_quarter_turns(train) if self.quarter_turns else train
+        train = with_symmetries(train, self.quarter_turns, self.mirror)
         if self.train == "alphabets" and train.characters.max() < self.n_way:
             checked(train, "train", self.n_way)
         return {"train": checked(train, "train", 2), "val": checked(val, "val", self.n_way)}
@@ -279,15 +282,17 @@ def problem_episode(
     return Episode(support, query._replace(labels=torch.from_numpy(labels.reshape(-1))), PAIR_CLASSES, index)
 
 
-def with_quarter_turns(characters: Characters) -> Characters:
-    """Add every alphabet turned by 90, 180 and 270 degrees as an alphabet of its own."""
-    turns = range(4)
+def with_symmetries(characters: Characters, quarter_turns: bool, mirror: bool) -> Characters:
+    """Add every alphabet turned by 90, 180 and 270 degrees, its mirror image, or both: up to 8, each an alphabet."""
+    kinds = [(flip, turn) for flip in range(1 + mirror) for turn in range(4 if quarter_turns else 1)]
+    marks = ["~" * flip + f"@{90 * turn}" * (turn > 0) for flip, turn in kinds]
+    images = (characters.images, characters.images[:, :, ::-1])
     return Characters(
-        np.concatenate([np.rot90(characters.images, k, axes=(1, 2)) for k in turns]),
-        tuple(f"{name}@{90 * k}" for k in turns for name in characters.alphabets),
-        np.tile(characters.characters, 4),
-        np.tile(characters.drawings, 4),
-        tuple(f"{name}@{90 * k}" for k in turns for name in characters.names),
+        np.concatenate([np.rot90(images[flip], turn, axes=(1, 2)) for flip, turn in kinds]),
+        tuple(name + mark for mark in marks for name in characters.alphabets),
+        np.tile(characters.characters, len(kinds)),
+        np.tile(characters.drawings, len(kinds)),
+        tuple(name + mark for mark in marks for name in characters.names),
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from datamodules.affine import AffineJitter, jitter
-from datamodules.character_pairs import Characters, draw_alphabets, draw_pairs, draw_problems, with_quarter_turns
+from datamodules.character_pairs import Characters, draw_alphabets, draw_pairs, draw_problems, with_symmetries
 from datamodules.drawn_alphabets import DrawnAlphabets
 
 SMALL = {"background_alphabets": 4, "evaluation_alphabets": 3, "fewest": 6, "most": 9, "drawers": 5}
@@ -134,13 +134,22 @@ def test_drawn_alphabets_are_black_on_white_and_can_be_told_apart(data):
     assert (nearest == character).mean() > 0.5  # chance is under 0.06
 
 
-def test_quarter_turns_are_new_alphabets(data):
+@pytest.mark.parametrize(
+    ("quarter_turns", "mirror", "count"), [(False, False, 1), (True, False, 4), (False, True, 2), (True, True, 8)]
+)
+def test_turned_and_mirrored_alphabets_are_new_ones(data, quarter_turns, mirror, count):
     plain = data.characters("train")
-    turned = with_quarter_turns(plain)
-    n = len(plain.images)
-    assert len(turned.alphabets) == 4 * len(plain.alphabets) == len(set(turned.alphabets))
-    np.testing.assert_array_equal(turned.images[n + 3], np.rot90(plain.images[3]))
-    np.testing.assert_array_equal(turned.drawings[len(plain.drawings) :][:5], plain.drawings[:5])
+    more = with_symmetries(plain, quarter_turns, mirror)
+    assert len(more.alphabets) == count * len(plain.alphabets) == len(set(more.alphabets))
+    assert len(set(more.names)) == count * len(plain.names)
+    versions = more.images.reshape(count, *plain.images.shape)[:, 3]
+    assert len(np.unique(versions, axis=0)) == count
+    np.testing.assert_array_equal(versions[0], plain.images[3])
+    if quarter_turns:
+        np.testing.assert_array_equal(versions[1], np.rot90(plain.images[3]))
+    if mirror:
+        np.testing.assert_array_equal(versions[count // 2], np.fliplr(plain.images[3]))
+    np.testing.assert_array_equal(more.drawings, np.tile(plain.drawings, count))
 
 
 def test_jitter_shifts_by_pixels_and_fills_with_white():
