@@ -52,6 +52,8 @@ class MetaLearnerTracker(TracksVideos, FewShotModule):
         keep: Keep probability of its dropout.
         memory: M, patches that the gradient is taken on.
         update_every: T, frames from one update of the tracker to the next; 0: no updates.
+        least_score: Logit that a response must exceed somewhere for its patch to be remembered (tau of the authors'
+            later article); None: every patch may be, as in the paper.
         radius: Cells around the target that count as matching too; 0 as in the paper.
         balance: Places of the target and others weigh one half each; False as in eq. (6).
         search: Scales, penalties and cosine window of the tracker (section 4.1).
@@ -76,6 +78,7 @@ class MetaLearnerTracker(TracksVideos, FewShotModule):
         keep: float = KEEP,
         memory: int = 4,
         update_every: int = 90,
+        least_score: float | None = None,
         radius: float = 0.0,
         balance: bool = False,
         search: Search = THREE_SCALES,
@@ -94,7 +97,8 @@ class MetaLearnerTracker(TracksVideos, FewShotModule):
             raise ValueError(f"radius is {radius} but must be at least 0")
         self.network = MatchingNetwork(tuple(channels), kernels, channels_last)
         self.meta = MetaLearner(channels[-1], kernels, target_kernels, hidden, keep) if stage == "meta" else None
-        self.memory, self.update_every, self.radius, self.balance = memory, update_every, radius, balance
+        self.memory, self.update_every, self.least_score = memory, update_every, least_score
+        self.radius, self.balance = radius, balance
         self.search, self.context, self.init_from = search, context, init_from
         if self.meta is not None:
             self.network.requires_grad_(False)

@@ -5,6 +5,7 @@ Shapes: M patches in memory, R cells of a response's side, S pixels of a crop's 
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, NamedTuple
 
 import torch
@@ -49,6 +50,7 @@ class MetaTracker(ResponseTracker):
         super().__init__(module.search, module.device, EXEMPLAR, context=module.context)
         self.update_every = module.update_every if module.meta is not None else 0
         self.remembered, self.radius = module.memory, module.radius
+        self.least_score = -inf if module.least_score is None else module.least_score
         self._module = module
 
     def adapt(self, exemplar: Tensor) -> Knowledge:
@@ -60,12 +62,12 @@ class MetaTracker(ResponseTracker):
         return self._module.network.predict(model.match, crops)[0]
 
     def learn(self, state: Following, frame: Tensor, response: Tensor) -> Knowledge:
-        """Remember the new context patch; every T frames, make new kernels from the memory and empty it."""
+        """Remember the new context patch; every T frames, make new kernels from the memory, if any, and empty it."""
         known: Knowledge = state.model._replace(frames=state.model.frames + 1)
         if not self.update_every:
             return known
         known = known._replace(memory=self._remember(known.memory, state, frame, response))
-        if known.frames % self.update_every:
+        if known.frames % self.update_every or not known.memory:
             return known
         patches = torch.stack([r.patch for r in known.memory])
         return Knowledge(self._module.specialise(known.match, patches), (), known.frames)
@@ -73,7 +75,9 @@ class MetaTracker(ResponseTracker):
     def _remember(
         self, memory: tuple[Remembered, ...], state: Following, frame: Tensor, response: Tensor
     ) -> tuple[Remembered, ...]:
-        """Keep the M patches of least entropy. One that is not among them is not even cut."""
+        """Keep the M patches of least entropy. One that is not among them, or has no match, is not even cut."""
+        if float(response.amax()) <= self.least_score:
+            return memory
         entropy = float(response_entropy(response))
         if len(memory) == self.remembered and entropy >= memory[-1].entropy:
             return memory

@@ -85,6 +85,18 @@ def test_the_memory_holds_the_patches_of_least_entropy():
     assert state.model.memory[0].patch.shape == (3, 255, 255)
 
 
+@pytest.mark.parametrize("quantile", [0.0, 0.5, 1.0])
+def test_a_patch_without_a_match_is_not_remembered(quantile):
+    never = MetaLearnerTracker("meta", update_every=0, **SMALL)
+    scores = track(never.eval().tracker(), _video(11), BOX).scores[1:]
+    least = float(scores.quantile(quantile, interpolation="lower"))
+    module = MetaLearnerTracker("meta", update_every=11, memory=20, least_score=least, **SMALL)
+    module.load_state_dict(never.state_dict())
+    states = _follow(module, _video(11))
+    assert len(states[9].model.memory) == int((scores[:9] > least).sum())
+    assert (states[10].model.match.kernels is None) == (not bool((scores > least).any()))
+
+
 def test_without_meta_nothing_is_remembered():
     baseline = MetaLearnerTracker("matching", channels=(6, 8, 10, 12), kernels=12)
     for module in (baseline, MetaLearnerTracker("meta", update_every=0, **SMALL)):
