@@ -283,7 +283,10 @@ def problem_episode(
 
 
 def with_symmetries(characters: Characters, quarter_turns: bool, mirror: bool) -> Characters:
-    """Add every alphabet turned by 90, 180 and 270 degrees, its mirror image, or both: up to 8, each an alphabet."""
+    """Add every alphabet turned by 90, 180 and 270 degrees, its mirror image, or both, each as an alphabet of its own.
+
+    A name says what was done: "Greek@90" is turned, "Greek~" mirrored, "Greek~@90" first mirrored, then turned.
+    """
     kinds = [(flip, turn) for flip in range(1 + mirror) for turn in range(4 if quarter_turns else 1)]
     marks = ["~" * flip + f"@{90 * turn}" * (turn > 0) for flip, turn in kinds]
     images = (characters.images, characters.images[:, :, ::-1])

@@ -52,8 +52,8 @@ class MetaLearnerTracker(TracksVideos, FewShotModule):
         keep: Keep probability of its dropout.
         memory: M, patches that the gradient is taken on.
         update_every: T, frames from one update of the tracker to the next; 0: no updates.
-        least_score: Logit that a response must exceed somewhere for its patch to be remembered (tau of the authors'
-            later article); None: every patch may be, as in the paper.
+        least_score: Logit that a response must exceed somewhere for its patch to be remembered; None: every patch
+            may be, as in the paper.
         radius: Cells around the target that count as matching too; 0 as in the paper.
         balance: Places of the target and others weigh one half each; False as in eq. (6).
         search: Scales, penalties and cosine window of the tracker (section 4.1).

@@ -272,9 +272,8 @@ def test_whole_alphabets_can_be_learned(architecture):
     torch.manual_seed(0)
     module, labels = SiameseLearnet(architecture=architecture), torch.arange(4)
     episode = Episode(Examples(_images(4), labels), Examples(_images(4, 1), labels), ("a", "b", "c", "d"))
-    assert _learn(module, episode, 40) < 0.5 * np.log(
-        4
-    )  # of noise that has nothing in common, which chance would leave at log 4
+    # drawings of noise, which have nothing in common: chance would leave the loss at log 4
+    assert _learn(module, episode, 40) < 0.5 * np.log(4)
 
 
 def test_pair_loss_matches_binary_cross_entropy():
