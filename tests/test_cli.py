@@ -1,11 +1,13 @@
 """The command line as a user meets it."""
 
+import ctypes
 import hashlib
 import json
 import os
 import re
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -187,3 +189,19 @@ def test_waiting_threads_sleep(in_tmp, monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     runpy.run_module("lightning_fewshot", run_name="not_main")
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE", "the user's word stands"
+
+
+def test_freed_memory_is_kept(monkeypatch):
+    from lightning_fewshot.__main__ import keep_freed_memory
+
+    for name in [name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"]:
+        monkeypatch.delenv(name)
+    asked = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=lambda *option: asked.append(option) or 1))
+    assert keep_freed_memory()
+    assert asked == [(-3, 2**30), (-1, 2**30)]
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())
+    assert not keep_freed_memory(), "another C library"
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: pytest.fail("the user's word stands"))
+    assert not keep_freed_memory()
