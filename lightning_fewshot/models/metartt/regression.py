@@ -5,21 +5,22 @@ Shapes: n samples, F features.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-ALPHA = 1000.0
-LEAST_OVERLAP, LARGEST_SHRINKING = 0.6, 2.0  # of a box with what it becomes; else it stays what it is
+ALPHA, NORM = 1000.0, 20.0  # R-CNN's weight of the penalty belongs to features of this mean length
+LEAST_OVERLAP = 0.6  # of a box with what it becomes; else it stays what it is
+AREAS = (1.0, 2.0)  # of a sample, as multiples of the target's: the authors' boxes only ever shrink
 
 
 class Ridge(NamedTuple):
-    """A linear map with intercept: ``(F, 4)`` and ``(4,)``."""
+    """A linear map with intercept, ``(F, 4)`` and ``(4,)``, and the areas of the samples it was learned from."""
 
     weight: Tensor
     bias: Tensor
+    areas: tuple[float, float] = AREAS
 
 
 def fit_ridge(features: Tensor, target: Tensor, alpha: float = ALPHA) -> Ridge:
@@ -55,10 +56,11 @@ def encode(boxes: Tensor, target: Tensor) -> Tensor:
     return torch.cat((shift, (wanted / size).log()), dim=-1)
 
 
-def decode(boxes: Tensor, code: Tensor) -> Tensor:
+def decode(boxes: Tensor, code: Tensor, areas: tuple[float, float] = AREAS) -> Tensor:
     """Apply codes ``(n, 4)`` to boxes ``(n, 4)``.
 
-    A box that would grow, shrink to less than half its area, or overlap its old place by an IoU below 0.6 stays.
+    A box stays where its area, as a multiple of the new one's, would lie outside ``areas``, or where it would overlap
+    its old place by an IoU below 0.6.
 
     >>> boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
     >>> decode(boxes, torch.tensor([[0.1, 0.0, 0.0, 0.0]])).tolist(), decode(boxes, torch.full((1, 4), 1.0)).tolist()
@@ -67,19 +69,26 @@ def decode(boxes: Tensor, code: Tensor) -> Tensor:
     size, centre = boxes[..., 2:] - boxes[..., :2], (boxes[..., :2] + boxes[..., 2:]) / 2
     centre, new = centre + code[..., :2] * size, size * code[..., 2:].clamp(-3, 3).exp()
     moved = torch.cat((centre - new / 2, centre + new / 2), dim=-1)
-    shrunk = (size.prod(-1) / new.prod(-1)).log()  # an area's rounding is no change
+    shrunk = size.prod(-1) / new.prod(-1)
     overlap = torch.minimum(boxes[..., 2:], moved[..., 2:]) - torch.maximum(boxes[..., :2], moved[..., :2])
     common = overlap.clamp(min=0).prod(-1)
     fits = common >= LEAST_OVERLAP * (size.prod(-1) + new.prod(-1) - common)
-    fits &= (shrunk >= -1e-4) & (shrunk <= math.log(LARGEST_SHRINKING))
+    fits &= (shrunk >= areas[0] - 1e-4) & (shrunk <= areas[1])  # an area's rounding is no change
     return torch.where(fits[..., None], moved, boxes)
 
 
-def fit_regression(features: Tensor, boxes: Tensor, target: Tensor, alpha: float = ALPHA) -> Ridge:
-    """Learn to move samples ``boxes`` ``(n, 4)`` with ``features`` ``(n, F)`` onto the target ``(4,)``."""
-    return fit_ridge(features, encode(boxes, target.expand_as(boxes)), alpha)
+def fit_regression(
+    features: Tensor, boxes: Tensor, target: Tensor, alpha: float = ALPHA, areas: tuple[float, float] = AREAS
+) -> Ridge:
+    """Learn to move samples ``boxes`` ``(n, 4)`` with ``features`` ``(n, F)`` onto the target ``(4,)``.
+
+    Features are scaled to the mean length of R-CNN's first: a penalty that outweighs them leaves the mean of all codes.
+    """
+    scale = NORM / features.norm(dim=1).mean().clamp(min=1e-6)
+    ridge = fit_ridge(features * scale, encode(boxes, target.expand_as(boxes)), alpha)
+    return ridge._replace(weight=ridge.weight * scale, areas=areas)
 
 
 def regress(ridge: Ridge, features: Tensor, boxes: Tensor) -> Tensor:
     """Move boxes ``(n, 4)`` by what their features ``(n, F)`` say."""
-    return decode(boxes, features @ ridge.weight + ridge.bias)
+    return decode(boxes, features @ ridge.weight + ridge.bias, ridge.areas)

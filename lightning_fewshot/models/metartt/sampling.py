@@ -106,15 +106,15 @@ def negative_boxes(
     return _fitting(draws, boxes, n, (0.0, overlap), _parts(boxes, n, generator))
 
 
-def overlapping_boxes(boxes: Tensor, n: int, generator: Generator) -> Tensor:
-    """Draw boxes to learn box regression from: IoU of 0.6 or more, one to two times the target's area.
+def overlapping_boxes(boxes: Tensor, n: int, areas: tuple[float, float], generator: Generator) -> Tensor:
+    """Draw boxes to learn box regression from: IoU of 0.6 or more, their areas in a range of multiples of the target's.
 
     Returns:
         ``(B, n, 4)``.
     """
     draws = uniform_boxes(boxes, 2 * OVERSAMPLED * n, 0.3, 1.5, generator, 1.1)
     ratio = (draws[..., 2:] - draws[..., :2]).prod(-1) / (boxes[:, 2:] - boxes[:, :2]).prod(-1, keepdim=True)
-    fits = (iou(draws, boxes[:, None])[..., 0] >= 0.6) & (ratio >= 1) & (ratio <= 2)
+    fits = (iou(draws, boxes[:, None])[..., 0] >= 0.6) & (ratio >= areas[0]) & (ratio <= areas[1])
     return _first(draws, fits, n, boxes[:, None].expand(-1, n, -1))
 
 

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from lightning_fewshot.models.metartt.adaptation import Samples
 from lightning_fewshot.models.metartt.loss import margin
 from lightning_fewshot.models.metartt.pruning import Pruned, View
-from lightning_fewshot.models.metartt.regression import Ridge, fit_regression, regress
+from lightning_fewshot.models.metartt.regression import AREAS, Ridge, fit_regression, regress
 from lightning_fewshot.models.metartt.sampling import (
     gaussian_boxes,
     move_inside,
@@ -51,6 +51,7 @@ class TrackerSettings:
         every: Frames between two long-term updates (T).
         box_regression: Refine boxes by ridge regression.
         regression_samples: Samples that it is learned from.
+        regression_areas: Their areas, as multiples of the target's; from 1 on, boxes are only ever made smaller.
     """
 
     candidates: int = 256
@@ -66,12 +67,15 @@ class TrackerSettings:
     every: int = 10
     box_regression: bool = True
     regression_samples: int = 1000
+    regression_areas: tuple[float, float] = AREAS
 
     def __post_init__(self) -> None:
         least = {"candidates": self.best, "best": 1, "first_scenes": 1, "every": 1, "regression_samples": 2}
         for name, limit in least.items():
             if getattr(self, name) < limit:
                 raise ValueError(f"tracking.{name} is {getattr(self, name)} but must be at least {limit}")
+        if not 0 < self.regression_areas[0] <= 1 <= self.regression_areas[1]:
+            raise ValueError(f"tracking.regression_areas is {self.regression_areas} but must be positive and hold 1")
         for name in ("first", "frame"):
             if min(getattr(self, name)) < 1:
                 raise ValueError(f"tracking.{name} is {getattr(self, name)} but both numbers must be at least 1")
@@ -98,7 +102,7 @@ class TrackState(NamedTuple):
     """What is known about a target. Nothing in it is changed in place.
 
     Args:
-        box: ``(4,)`` in pixels of the frame.
+        box: ``(4,)`` in pixels of the frame, before refinement.
         t: Number of the frame.
         found: Whether the target was found there.
         network: The shared network, pruned for this video or not.
@@ -161,11 +165,15 @@ class CandidateTracker:
         return TrackState(box, 0, True, network, head, head, pruned, ridge, (kept[0],), (kept[1],), fill)
 
     def update(self, state: TrackState, frame: Tensor) -> tuple[TrackState, Tensor, float]:
-        """Find the target, remember what it looks like, and adapt every T frames and when it was not found."""
+        """Find the target, remember what it looks like, and adapt every T frames and when it was not found.
+
+        As in MDNet, the refined box is the result alone: the next search starts at the box before refinement, so that
+        an error of the regression does not grow from frame to frame.
+        """
         options, generator = self._settings, torch.default_generator
         window = scene_windows(state.box, state.network.scene)[None]
         maps = state.network.shared(self._scenes(frame, window, state.fill))
-        box, value = self._find(state, maps, window, frame, generator)
+        box, refined, value = self._find(state, maps, window, frame, generator)
         state = state._replace(box=box, t=state.t + 1, found=value > 0)
         if state.found:
             state = self._remember(state, maps, window, frame, generator)
@@ -173,12 +181,12 @@ class CandidateTracker:
             recent = state.positives if state.found else state.positives[-options.negative_memory :]
             data = Samples(torch.cat(recent)[None], torch.cat(state.negatives)[None])
             state = state._replace(head=self._strategy.online(state.initial, state.head, data, state.pruned))
-        return state, box, value
+        return state, refined, value
 
     def _find(
         self, state: TrackState, maps: Tensor, window: Tensor, frame: Tensor, generator: Generator
-    ) -> tuple[Tensor, float]:
-        """Return the mean of the best candidates, refined where the target was found, and the mean of their scores."""
+    ) -> tuple[Tensor, Tensor, float]:
+        """Return the mean of the best candidates; the same refined, where the target was found; their mean score."""
         options, network = self._settings, state.network
         spread = options.spread if state.found else options.lost_spread
         drawn = gaussian_boxes(state.box[None], options.candidates, spread, options.scale, generator)
@@ -187,9 +195,11 @@ class CandidateTracker:
         scores = margin(score(state.head, features, state.masks))[0]
         best = scores.topk(options.best)
         value, chosen = best.values.mean().item(), drawn[0, best.indices.cpu()]
+        box = refined = _sound(chosen.mean(0), frame)
         if value > 0 and state.ridge is not None:
             chosen = self._refine(network, state.ridge, features[0, best.indices], chosen, window)
-        return _sound(chosen.mean(0), frame), value
+            refined = _sound(chosen.mean(0), frame)
+        return box, refined, value
 
     def _remember(
         self, state: TrackState, maps: Tensor, window: Tensor, frame: Tensor, generator: Generator
@@ -227,12 +237,14 @@ class CandidateTracker:
     def _learn_regression(
         self, network: Network, scene: Tensor, window: Tensor, box: Tensor, generator: Generator
     ) -> Ridge | None:
-        if not self._settings.box_regression:
+        options = self._settings
+        if not options.box_regression:
             return None
-        drawn = overlapping_boxes(box[None], self._settings.regression_samples, generator)
+        drawn = overlapping_boxes(box[None], options.regression_samples, options.regression_areas, generator)
         boxes = self._in_scene(network, drawn, window)
         target = self._in_scene(network, box[None, None], window)[0, 0]
-        return fit_regression(network.describe(network.shared(scene), boxes)[0], boxes[0], target)
+        features = network.describe(network.shared(scene), boxes)[0]
+        return fit_regression(features, boxes[0], target, areas=options.regression_areas)
 
     def _refine(self, network: Network, ridge: Ridge, features: Tensor, boxes: Tensor, window: Tensor) -> Tensor:
         inside = to_crop(boxes, window, network.scene_size).to(features.device)

@@ -27,6 +27,21 @@ def test_boxes_that_would_grow_or_move_too_far_stay(wanted):
     torch.testing.assert_close(decode(boxes, encode(boxes, torch.tensor([wanted]))), boxes)
 
 
+def test_boxes_may_grow_where_smaller_samples_were_seen():
+    boxes, wanted = torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.tensor([[-1.0, 0, 11, 10]])
+    code = encode(boxes, wanted)
+    torch.testing.assert_close(decode(boxes, code, (0.5, 2.0)), wanted)
+    torch.testing.assert_close(decode(boxes, code, (0.9, 2.0)), boxes)
+
+
+def test_the_penalty_does_not_depend_on_the_scale_of_features():
+    target = torch.tensor([10.0, 10.0, 30.0, 40.0])
+    boxes = target + 2 * torch.rand(200, 4) * torch.tensor([-1.0, -1.0, 1.0, 1.0])
+    features = torch.randn(200, 30)
+    small, large = (fit_regression(f, boxes, target) for f in (features / 100, features * 100))
+    torch.testing.assert_close(features / 100 @ small.weight, features * 100 @ large.weight)
+
+
 def test_learns_to_move_boxes_onto_the_target():
     target = torch.tensor([10.0, 10.0, 30.0, 40.0])
     boxes = target + 2 * torch.rand(200, 4) * torch.tensor([-1.0, -1.0, 1.0, 1.0])

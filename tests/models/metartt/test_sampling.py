@@ -40,10 +40,11 @@ def test_overlaps(name, generator):
         assert negatives.shape == (1, 60, 4)
         assert (iou(negatives, target[:, None]) <= overlap).all()
         assert (negatives[..., 2:] > negatives[..., :2]).all()
-    around = overlapping_boxes(target, 50, generator)
-    assert (iou(around, target[:, None]) >= 0.6 - 1e-6).all()
-    areas = (around[..., 2:] - around[..., :2]).prod(-1) / (target[:, 2:] - target[:, :2]).prod(-1)
-    assert ((areas >= 1 - 1e-4) & (areas <= 2)).all()
+    for least, most in ((1.0, 2.0), (0.5, 2.0)):
+        around = overlapping_boxes(target, 50, (least, most), generator)
+        assert (iou(around, target[:, None]) >= 0.6 - 1e-6).all()
+        areas = (around[..., 2:] - around[..., :2]).prod(-1) / (target[:, 2:] - target[:, :2]).prod(-1)
+        assert ((areas >= least - 1e-4) & (areas <= most)).all()
 
 
 def test_a_batch_is_its_targets_one_by_one(generator):

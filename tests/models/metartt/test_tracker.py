@@ -6,7 +6,7 @@ from clips import as_frames, video
 
 from lightning_fewshot.boxes import iou
 from lightning_fewshot.models.metartt import MetaRTT, PrunedMetaRTT, RTMDNet
-from lightning_fewshot.models.metartt.tracker import TrackerSettings, jittered_windows
+from lightning_fewshot.models.metartt.tracker import CandidateTracker, TrackerSettings, jittered_windows
 from lightning_fewshot.tracking.loop import track
 from lightning_fewshot.tracking.tracker import Tracker
 
@@ -58,7 +58,7 @@ def test_adapts_every_t_frames_and_when_lost(tiny, monkeypatch):
     tracker = module.tracker()
     for value, expected in ((1.0, [3, 6]), (-1.0, [1, 2, 3, 4, 5, 6])):
         calls.clear()
-        monkeypatch.setattr(tracker, "_find", lambda s, *a, value=value: (s.box, value))
+        monkeypatch.setattr(tracker, "_find", lambda s, *a, value=value: (s.box, s.box, value))
         with torch.no_grad():
             state = tracker.init(images[0], boxes[0])
             seen = []
@@ -68,6 +68,27 @@ def test_adapts_every_t_frames_and_when_lost(tiny, monkeypatch):
                 seen += [t] if len(calls) > before else []
         assert seen == expected
     assert set(calls) == {6}  # nothing was remembered after the first frame
+
+
+def test_the_refined_box_is_the_result_and_does_not_steer_the_search(tiny, monkeypatch):
+    images, boxes = video(5)
+    monkeypatch.setattr("lightning_fewshot.models.metartt.tracker.margin", lambda scores: scores[..., 1].abs() + 1)
+    tracker = RTMDNet(**tiny, k_init=5).eval().tracker()
+    tracks = []
+    for shift in (0.0, 5.0):
+        monkeypatch.setattr(
+            CandidateTracker, "_refine", lambda self, network, ridge, f, chosen, w, by=shift: chosen + by
+        )
+        torch.manual_seed(0)
+        with torch.no_grad():
+            state = tracker.init(images[0], boxes[0])
+            found = []
+            for frame in images[1:]:
+                state, box, _ = tracker.update(state, frame)
+                found.append(torch.stack((box, state.box)))
+        tracks.append(torch.stack(found))
+    torch.testing.assert_close(tracks[0][:, 1], tracks[1][:, 1])
+    assert (tracks[1][:, 0] != tracks[1][:, 1]).any()
 
 
 def test_memory_is_bounded(tiny):
@@ -84,7 +105,7 @@ def test_memory_is_bounded(tiny):
     module = MetaRTT(**tiny).eval()
     images, boxes = video(12)
     tracker = module.tracker()
-    tracker._find = lambda s, *a: (s.box, 1.0)
+    tracker._find = lambda s, *a: (s.box, s.box, 1.0)
     with torch.no_grad():
         state = tracker.init(images[0], boxes[0])
         for frame in images[1:]:
