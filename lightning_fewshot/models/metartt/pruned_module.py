@@ -25,6 +25,9 @@ from lightning_fewshot.models.metartt.tracker import CandidateTracker, Strategy,
 from lightning_fewshot.tracking.episodes import is_sequence
 
 Pruning = Literal["adaptive", "static", "first_frame"]
+STATIC_LR_FACTOR = (
+    20.0  # a static mask is a bare vector: Adam moves it by one learning rate a step, a network by far more
+)
 
 
 class PrunedMetaRTT(MetaRTT):
@@ -94,6 +97,11 @@ class PrunedMetaRTT(MetaRTT):
         """Return what tells one tracker's results from another's."""
         own = {"pruning": self.pruning, "sparsity": self.sparsity}
         return {**super().settings(), **own, "steps": self.first_frame_steps, "lr": self.first_frame_lr}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Give a static mask a learning rate of its own, or it would not reach zero."""
+        own = {"lr_factor": STATIC_LR_FACTOR} if self.pruning == "static" else {}
+        return [group | own for group in super().parameter_groups()]
 
     def setup(self, stage: str) -> None:
         """Build what collects the prune rates of the sequences."""

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from clips import clip_episode
+from clips import clip_episode, video
 
 from lightning_fewshot.cli import main
 from lightning_fewshot.models.metartt import MetaRTT, PrunedMetaRTT, RTMDNet
@@ -146,6 +146,21 @@ def test_theta_is_fixed_while_the_pruning_network_learns(pruning, tiny):
     for name, p in module.named_parameters():
         assert p.requires_grad is name.startswith("psi."), name
     assert any(p.grad.abs().sum() > 0 for p in module.psi.parameters())
+
+
+def test_a_static_mask_prunes_as_soon_as_a_predicted_one(tiny):
+    """With the learning rate of metartt_prune.yaml: a bare vector would move by 0.1 in 100 steps, and prune nothing."""
+    module = PrunedMetaRTT(**tiny, pruning="static", sparsity=3.0)
+    optimizer = torch.optim.Adam(module.parameter_groups(), lr=0.001)
+    for group in optimizer.param_groups:
+        group["lr"] *= group["lr_factor"]
+    for _ in range(100):
+        optimizer.zero_grad()
+        module.loss(clip_episode(2))["prune"].backward()
+        optimizer.step()
+    images, boxes = video(2)
+    with torch.no_grad():
+        assert module.eval().tracker().init(images[0], boxes[0]).pruned.rate > 0.5
 
 
 def test_pruning_learns_a_trade(tiny):
