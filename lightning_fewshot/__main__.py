@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     """Let the C library keep the memory of large tensors for the next ones.
 
     glibc gives every block above some megabytes back to the system when a tensor is freed, and the system clears each
-    page anew for the next tensor: on a CPU, two thirds of a backbone's forward pass of 24 images. Other C libraries,
+    page anew for the next tensor: on a CPU, half of a backbone's forward pass of 24 images. Other C libraries,
     and settings of one's own (``MALLOC_...`` or ``GLIBC_TUNABLES``), are left alone. Returns whether it was set.
     """
     largest, trim_threshold, mmap_threshold = 2**30, -1, -3  # bytes; the numbers of malloc.h

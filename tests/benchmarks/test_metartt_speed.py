@@ -63,10 +63,19 @@ def test_five_steps_against_fifty_and_fifteen():
     assert slow / meta >= 1.38
 
 
+def _gain(whole, pruned, with_first, frames, rounds):
+    """Return how much faster the pruned tracker is; both in turn, so that a slow spell of the machine meets both."""
+    times = [[_tracking(module, with_first, frames) for module in (whole, pruned)] for _ in range(rounds)]
+    slow, fast = map(min, zip(*times, strict=True))
+    return slow / fast
+
+
 @pytest.mark.parametrize(
-    ("sizes", "frames", "least"), [(SMALL, FRAMES, 1.0), (PAPER, 10, 1.12)], ids=["small", "the paper's network"]
+    ("sizes", "frames", "rounds", "least"),
+    [(SMALL, FRAMES, 4, 1.05), (PAPER, 10, 1, 1.12)],
+    ids=["small", "the paper's network"],
 )
-def test_half_of_the_network_removed(sizes, frames, least):
+def test_half_of_the_network_removed(sizes, frames, rounds, least):
     whole, pruned = MetaRTT(**sizes), PrunedMetaRTT(**sizes)
     with torch.no_grad():
         for mlp in pruned.psi.mlp.values():
@@ -75,8 +84,7 @@ def test_half_of_the_network_removed(sizes, frames, least):
     images, boxes = video(2)
     with torch.no_grad():
         rate = pruned.eval().tracker().init(images[0], boxes[0]).pruned.rate
-    gain = _tracking(whole, False, frames) / _tracking(pruned, False, frames)
-    with_first = _tracking(whole, True, frames) / _tracking(pruned, True, frames)
+    gain, with_first = (_gain(whole, pruned, with_first, frames, rounds) for with_first in (False, True))
     print(
         f"\n30 % of the channels, {rate:.0%} of the parameters removed: {gain:.2f} times the speed (the paper: 1.12), "
         f"{with_first:.2f} over the first {frames} frames, in which the masks are predicted"

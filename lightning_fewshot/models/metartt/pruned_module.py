@@ -25,9 +25,8 @@ from lightning_fewshot.models.metartt.tracker import CandidateTracker, Strategy,
 from lightning_fewshot.tracking.episodes import is_sequence
 
 Pruning = Literal["adaptive", "static", "first_frame"]
-STATIC_LR_FACTOR = (
-    20.0  # a static mask is a bare vector: Adam moves it by one learning rate a step, a network by far more
-)
+# A static mask is a bare vector: Adam moves it by one learning rate a step, and what a network predicts by far more.
+STATIC_LR_FACTOR = 20.0
 
 
 class PrunedMetaRTT(MetaRTT):

@@ -8,6 +8,7 @@ from clips import clip_episode, video
 
 from lightning_fewshot.cli import main
 from lightning_fewshot.models.metartt import MetaRTT, PrunedMetaRTT, RTMDNet
+from lightning_fewshot.models.metartt.tracker import TrackerSettings
 
 ROWS = {
     "MetaRTT": {},
@@ -135,6 +136,8 @@ def test_numbers_are_checked(tiny):
         MetaRTT(**tiny, k_on=0)
     with pytest.raises(ValueError, match="domains is 0"):
         RTMDNet(**tiny, domains=0)
+    with pytest.raises(ValueError, match="regression_areas is"):
+        TrackerSettings(regression_areas=(1.5, 2.0))
     with pytest.raises(ValueError, match="sparsity is -1"):
         PrunedMetaRTT(**tiny, sparsity=-1)
 
@@ -148,7 +151,7 @@ def test_theta_is_fixed_while_the_pruning_network_learns(pruning, tiny):
     assert any(p.grad.abs().sum() > 0 for p in module.psi.parameters())
 
 
-def test_a_static_mask_prunes_as_soon_as_a_predicted_one(tiny):
+def test_a_static_mask_prunes_within_a_short_run(tiny):
     """With the learning rate of metartt_prune.yaml: a bare vector would move by 0.1 in 100 steps, and prune nothing."""
     module = PrunedMetaRTT(**tiny, pruning="static", sparsity=3.0)
     optimizer = torch.optim.Adam(module.parameter_groups(), lr=0.001)
