@@ -26,7 +26,7 @@ from lightning_fewshot.tracking.episodes import is_sequence
 
 Pruning = Literal["adaptive", "static", "first_frame"]
 # A static mask is a bare vector: Adam moves it by one learning rate a step, and what a network predicts by far more.
-STATIC_LR_FACTOR = 20.0
+STATIC_LR_FACTOR = 4.0
 
 
 class PrunedMetaRTT(MetaRTT):
