@@ -23,6 +23,13 @@ SMALL = {
     "episode": EpisodeSettings((32, 96), (16, 48), 128),
     "tracking": TrackerSettings(first=(150, 900), first_scenes=3, box_regression=False),
 }
+WIDE = {  # metartt_wide.yaml
+    **SMALL,
+    "backbone": "efficientnet_lite0",
+    "frozen_stages": 3,
+    "channels": (192,),
+    "hidden": 192,
+}
 PAPER = {"tracking": TrackerSettings(first=(150, 900), first_scenes=3, box_regression=False)}
 FRAMES = 40
 
@@ -71,22 +78,22 @@ def _gain(whole, pruned, with_first, frames, rounds):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "frames", "rounds", "least"),
-    [(SMALL, FRAMES, 4, 1.05), (PAPER, 10, 1, 1.12)],
-    ids=["small", "the paper's network"],
+    ("sizes", "share", "frames", "rounds", "least"),
+    [(SMALL, 0.3, FRAMES, 4, 1.05), (WIDE, 0.36, FRAMES, 4, 1.12), (PAPER, 0.3, 10, 1, 1.12)],
+    ids=["small", "wide", "the paper's network"],
 )
-def test_half_of_the_network_removed(sizes, frames, rounds, least):
+def test_half_of_the_network_removed(sizes, share, frames, rounds, least):
     whole, pruned = MetaRTT(**sizes), PrunedMetaRTT(**sizes)
     with torch.no_grad():
         for mlp in pruned.psi.mlp.values():
-            removed = torch.randperm(len(mlp[-1].bias))[: round(0.3 * len(mlp[-1].bias))]
+            removed = torch.randperm(len(mlp[-1].bias))[: round(share * len(mlp[-1].bias))]
             mlp[-1].bias[removed] = -5.0
     images, boxes = video(2)
     with torch.no_grad():
         rate = pruned.eval().tracker().init(images[0], boxes[0]).pruned.rate
     gain, with_first = (_gain(whole, pruned, with_first, frames, rounds) for with_first in (False, True))
     print(
-        f"\n30 % of the channels, {rate:.0%} of the parameters removed: {gain:.2f} times the speed (the paper: 1.12), "
+        f"\n{share:.0%} of the channels, {rate:.0%} of the parameters removed: {gain:.2f} times the speed (the paper: 1.12), "
         f"{with_first:.2f} over the first {frames} frames, in which the masks are predicted"
     )
     assert rate > 0.45
