@@ -93,8 +93,8 @@ def test_half_of_the_network_removed(sizes, share, frames, rounds, least):
         rate = pruned.eval().tracker().init(images[0], boxes[0]).pruned.rate
     gain, with_first = (_gain(whole, pruned, with_first, frames, rounds) for with_first in (False, True))
     print(
-        f"\n{share:.0%} of the channels, {rate:.0%} of the parameters removed: {gain:.2f} times the speed (the paper: 1.12), "
-        f"{with_first:.2f} over the first {frames} frames, in which the masks are predicted"
+        f"\n{share:.0%} of the channels, {rate:.0%} of the parameters removed: {gain:.2f} times the speed "
+        f"(the paper: 1.12), {with_first:.2f} over the first {frames} frames, in which the masks are predicted"
     )
     assert rate > 0.45
     assert gain >= least
