@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from datamodules.augmentation import jitter_colours
+from datamodules.augmentation import jitter_colours, random_part
 from datamodules.mask_reading import UNKNOWN, check_sizes, resize_pair
 from datamodules.photo_reading import SkippedItems, read_photo
 from datamodules.photos import PhotoEpisodes
@@ -23,6 +23,9 @@ from lightning_fewshot.sampling import EpisodePlan, EpisodeSampler
 
 Convention = Literal["paper", "later"]
 Untrained = Literal["background", "void"]
+
+
+KEPT = 2**28  # bytes of scaled training photos that a process keeps, so that a small data set is decoded once
 
 
 class MaskedPhoto(NamedTuple):
@@ -64,6 +67,8 @@ class PhotoSegmentation(PhotoEpisodes):
         min_pixels: A class is asked for where it covers as many pixels at least; 2048 are two cells of stride 32, near
             what the authors' code asks for.
         train_shots: Support photos of a training pair; the paper trains on one, whatever ``k_shot``.
+        crop: Training photos are cropped to a random part whose sides are at least this fraction of theirs, and scaled
+            to ``image_size``; 1 keeps them whole, as in the paper.
         untrained: What pixels of the other classes are in training: "background", as in the paper, or "void", which
             does not count. Where nearly every photo shows the novel classes (roads in street scenes), "background"
             teaches the model that they never are an object.
@@ -84,6 +89,7 @@ class PhotoSegmentation(PhotoEpisodes):
         image_size: int | None = 500,
         min_pixels: int = 2048,
         train_shots: int = 1,
+        crop: float = 1.0,
         untrained: Untrained = "background",
         n_way: int = 1,
         n_query: int = 1,
@@ -105,7 +111,11 @@ class PhotoSegmentation(PhotoEpisodes):
         self.fold, self.novel_classes, self.convention, self.untrained = fold, novel_classes, convention, untrained
         if train_shots < 1:
             raise ValueError(f"train_shots is {train_shots} but must be at least 1")
-        self.image_size, self.min_pixels, self.train_shots = image_size, min_pixels, train_shots
+        if not 0 < crop <= 1:
+            raise ValueError(f"crop is {crop} but must be above 0 and at most 1: the least fraction of a photo's sides")
+        self.image_size, self.min_pixels, self.train_shots, self.crop = image_size, min_pixels, train_shots, crop
+        self._kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._room = KEPT
 
     @abstractmethod
     def all_names(self) -> Sequence[str]:
@@ -190,9 +200,11 @@ class PhotoSegmentation(PhotoEpisodes):
             shown.append(name)
             shots += [self.photos[other] for other in rng.choice(others, self.train_shots, replace=False)]
         augmentation = self.rng("train", index, "augmentation")
-        pairs = [self._read(p, self.image_size, augmentation) for p in asked]
-        support = [self._read(p, self.image_size, augmentation) for p in shots]
         numbers = {name: 1 + i for i, name in enumerate(self.all_names())}
+        wanted = [numbers[name] for name in shown]
+        pairs = [self._augmented(p, n, augmentation) for p, n in zip(asked, wanted, strict=True)]
+        repeated = np.repeat(wanted, self.train_shots)
+        support = [self._augmented(p, n, augmentation) for p, n in zip(shots, repeated, strict=True)]
         seen = np.unique(np.concatenate([np.unique(labels) for _, labels in (*pairs, *support)]))
         classes = tuple(name for name in self.class_names() if numbers[name] in seen)
         table = self._table([numbers[name] for name in classes])
@@ -257,18 +269,33 @@ class PhotoSegmentation(PhotoEpisodes):
         table[UNKNOWN] = 0 if self.convention == "paper" else VOID
         return table
 
-    def _read(
-        self, photo: MaskedPhoto, size: int | None, rng: np.random.Generator | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _augmented(self, photo: MaskedPhoto, wanted: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Read a photo and its labels for training, where label ``wanted`` stays in sight."""
+        image, labels = self._read(photo, self.image_size)
+        if self.crop < 1:
+            size = labels.shape
+            image, labels = random_part(image, labels, wanted, self.crop, rng)
+            if self.image_size is not None and labels.shape != size:
+                image, labels = resize_pair(image, labels, self.image_size)
+        if self.mirror and rng.random() < 0.5:
+            image, labels = image[:, ::-1], labels[:, ::-1]
+        image, labels = np.ascontiguousarray(image), np.ascontiguousarray(labels)
+        return (jitter_colours(image, rng) if self.colour else image), labels
+
+    def _read(self, photo: MaskedPhoto, size: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Read a photo and its labels; those of ``image_size`` are kept as long as there is room."""
+        if size is not None and photo.name in self._kept:
+            return self._kept[photo.name]
         image, labels = read_photo(photo.path), self.read_mask(photo)
         check_sizes(image, labels, photo.name)
-        if size is not None:
-            image, labels = resize_pair(image, labels, size)
-        if rng is not None and self.mirror and rng.random() < 0.5:
-            image, labels = image[:, ::-1], labels[:, ::-1]
-        if rng is not None and self.colour:
-            image = jitter_colours(np.ascontiguousarray(image), rng)
-        return np.ascontiguousarray(image), np.ascontiguousarray(labels)
+        if size is None:
+            return image, labels
+        image, labels = resize_pair(image, labels, size)
+        needed = image.nbytes + labels.nbytes
+        if needed <= self._room:
+            self._kept[photo.name] = image, labels
+            self._room -= needed
+        return image, labels
 
 
 class EntrySampler(EpisodeSampler):

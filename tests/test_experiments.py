@@ -27,6 +27,8 @@ TINY = {
     "proposals": "[8, 8]",
     "output_stride": "32",
     "features": "8",
+    "fc": "new",
+    "prototype_init": "false",
     "support_size": "32",
     "query_size": "64",
     "min_pixels": "50",

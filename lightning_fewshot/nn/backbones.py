@@ -83,10 +83,7 @@ class Backbone(nn.Module):
         """Keep frozen batch normalisations in evaluation mode."""
         super().train(mode)
         if self.frozen_batchnorm:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
-                    module.requires_grad_(False)
+            freeze_batchnorm(self)
         return self
 
     def _layers_of_map(self, index: int) -> nn.Module:
@@ -143,6 +140,30 @@ class DeformableConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve ``(B, C, H, W)`` at the moved taps."""
         return self.conv(x, self.offset(x))
+
+
+def freeze_batchnorm(network: nn.Module) -> None:
+    """Keep statistics and scales of every batch normalisation, in place; ``train()`` thaws the statistics again."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+            module.requires_grad_(False)
+
+
+def classifier_network(name: str, weights: Weights, n_classes: int = 1000) -> nn.Module:
+    """Return a timm classifier with its ImageNet weights.
+
+    Args:
+        name: Any timm classifier.
+        weights: "none", "timm" (downloaded), or "package" (see ``PACKAGES``).
+        n_classes: Outputs; ImageNet's layer is kept where there are 1000.
+    """
+    import timm
+
+    network = timm.create_model(name, pretrained=weights == "timm", num_classes=n_classes)
+    if weights == "package":
+        load_package_weights(network, name)
+    return network
 
 
 def input_statistics(name: str, weights: Weights) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules import segmentation
+from datamodules.augmentation import random_part
 from datamodules.camvid import CamVid
 from datamodules.coco20i import Coco20i
 from datamodules.coco_panoptic import CocoPanoptic
@@ -148,6 +150,48 @@ def test_untrained_classes_may_be_void_in_training(roots, name):
     assert equal(plain.episode("test", 0), void.episode("test", 0))
 
 
+def test_a_random_part_is_as_large_as_asked_and_shows_the_class_about_as_much():
+    rng, labels = np.random.default_rng(0), np.zeros((40, 60), np.int16)
+    labels[5:15, 40:60] = 3
+    image = np.repeat(np.arange(2400).reshape(40, 60, 1), 3, 2)
+    sizes = []
+    for _ in range(200):
+        part, found = random_part(image, labels, 3, 0.5, rng)
+        assert part.shape == (*found.shape, 3)
+        assert np.array_equal(found, labels.reshape(-1)[part[..., 0]])  # image and labels are cut alike
+        assert 2 * (found == 3).mean() >= (labels == 3).mean()
+        sizes.append(found.shape[0])
+    assert min(sizes) >= 20
+    assert len(set(sizes)) > 10
+    whole = random_part(image, np.zeros_like(labels), 3, 0.5, rng)[1]
+    assert whole.shape == labels.shape  # no part shows the class
+
+
+def test_cropped_pairs_show_their_class_and_come_again(roots):
+    data, again = (build(roots, "panoptic", image_size=48, crop=0.5) for _ in range(2))
+    for i in range(4):
+        episode = data.episode("train", i)
+        assert equal(episode, again.episode("train", i))
+        for part in (episode.query, episode.support):
+            assert part.images.shape[1:] == (3, 48, 48)
+            assert all((m == 1 + c).any() for m, c in zip(part.masks, part.labels, strict=True))
+    assert not equal(data.episode("train", 0), build(roots, "panoptic", image_size=48).episode("train", 0))
+
+
+def test_scaled_photos_are_decoded_once_while_there_is_room(roots, monkeypatch):
+    decoded, read = [], segmentation.read_photo
+    monkeypatch.setattr(segmentation, "read_photo", lambda path: decoded.append(path) or read(path))
+    options = {"image_size": 48, "mirror": True, "colour": True}
+    data = build(roots, "pascal5i", **options)
+    first = [data.episode("train", i) for i in range(8)]
+    assert len(decoded) == len(set(decoded))
+    monkeypatch.setattr(segmentation, "KEPT", 0)
+    decoded.clear()
+    unkept = build(roots, "pascal5i", **options)
+    assert all(equal(a, unkept.episode("train", i)) for i, a in enumerate(first))
+    assert len(decoded) == 8 * 6
+
+
 def test_photos_of_a_class_too_small_for_a_pair_are_left_out_of_the_walk(roots):
     data = build(roots, "pets", batch_size=1, novel_classes=["pug"])
     spare = [n for n, p in data.photos.items() if p.classes == ("Bengal",)][1:]
@@ -250,6 +294,8 @@ def test_a_fixed_list_is_used_as_it_is(roots, tmp_path):
 
 
 def test_bad_options_are_named(roots):
+    with pytest.raises(ValueError, match="crop is 0 but must be above 0 and at most 1"):
+        build(roots, "camvid", crop=0)
     with pytest.raises(ValueError, match="fold is 4 but must be 0 to 3"):
         build(roots, "camvid", fold=4)
     with pytest.raises(ValueError, match="untrained is 'none' but must be 'background' or 'void'"):

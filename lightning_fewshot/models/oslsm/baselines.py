@@ -153,7 +153,7 @@ def finetune(
         The parameters of fc6 and fc7, w ``(n, D)`` and b ``(n,)``.
     """
     tuned = {name: p.detach().clone().requires_grad_(True) for name, p in top.named_parameters()}
-    width = top[3].out_channels
+    width = [layer for layer in top if isinstance(layer, nn.Conv2d)][-1].out_channels
     weight = torch.zeros(n, width, device=classes.device, requires_grad=True)
     bias = torch.zeros(n, device=classes.device, requires_grad=True)
     same = len({m.shape for m in maps}) == 1

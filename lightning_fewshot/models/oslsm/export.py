@@ -28,7 +28,7 @@ class StaticFCN(nn.Module):
             raise ValueError(f"the state is {type(state).__name__}, but only PixelClassifiers can be exported")
         self.branch = copy.deepcopy(branch)
         if state.top is not None:
-            self.branch.top.load_state_dict(dict(state.top))
+            self.branch.top.load_state_dict({**self.branch.top.state_dict(), **state.top})
         order = state.classes.argsort(stable=True)
         self.shots = state.classes.unique(return_counts=True)[1].tolist()  # of each class, in order
         self.score = nn.Conv2d(state.weight.shape[1], len(order), 1, device=state.weight.device)

@@ -21,15 +21,18 @@ from lightning_fewshot.metrics.segmentation import SegmentationMetrics
 from lightning_fewshot.models.oslsm import baselines
 from lightning_fewshot.models.oslsm.baselines import Neighbours
 from lightning_fewshot.models.oslsm.export import StaticFCN
-from lightning_fewshot.models.oslsm.loss import Reduction, base_loss, pixel_loss, verification_loss
+from lightning_fewshot.models.oslsm.loss import Reduction, base_loss, dice_loss, pixel_loss, verification_loss
 from lightning_fewshot.models.oslsm.masks import cell_labels, resized, segment, support_objects
 from lightning_fewshot.models.oslsm.torch_model import (
     CHUNK,
+    CodeNorm,
     Conditioning,
     ConditioningBranch,
+    FullyConnected,
     OSLSMNetwork,
     PixelClassifiers,
     SegmentationBranch,
+    mean_classifiers,
     pixel_logits,
 )
 from lightning_fewshot.nn.backbones import Weights
@@ -37,6 +40,7 @@ from lightning_fewshot.schedules import Schedule
 
 Method = Literal["oslsm", "nearest", "logistic", "finetune", "siamese"]
 BASE = ("nearest", "logistic", "finetune")  # methods that share one trained base classifier
+JoinShots = Literal["or", "mean"]
 VERIFIED = 128  # cells of each image of a pair that the siamese baseline compares in training
 
 
@@ -56,6 +60,8 @@ class OSLSMSegmenter(FewShotModule):
         output_stride: 32 (FCN-32s), or 16 or 8 for the dilated variants.
         features: Channels of fc6 and fc7 (4096 in the paper).
         fc6_size: Side of fc6's kernel (7 in the paper).
+        fc: fc6 and fc7 made "new", or the layers with which the backbone's "classifier" tells ImageNet's classes: a
+            VGG's fully connected ones, the last convolution of an EfficientNet; ``features`` must be their width.
         dropout: Of fc6 and fc7 (0.5 in the authors' code).
         frozen_stages: First stages of the segmentation branch that are not trained.
         frozen_batchnorm: Keep the segmentation branch's batch normalisation as it is.
@@ -66,13 +72,19 @@ class OSLSMSegmenter(FewShotModule):
         support_size: Side of support images in the conditioning branch, in pixels (224).
         hashing: Weight hashing; False: a fully connected layer from the code to (w, b).
         hash_seed: Seed of the hash, which is stored in the checkpoint.
-        code_norm: Give every code mean 0 and variance 1 before it is hashed; without ImageNet weights, codes are too
-            small to learn from at first.
+        code_norm: Give codes mean 0 and variance 1 before they are hashed: "layer", each over its numbers; "batch",
+            each number over the supports of a batch; "none". Without ImageNet weights, codes are too small to learn
+            from.
+        prototype_init: Let w start as what g's network finds in the masked support, in the features of ``fc:
+            classifier``: OSLSM then compares support and query before it has learned anything.
+        join_shots: k shots are joined by the "or" of their masks (section 4.4), or by the "mean" of their (w, b).
         query_size: Scale query images to this side for the network, in pixels; None: as they are.
         max_side: Images whose longer side is above this are scaled down for the network; masks keep the image's size.
         threshold: A pixel is the object's above this probability.
         reduction: "mean" of the pixels' losses, or "sum", the paper's.
         positive_weight: Weight of the object's pixels in the loss; above 1 raises recall.
+        dice: Share of the soft Dice loss, from 0 (the paper: eq. (3) alone) to 1. Like mean IoU, it rates an unsure
+            mask above an empty one.
         logistic_c: Inverse regularisation of "logistic".
         finetune_steps: Gradient steps of "finetune" on each episode's support.
         finetune_lr: Their learning rate.
@@ -91,6 +103,7 @@ class OSLSMSegmenter(FewShotModule):
         output_stride: int = 32,
         features: int = 4096,
         fc6_size: int = 7,
+        fc: FullyConnected = "new",
         dropout: float = 0.5,
         frozen_stages: int = 0,
         frozen_batchnorm: bool = False,
@@ -101,12 +114,15 @@ class OSLSMSegmenter(FewShotModule):
         support_size: int = 224,
         hashing: bool = True,
         hash_seed: int = 0,
-        code_norm: bool = False,
+        code_norm: CodeNorm = "none",
+        prototype_init: bool = False,
+        join_shots: JoinShots = "or",
         query_size: int | None = None,
         max_side: int = 1024,
         threshold: float = 0.5,
         reduction: Reduction = "mean",
         positive_weight: float = 1.0,
+        dice: float = 0.0,
         logistic_c: float = 1.0,
         finetune_steps: int = 50,
         finetune_lr: float = 1e-3,
@@ -118,9 +134,12 @@ class OSLSMSegmenter(FewShotModule):
     ) -> None:
         super().__init__(optimizer, schedule, warmup, final_lr)
         _check_choices(method=(method, Method), conditioning=(conditioning, Conditioning))
-        _check_choices(reduction=(reduction, Reduction))
+        _check_choices(reduction=(reduction, Reduction), fc=(fc, FullyConnected))
+        _check_choices(code_norm=(code_norm, CodeNorm), join_shots=(join_shots, JoinShots))
         if not 0 < threshold < 1:
             raise ValueError(f"threshold is {threshold} but must lie between 0 and 1")
+        if not 0 <= dice <= 1:
+            raise ValueError(f"dice is {dice} but must be 0 to 1: its share of the loss")
         sides = {"support_size": support_size, "max_side": max_side, "query_size": query_size or 32}
         for name, side in sides.items():
             if side < 32:
@@ -131,6 +150,7 @@ class OSLSMSegmenter(FewShotModule):
             output_stride,
             features,
             fc6_size,
+            fc,
             frozen_stages,
             frozen_batchnorm,
             channels_last,
@@ -140,10 +160,19 @@ class OSLSMSegmenter(FewShotModule):
         if method == "oslsm":
             g = ConditioningBranch(conditioning_backbone or backbone, weights, conditioning, support_size)
         self.network = OSLSMNetwork(
-            branch, g, features, hashing, hash_seed, code_norm, query_size, max_side, siamese=method == "siamese"
+            branch,
+            g,
+            features,
+            hashing,
+            hash_seed,
+            code_norm,
+            prototype_init,
+            query_size,
+            max_side,
+            siamese=method == "siamese",
         )
-        self.method, self.threshold = method, threshold
-        self.reduction, self.positive_weight = reduction, positive_weight
+        self.method, self.threshold, self.join_shots = method, threshold, join_shots
+        self.reduction, self.positive_weight, self.dice = reduction, positive_weight, dice
         self.conditioning_lr, self.init_from = conditioning_lr, init_from
         self.logistic_c, self.finetune_steps, self.finetune_lr = logistic_c, finetune_steps, finetune_lr
 
@@ -203,7 +232,11 @@ class OSLSMSegmenter(FewShotModule):
         with self._full_precision():
             weight, bias = weight.unflatten(0, (-1, shots)), bias.unflatten(0, (-1, shots))
             logits = torch.einsum("bkd,bdhw->bkhw", weight, features.float()) + bias[..., None, None]  # eq. (2)
-            return {"pixels": pixel_loss(logits.amax(1), target, self.reduction, self.positive_weight)}  # eq. (3)
+            joined = logits.amax(1) if self.join_shots == "or" else logits.mean(1)  # section 4.4
+            likelihood = pixel_loss(joined, target, self.reduction, self.positive_weight)  # eq. (3)
+            if not self.dice:
+                return {"pixels": likelihood}
+            return {"pixels": (1 - self.dice) * likelihood, "dice": self.dice * dice_loss(joined, target)}
 
     def _verification(self, features: Tensor, target: Tensor, episode: Episode) -> Tensor:
         """Compare random cells of query and support: are both the object's, or both not?"""
@@ -233,6 +266,8 @@ class OSLSMSegmenter(FewShotModule):
     def adapt(self, support: Examples) -> PixelClassifiers | Neighbours:
         """Turn shots into pixel classifiers: (w, b) of each shot, all in one batch; of other methods what they need.
 
+        With ``join_shots: mean`` there is one (w, b) for each class.
+
         Args:
             support: Images with class masks; image i is a shot of class ``labels[i]``.
 
@@ -241,7 +276,8 @@ class OSLSMSegmenter(FewShotModule):
         """
         if self.method == "oslsm":
             weight, bias = self._classifiers(support)
-            return PixelClassifiers(weight, bias, support.labels.to(weight.device))
+            state = PixelClassifiers(weight, bias, support.labels.to(weight.device))
+            return state if self.join_shots == "or" else mean_classifiers(state)
         return self._adapt_baseline(support, support_objects(support))
 
     def _classifiers(self, support: Examples) -> tuple[Tensor, Tensor]:

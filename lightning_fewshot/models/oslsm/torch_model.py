@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from lightning_fewshot.models.oslsm.masks import network_size, resized
-from lightning_fewshot.nn.backbones import Backbone, Weights, input_statistics, load_package_weights
+from lightning_fewshot.nn.backbones import Backbone, Weights, classifier_network, freeze_batchnorm, input_statistics
 
 CODE = 1000  # outputs of the conditioning branch, section 4.1
 CHUNK = 16  # images that pass through a branch together outside of training
 Conditioning = Literal["masked", "channel"]
+FullyConnected = Literal["new", "classifier"]
+CodeNorm = Literal["none", "layer", "batch"]
 
 
 class PixelClassifiers(NamedTuple):
@@ -79,11 +81,7 @@ class ConditioningBranch(nn.Module):
 
     def __init__(self, name: str, weights: Weights, conditioning: Conditioning, size: int) -> None:
         super().__init__()
-        import timm
-
-        self.body = timm.create_model(name, pretrained=weights == "timm", num_classes=CODE)
-        if weights == "package":
-            load_package_weights(self.body, name)
+        self.body = classifier_network(name, weights, CODE)
         self.conditioning, self.size = conditioning, size
         if conditioning == "channel":
             _add_input_channel(self.body)
@@ -113,15 +111,20 @@ class SegmentationBranch(nn.Module):
 
     Args:
         name: Any timm backbone; the paper has VGG-16.
-        weights: ImageNet weights. With "timm", a VGG's fully connected layers are taken over into those of fc6 and fc7
-            that have their shape.
+        weights: ImageNet weights: "none", "timm" or "package".
         output_stride: 32 (FCN-32s), or less for the dilated variant (8 in section 7).
         features: D, channels of fc6 and fc7 (4096 in the paper).
         fc6_size: Side of fc6's kernel (7 for VGG-16).
+        fc: "classifier": the layers with which the network classifies ImageNet, as FCN takes them: a VGG's fully
+            connected ones, or the last convolution of an EfficientNet or a MobileNet. "new": fc6 and fc7 made anew.
         frozen_stages: First stages of the backbone that are not trained.
         frozen_batchnorm: Keep the backbone's batch normalisation as it is.
         channels_last: Store the backbone's maps pixel by pixel.
         dropout: Of fc6 and fc7 (0.5 in the authors' code).
+
+    Raises:
+        ValueError: ``fc`` is "classifier" but the network has no such layers, or others than ``features`` and
+            ``fc6_size`` say.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class SegmentationBranch(nn.Module):
         output_stride: int,
         features: int,
         fc6_size: int,
+        fc: FullyConnected = "new",
         frozen_stages: int = 0,
         frozen_batchnorm: bool = False,
         channels_last: bool = False,
@@ -140,20 +144,42 @@ class SegmentationBranch(nn.Module):
         self.body = Backbone(
             name, (output_stride,), weights, frozen_batchnorm, frozen_stages, False, channels_last, output_stride
         )
-        rate = max(1, 32 // output_stride) if fc6_size > 1 else 1
-        self.top = nn.Sequential(
-            nn.Conv2d(self.body.channels[0], features, fc6_size, padding=rate * (fc6_size // 2), dilation=rate),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Conv2d(features, features, 1),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-        )
-        for layer in (self.top[0], self.top[3]):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
-        if weights == "timm" and name.startswith("vgg"):
-            _copy_fully_connected(self.top, name)
+        layers = [] if fc == "new" or name.startswith("vgg") else _last_convolution(name, weights)
+        if not layers:
+            rate = max(1, 32 // output_stride) if fc6_size > 1 else 1
+            pad = rate * (fc6_size // 2)
+            layers = [
+                nn.Conv2d(self.body.channels[0], features, fc6_size, padding=pad, dilation=rate),
+                nn.ReLU(),
+                nn.Dropout(dropout),
+                nn.Conv2d(features, features, 1),
+                nn.ReLU(),
+            ]
+            for layer in (layers[0], layers[3]):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+        self.top = nn.Sequential(*layers, nn.Dropout(dropout))
+        if fc == "classifier":
+            self._check_width(name, features, fc6_size)
+            if name.startswith("vgg"):
+                _copy_fully_connected(self.top, name, weights)
+        self.train()
+
+    def _check_width(self, name: str, features: int, fc6_size: int) -> None:
+        own = [layer for layer in self.top if isinstance(layer, nn.Conv2d)]
+        wanted = (4096, 7) if name.startswith("vgg") else (own[-1].out_channels, own[0].kernel_size[0])
+        if (features, fc6_size) != wanted:
+            raise ValueError(
+                f"fc is 'classifier' and features, fc6_size are {features}, {fc6_size}, "
+                f"but {name} classifies with {wanted[0]}, {wanted[1]}"
+            )
+
+    def train(self, mode: bool = True) -> SegmentationBranch:
+        """Keep frozen batch normalisations in evaluation mode, those of fc6 too."""
+        super().train(mode)
+        if self.body.frozen_batchnorm:
+            freeze_batchnorm(self.top)
+        return self
 
     def maps(self, images: Tensor) -> Tensor:
         """Return what fc6 sees, ``(B, C, h, w)``, of ``(B, 3, H, W)`` images in [0, 255]."""
@@ -173,7 +199,9 @@ class OSLSMNetwork(nn.Module):
         features: D.
         hashing: Weight hashing from g to (w, b); False: a fully connected layer (ablation of section 4.1).
         hash_seed: Seed of the hash.
-        code_norm: Give every code mean 0 and variance 1 before it is hashed.
+        code_norm: Give codes mean 0 and variance 1 before they are hashed: "layer", each over its numbers; "batch",
+            each number over the supports of a batch (in training; over those of the training later); "none".
+        prototype_init: Let w start as the mean feature of the masked support, see ``start_from_prototypes``.
         query_size: Scale query images to this side, in pixels; None: as they are, unless they exceed ``max_side``.
         max_side: No longer side than this enters the segmentation branch, in pixels.
         siamese: Make the learned similarity of the siamese baseline.
@@ -186,7 +214,8 @@ class OSLSMNetwork(nn.Module):
         features: int,
         hashing: bool = True,
         hash_seed: int = 0,
-        code_norm: bool = False,
+        code_norm: CodeNorm = "none",
+        prototype_init: bool = False,
         query_size: int | None = None,
         max_side: int = 1024,
         siamese: bool = False,
@@ -194,11 +223,13 @@ class OSLSMNetwork(nn.Module):
         super().__init__()
         self.segmentation, self.conditioning, self.n_features = segmentation, conditioning, features
         self.query_size, self.max_side = query_size, max_side
-        self.norm = nn.LayerNorm(CODE, elementwise_affine=False) if code_norm else nn.Identity()
+        self.norm = _code_norm(code_norm)
         if conditioning is not None:
             self.to_classifier = (
                 WeightHashing(CODE, features + 1, hash_seed) if hashing else nn.Linear(CODE, features + 1)
             )
+            if prototype_init:
+                self.start_from_prototypes()
         self.similarity = nn.Parameter(torch.zeros(features + 1)) if siamese else None
         self.classify: nn.Conv2d | None = None
 
@@ -211,13 +242,41 @@ class OSLSMNetwork(nn.Module):
         """Make the base classifier's last layer: background and the training classes (section 6)."""
         self.classify = nn.Conv2d(self.n_features, 1 + n_classes, 1)
 
+    @torch.no_grad()
+    def start_from_prototypes(self) -> None:
+        """Set g's last layer so that w starts as what g's own network finds in the masked support.
+
+        The code is ``H+ p``: p are the D pooled features before g's last layer and H+ the pseudo-inverse of the hash H.
+        So ``w = H H+ p``, the nearest to p that the hash can give, and ``w . F_mn`` compares support and cell.
+
+        Raises:
+            ValueError: g's last layer does not see D features, or the code is not hashed.
+        """
+        last = self.conditioning.body.get_classifier()
+        if not isinstance(self.to_classifier, WeightHashing):
+            raise ValueError("prototype_init needs hashing: the inverse of the hash is what it sets")
+        if last.in_features != self.n_features:
+            raise ValueError(
+                f"prototype_init needs features equal to those before the conditioning branch's last layer, "
+                f"{last.in_features}, but features is {self.n_features}"
+            )
+        index, sign = self.to_classifier.index[:-1], self.to_classifier.sign[:-1]
+        last.weight.zero_()
+        last.weight[index, torch.arange(self.n_features)] = sign / index.bincount()[index]
+        last.bias.zero_()
+
     def classifiers(
         self, images: Sequence[Tensor] | Tensor, objects: Sequence[Tensor] | Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return w ``(S, D)`` and b ``(S,)`` of S shots, eq. (1); all shots pass through g together.
 
         w is scaled by ``1 / sqrt(D)``, so that scores start near 1 whatever the width.
+
+        Raises:
+            ValueError: One shot alone in training, where codes are normalised over a batch.
         """
+        if self.training and isinstance(self.norm, nn.BatchNorm1d) and len(images) < 2:
+            raise ValueError("code_norm 'batch' needs two supports in a training batch: raise data.batch_size above 1")
         codes = [self.conditioning(images[i : i + CHUNK], objects[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
         both = self.to_classifier(self.norm(torch.cat(codes).float()))  # eq. (1)
         return both[:, :-1] * self.n_features**-0.5, both[:, -1]
@@ -236,6 +295,14 @@ class OSLSMNetwork(nn.Module):
             batches = [images[i : i + 1] for i in range(len(images))]
         run = self.segmentation.maps if maps_only else self.segmentation
         return [f for batch in batches for f in run(resized(batch, self.query_size, self.max_side)).float()]
+
+
+def mean_classifiers(state: PixelClassifiers) -> PixelClassifiers:
+    """Return one classifier for each class, the mean of its shots' (w, b): its scores are the mean of theirs."""
+    classes, place, shots = state.classes.unique(return_inverse=True, return_counts=True)
+    weight = state.weight.new_zeros(len(classes), state.weight.shape[1]).index_add(0, place, state.weight)
+    bias = state.bias.new_zeros(len(classes)).index_add(0, place, state.bias)
+    return PixelClassifiers(weight / shots[:, None], bias / shots, classes)
 
 
 def pixel_logits(state: PixelClassifiers, features: Tensor) -> Tensor:
@@ -273,11 +340,22 @@ def _add_input_channel(body: nn.Module) -> None:
     setattr(parent, name.rpartition(".")[2], wide)
 
 
-def _copy_fully_connected(top: nn.Sequential, name: str) -> None:
-    """Start fc6 and fc7 from the ImageNet weights of a VGG, as FCN does (Long et al., CVPR 2015)."""
-    import timm
+def _code_norm(kind: CodeNorm) -> nn.Module:
+    if kind == "layer":
+        return nn.LayerNorm(CODE, elementwise_affine=False)
+    return nn.BatchNorm1d(CODE, affine=False) if kind == "batch" else nn.Identity()
 
-    full = timm.create_model(name, pretrained=True).pre_logits
-    for own, trained in ((top[0], full.fc1), (top[3], full.fc2)):
-        if own.weight.shape == trained.weight.shape:
-            own.load_state_dict(trained.state_dict())
+
+def _last_convolution(name: str, weights: Weights) -> list[nn.Module]:
+    """Return the layers of an EfficientNet between its last map and its pooling."""
+    network = classifier_network(name, weights)
+    if not (hasattr(network, "conv_head") and hasattr(network, "bn2")):
+        raise ValueError(f"fc is 'classifier' but {name} has no convolution before its pooling; use fc: new")
+    return [network.conv_head, network.bn2]
+
+
+def _copy_fully_connected(top: nn.Sequential, name: str, weights: Weights) -> None:
+    """Start fc6 and fc7 from the fully connected layers of a VGG, as FCN does (Long et al., CVPR 2015)."""
+    full = classifier_network(name, weights).pre_logits
+    top[0].load_state_dict(full.fc1.state_dict())
+    top[3].load_state_dict(full.fc2.state_dict())

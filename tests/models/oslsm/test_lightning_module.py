@@ -18,6 +18,7 @@ from lightning_fewshot.models.oslsm.torch_model import PixelClassifiers
 
 ROOT = Path(__file__).parents[3]
 TINY = {"backbone": "resnet10t", "features": 16, "fc6_size": 3, "output_stride": 16, "support_size": 64}
+OWN_HEAD = {"backbone": "efficientnet_lite0", "fc": "classifier", "features": 1280, "fc6_size": 1}
 METHODS = ["oslsm", "nearest", "logistic", "finetune", "siamese"]
 
 
@@ -36,14 +37,19 @@ def segmenter(**changes):
 
 @pytest.mark.parametrize(
     "changes",
-    [*({"method": m} for m in METHODS), {"conditioning": "channel"}, {"hashing": False}, {"reduction": "sum"}],
+    [
+        *({"method": m} for m in METHODS),
+        *({"conditioning": "channel"}, {"hashing": False}, {"reduction": "sum"}, {"dice": 0.5}, {"join_shots": "mean"}),
+        {**OWN_HEAD, "prototype_init": True, "code_norm": "batch"},
+    ],
     ids=str,
 )
 def test_losses_are_finite_and_reach_every_trained_parameter(scenes, changes):
     module = segmenter(**changes)
     terms = module.loss(scenes.episode("train", 0))
     sum(terms.values()).backward()
-    assert set(terms) == {"verification" if module.method == "siamese" else "pixels"}
+    expected = {"verification"} if module.method == "siamese" else {"pixels"}
+    assert set(terms) == (expected | {"dice"} if "dice" in changes else expected)
     assert all(torch.isfinite(term) for term in terms.values())
     assert [n for n, p in module.named_parameters() if p.requires_grad and p.grad is None] == []
 
@@ -102,6 +108,24 @@ def test_each_shot_is_a_classifier_of_its_own_and_predict_does_not_adapt(scenes)
     module.predict(state, episode.query)
 
 
+def test_joined_shots_are_one_classifier_with_their_mean_score(scenes):
+    episode = scenes.episode("test", 0)
+    each, joined = (segmenter(join_shots=how).eval() for how in ("or", "mean"))
+    assert len(joined.adapt(episode.support).weight) == 1
+    with torch.no_grad():
+        scores, mean = (m.logits(m.adapt(episode.support), episode.query.images)[0] for m in (each, joined))
+    torch.testing.assert_close(mean[0], scores.mean(0), atol=1e-5, rtol=1e-4)
+
+
+def test_finetuning_the_backbones_own_head_is_exported_as_it_predicts(scenes):
+    module, episode = segmenter(method="finetune", **OWN_HEAD).eval(), scenes.episode("test", 0)
+    state = module.adapt(episode.support)
+    with torch.no_grad():
+        exported = module.export_fcn(state)(episode.query.images)[0, 0] > 0
+    (pred,) = module.predict(state, episode.query)
+    assert (exported == pred.masks[0]).float().mean() > 0.999
+
+
 def test_query_features_are_computed_once_for_any_number_of_classes_and_shots(monkeypatch):
     scenes = SceneMasks(3, 2, 4, image_size=64, n_classes=(9, 5, 5), n_clutter_classes=4, num_workers=0)
     module, episode = segmenter().eval(), scenes.episode("test", 0)
@@ -116,7 +140,7 @@ def test_query_features_are_computed_once_for_any_number_of_classes_and_shots(mo
 def test_one_batch_can_be_overfitted():
     scenes = SceneMasks(batch_size=2, image_size=96, n_classes=(9, 5, 5), n_clutter_classes=4, num_workers=0)
     batch = pairs_as_classes(scenes.episode("train", 0))
-    module = segmenter(features=64, output_stride=8, dropout=0.0, code_norm=True, conditioning_lr=1.0)
+    module = segmenter(features=64, output_stride=8, dropout=0.0, code_norm="layer", conditioning_lr=1.0)
     optimizer = torch.optim.AdamW(module.parameters(), lr=2e-3)
     for _ in range(40):
         optimizer.zero_grad()
@@ -171,6 +195,10 @@ def test_a_training_batch_of_several_sizes_is_refused(scenes):
     [
         ({"method": "cosegmentation"}, "method is 'cosegmentation' but must be one of oslsm, nearest"),
         ({"conditioning": "none"}, "conditioning is 'none' but must be one of masked, channel"),
+        ({"fc": "old"}, "fc is 'old' but must be one of new, classifier"),
+        ({"code_norm": True}, "code_norm is True but must be one of none, layer, batch"),
+        ({"join_shots": "and"}, "join_shots is 'and' but must be one of or, mean"),
+        ({"dice": 2.0}, "dice is 2.0 but must be 0 to 1"),
         ({"threshold": 1.0}, "threshold is 1.0 but must lie between 0 and 1"),
         ({"support_size": 8}, "support_size is 8 pixels but must be at least 32"),
     ],

@@ -10,9 +10,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, interpolate
 
 from lightning_fewshot.episodes import Examples
-from lightning_fewshot.models.oslsm import baselines
+from lightning_fewshot.models.oslsm import baselines, torch_model
 from lightning_fewshot.models.oslsm.export import StaticFCN
-from lightning_fewshot.models.oslsm.loss import base_loss, pixel_loss, verification_loss
+from lightning_fewshot.models.oslsm.loss import base_loss, dice_loss, pixel_loss, verification_loss
 from lightning_fewshot.models.oslsm.masks import cell_labels, network_size, segment, support_objects
 from lightning_fewshot.models.oslsm.torch_model import (
     ConditioningBranch,
@@ -20,6 +20,7 @@ from lightning_fewshot.models.oslsm.torch_model import (
     PixelClassifiers,
     SegmentationBranch,
     WeightHashing,
+    mean_classifiers,
     pixel_logits,
 )
 from lightning_fewshot.nn.backbones import Backbone, dilate_chain
@@ -74,6 +75,45 @@ def test_the_hash_depends_on_its_seed_and_travels_in_the_checkpoint():
     other.load_state_dict(first.state_dict())
     code = torch.randn(2, 50)
     assert torch.equal(first(code), other(code))
+
+
+def test_prototypes_are_the_pooled_features_as_near_as_the_hash_allows():
+    images, objects = shots()
+    width, g = 512, ConditioningBranch(SMALL, "none", "masked", 64)
+    model = OSLSMNetwork(branch(), g, width, prototype_init=True).eval()
+    dense = np.zeros((width, 1000))
+    dense[np.arange(width), model.to_classifier.index[:-1]] = model.to_classifier.sign[:-1]
+    with torch.no_grad():
+        weight, _ = model.classifiers(images, objects)
+        g.body.reset_classifier(0)
+        pooled = g(images, objects).double().numpy()
+    nearest = pooled @ np.linalg.pinv(dense).T @ dense.T
+    np.testing.assert_allclose(weight * width**0.5, nearest, atol=1e-4 * np.abs(nearest).max())
+    error = np.square(nearest - pooled).sum() / np.square(pooled).sum()
+    assert error < 0.5  # collisions of the hash cost some
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({}, "last layer, 512, but features is 12"), ({"hashing": False}, "prototype_init needs hashing")],
+)
+def test_prototypes_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        network(prototype_init=True, **options)
+
+
+def test_codes_normalised_over_a_batch_do_not_depend_on_it_later():
+    images, objects = shots()
+    model = network(code_norm="batch").train()
+    codes = model.norm(model.conditioning(images, objects))
+    torch.testing.assert_close(codes.mean(0), torch.zeros(1000), atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="code_norm 'batch' needs two supports"):
+        model.classifiers(images[:1], objects[:1])
+    model.eval()
+    weight, bias = model.classifiers(images, objects)
+    alone, b = model.classifiers(images[1:2], objects[1:2])
+    torch.testing.assert_close(alone[0], weight[1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(b[0], bias[1], atol=1e-5, rtol=1e-4)
 
 
 # the branches ---------------------------------------------------------------------------------------------------
@@ -143,6 +183,51 @@ def test_vgg16_has_the_papers_sizes():
         full = timm.create_model("vgg16").pre_logits
     assert top[0].weight.shape == full.fc1.weight.shape  # fc6 and fc7 take VGG's ImageNet weights over
     assert top[3].weight.shape == full.fc2.weight.shape
+
+
+def test_the_classifiers_own_layers_give_what_it_pools(monkeypatch):
+    full = timm.create_model("efficientnet_lite0").eval()
+    monkeypatch.setattr(torch_model, "classifier_network", lambda *_: full)
+    phi = SegmentationBranch("efficientnet_lite0", "none", 32, 1280, 1, "classifier", frozen_batchnorm=True)
+    phi.body.body.load_state_dict(full.state_dict(), strict=False)
+    assert not any(m.training for m in phi.train().modules() if isinstance(m, torch.nn.BatchNorm2d))
+    images = torch.randint(0, 256, (2, 3, 96, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        pooled = full.forward_features((images.float() - phi.body.mean) / phi.body.std)
+        torch.testing.assert_close(phi.eval()(images), pooled, atol=1e-4, rtol=1e-4)
+
+
+def test_fc6_and_fc7_of_a_vgg_take_its_classifier_over(monkeypatch):
+    full = torch.nn.Module()
+    full.pre_logits = torch.nn.Module()
+    full.pre_logits.fc1, full.pre_logits.fc2 = torch.nn.Conv2d(512, 8, 7), torch.nn.Conv2d(8, 8, 1)
+    monkeypatch.setattr(torch_model, "classifier_network", lambda *_: full)
+    monkeypatch.setattr(SegmentationBranch, "_check_width", lambda *_: None)
+    phi = SegmentationBranch("vgg11", "none", 32, 8, 7, "classifier")
+    assert torch.equal(phi.top[0].weight, full.pre_logits.fc1.weight)
+    assert torch.equal(phi.top[3].bias, full.pre_logits.fc2.bias)
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "message"),
+    [
+        ("efficientnet_lite0", 256, "features, fc6_size are 256, 1, but efficientnet_lite0 classifies with 1280, 1"),
+        ("vgg11", 256, "features, fc6_size are 256, 1, but vgg11 classifies with 4096, 7"),
+        (SMALL, 512, "resnet10t has no convolution before its pooling; use fc: new"),
+    ],
+)
+def test_classifiers_that_do_not_fit_are_named(name, features, message):
+    with pytest.raises(ValueError, match=message):
+        SegmentationBranch(name, "none", 32, features, 1, "classifier")
+
+
+def test_the_mean_classifier_of_a_class_scores_as_its_shots_do_on_average():
+    state = PixelClassifiers(torch.randn(5, 6), torch.randn(5), torch.tensor([1, 0, 1, 2, 1]))
+    joined, features = mean_classifiers(state), torch.randn(6, 3, 4)
+    assert joined.classes.tolist() == [0, 1, 2]
+    each = pixel_logits(state, features)
+    expected = torch.stack([each[state.classes == label].mean(0) for label in range(3)])
+    torch.testing.assert_close(pixel_logits(joined, features), expected)
 
 
 def test_scores_are_the_inner_product_at_every_cell():
@@ -223,6 +308,18 @@ def test_the_pixel_loss_leaves_void_out_and_its_sum_is_the_mean_times_the_pixels
     expected = binary_cross_entropy_with_logits(logits[known], target[known].float())
     torch.testing.assert_close(pixel_loss(logits, target), expected)
     torch.testing.assert_close(pixel_loss(logits, target, "sum"), expected * known.sum() / 2)
+
+
+def test_the_dice_loss_is_one_minus_twice_the_shared_over_both():
+    logits, target = torch.randn(3, 8, 8) * 3, torch.randint(0, 2, (3, 8, 8), dtype=torch.uint8)
+    target[1] = 0
+    target[2, :4] = 255
+    known, truth = (target != 255).numpy(), (target == 1).numpy().astype(float)
+    p = 1 / (1 + np.exp(-logits.double().numpy())) * known
+    expected = 1 - 2 * (p * truth).sum((1, 2)) / (p.sum((1, 2)) + truth.sum((1, 2)))
+    assert dice_loss(logits, target).item() == pytest.approx(expected.mean(), abs=1e-6)
+    assert dice_loss(torch.where(target == 1, 50.0, -50.0)[[0, 2]], target[[0, 2]]).item() == pytest.approx(0, abs=1e-6)
+    assert dice_loss(logits, torch.full_like(target, 255)).isfinite()
 
 
 def test_the_base_loss_is_a_cross_entropy_over_all_training_classes():
