@@ -116,7 +116,7 @@ class SegmentationBranch(nn.Module):
         features: D, channels of fc6 and fc7 (4096 in the paper).
         fc6_size: Side of fc6's kernel (7 for VGG-16).
         fc: "classifier": the layers with which the network classifies ImageNet, as FCN takes them: a VGG's fully
-            connected ones, or the last convolution of an EfficientNet or a MobileNet. "new": fc6 and fc7 made anew.
+            connected ones, or the last convolution of an EfficientNet or a MobileNetV2. "new": fc6 and fc7 made anew.
         frozen_stages: First stages of the backbone that are not trained.
         frozen_batchnorm: Keep the backbone's batch normalisation as it is.
         channels_last: Store the backbone's maps pixel by pixel.
@@ -161,7 +161,7 @@ class SegmentationBranch(nn.Module):
         self.top = nn.Sequential(*layers, nn.Dropout(dropout))
         if fc == "classifier":
             self._check_width(name, features, fc6_size)
-            if name.startswith("vgg"):
+            if name.startswith("vgg") and weights != "none":
                 _copy_fully_connected(self.top, name, weights)
         self.train()
 

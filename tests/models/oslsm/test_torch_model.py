@@ -203,7 +203,8 @@ def test_fc6_and_fc7_of_a_vgg_take_its_classifier_over(monkeypatch):
     full.pre_logits.fc1, full.pre_logits.fc2 = torch.nn.Conv2d(512, 8, 7), torch.nn.Conv2d(8, 8, 1)
     monkeypatch.setattr(torch_model, "classifier_network", lambda *_: full)
     monkeypatch.setattr(SegmentationBranch, "_check_width", lambda *_: None)
-    phi = SegmentationBranch("vgg11", "none", 32, 8, 7, "classifier")
+    monkeypatch.setattr(torch_model, "Backbone", lambda name, strides, *_: Backbone(name, strides))
+    phi = SegmentationBranch("vgg11", "timm", 32, 8, 7, "classifier")
     assert torch.equal(phi.top[0].weight, full.pre_logits.fc1.weight)
     assert torch.equal(phi.top[3].bias, full.pre_logits.fc2.bias)
 
