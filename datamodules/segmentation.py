@@ -23,9 +23,7 @@ from lightning_fewshot.sampling import EpisodePlan, EpisodeSampler
 
 Convention = Literal["paper", "later"]
 Untrained = Literal["background", "void"]
-
-
-KEPT = 2**28  # bytes of scaled training photos that a process keeps, so that a small data set is decoded once
+KEPT = 2**28  # bytes of scaled photos that a process keeps, so that a small data set is decoded once
 
 
 class MaskedPhoto(NamedTuple):

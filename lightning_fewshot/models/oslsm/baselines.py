@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
+VERIFIED = 128  # cells of each image of a pair that the siamese baseline compares in training
 EPSILON = 1e-5  # of the batch normalisation of fc7
 
 
@@ -88,6 +89,16 @@ def similarity(query: Tensor, support: Tensor, parameters: Tensor) -> Tensor:
 def similarity_scale(parameters: Tensor) -> Tensor:
     """Return the weights of the l1 distance, ``(D,)``, positive."""
     return softplus(parameters[:-1]) / (len(parameters) - 1) ** 0.5
+
+
+def some_cells(features: Tensor, objects: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw known cells of a map, half of them the object's where there are so many: ``(P, D)`` and ``(P,)`` bool."""
+    places = []
+    for kind in (objects & known, ~objects & known):
+        rows = kind.flatten().nonzero()[:, 0]
+        places.append(rows[torch.randperm(len(rows), device=rows.device)[: VERIFIED // 2]])
+    chosen = torch.cat(places)
+    return features.flatten(1).T[chosen], objects.flatten()[chosen]
 
 
 def logistic_regression(

@@ -41,7 +41,6 @@ from lightning_fewshot.schedules import Schedule
 Method = Literal["oslsm", "nearest", "logistic", "finetune", "siamese"]
 BASE = ("nearest", "logistic", "finetune")  # methods that share one trained base classifier
 JoinShots = Literal["or", "mean"]
-VERIFIED = 128  # cells of each image of a pair that the siamese baseline compares in training
 
 
 class OSLSMSegmenter(FewShotModule):
@@ -247,8 +246,8 @@ class OSLSMSegmenter(FewShotModule):
         masks = list(episode.support.masks)[first]
         losses = []
         for query, truth, shot, found, mask in zip(features, target, shots, objects, masks, strict=True):
-            a, is_a = _some_cells(query, *cell_labels(truth == 1, truth, query.shape[1:]))
-            b, is_b = _some_cells(shot, *cell_labels(found, mask, shot.shape[1:]))
+            a, is_a = baselines.some_cells(query, *cell_labels(truth == 1, truth, query.shape[1:]))
+            b, is_b = baselines.some_cells(shot, *cell_labels(found, mask, shot.shape[1:]))
             with self._full_precision():
                 told = baselines.similarity(a, b, self.network.similarity)
             losses.append(verification_loss(told, is_a[:, None] == is_b[None]))
@@ -388,16 +387,6 @@ def _stacked(examples: Examples) -> tuple[Tensor, Tensor]:
             "set data.image_size, or data.batch_size to 1"
         )
     return tuple(part if isinstance(part, Tensor) else torch.stack(list(part)) for part in (images, masks))
-
-
-def _some_cells(features: Tensor, objects: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw known cells of a map, half of them the object's where there are so many: ``(P, D)`` and ``(P,)`` bool."""
-    places = []
-    for kind in (objects & known, ~objects & known):
-        rows = kind.flatten().nonzero()[:, 0]
-        places.append(rows[torch.randperm(len(rows), device=rows.device)[: VERIFIED // 2]])
-    chosen = torch.cat(places)
-    return features.flatten(1).T[chosen], objects.flatten()[chosen]
 
 
 def _check_choices(**choices: tuple[object, Any]) -> None:
