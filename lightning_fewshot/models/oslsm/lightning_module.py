@@ -62,8 +62,11 @@ class OSLSMSegmenter(FewShotModule):
         fc: fc6 and fc7 made "new", or the layers with which the backbone's "classifier" tells ImageNet's classes: a
             VGG's fully connected ones, the last convolution of an EfficientNet; ``features`` must be their width.
         dropout: Of fc6 and fc7 (0.5 in the authors' code).
+        feature_norm: Give each channel of fc7 mean 0 and variance 1 over the cells of a batch: an object's features
+            differ from the mean of all, where those behind a ReLU point the same way everywhere.
         frozen_stages: First stages of the segmentation branch that are not trained.
-        frozen_batchnorm: Keep the segmentation branch's batch normalisation as it is.
+        frozen_batchnorm: Keep batch normalisation as it is, in both branches, so that masked and whole images are
+            normalised alike.
         channels_last: Store maps pixel by pixel, which is faster on most machines.
         conditioning_backbone: Conditioning branch: any timm classifier; None: as ``backbone``.
         conditioning: "masked", or "channel": the mask as a fourth channel (section 4.1 rejects it).
@@ -104,6 +107,7 @@ class OSLSMSegmenter(FewShotModule):
         fc6_size: int = 7,
         fc: FullyConnected = "new",
         dropout: float = 0.5,
+        feature_norm: bool = False,
         frozen_stages: int = 0,
         frozen_batchnorm: bool = False,
         channels_last: bool = False,
@@ -154,10 +158,12 @@ class OSLSMSegmenter(FewShotModule):
             frozen_batchnorm,
             channels_last,
             dropout,
+            feature_norm,
         )
         g = None
         if method == "oslsm":
-            g = ConditioningBranch(conditioning_backbone or backbone, weights, conditioning, support_size)
+            name = conditioning_backbone or backbone
+            g = ConditioningBranch(name, weights, conditioning, support_size, frozen_batchnorm)
         self.network = OSLSMNetwork(
             branch,
             g,

@@ -77,17 +77,33 @@ class ConditioningBranch(nn.Module):
         conditioning: "masked": the network sees only the object's pixels; "channel": the mask as fourth channel (the
             alternative that section 4.1 rejects).
         size: Side that support images are scaled to, in pixels.
+        frozen_batchnorm: Keep batch normalisation as it is.
     """
 
-    def __init__(self, name: str, weights: Weights, conditioning: Conditioning, size: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        weights: Weights,
+        conditioning: Conditioning,
+        size: int,
+        frozen_batchnorm: bool = False,
+    ) -> None:
         super().__init__()
         self.body = classifier_network(name, weights, CODE)
-        self.conditioning, self.size = conditioning, size
+        self.conditioning, self.size, self.frozen_batchnorm = conditioning, size, frozen_batchnorm
         if conditioning == "channel":
             _add_input_channel(self.body)
         mean, std = input_statistics(name, weights)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
+        self.train()
+
+    def train(self, mode: bool = True) -> ConditioningBranch:
+        """Keep frozen batch normalisations in evaluation mode."""
+        super().train(mode)
+        if self.frozen_batchnorm:
+            freeze_batchnorm(self.body)
+        return self
 
     def forward(self, images: Sequence[Tensor] | Tensor, objects: Sequence[Tensor] | Tensor) -> Tensor:
         """Return the code ``(S, 1000)``.
@@ -121,6 +137,8 @@ class SegmentationBranch(nn.Module):
         frozen_batchnorm: Keep the backbone's batch normalisation as it is.
         channels_last: Store the backbone's maps pixel by pixel.
         dropout: Of fc6 and fc7 (0.5 in the authors' code).
+        feature_norm: Give each channel of fc7 mean 0 and variance 1 over the cells of a batch (in training; over those
+            of the training later).
 
     Raises:
         ValueError: ``fc`` is "classifier" but the network has no such layers, or others than ``features`` and
@@ -139,6 +157,7 @@ class SegmentationBranch(nn.Module):
         frozen_batchnorm: bool = False,
         channels_last: bool = False,
         dropout: float = 0.5,
+        feature_norm: bool = False,
     ) -> None:
         super().__init__()
         self.body = Backbone(
@@ -158,7 +177,8 @@ class SegmentationBranch(nn.Module):
             for layer in (layers[0], layers[3]):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
-        self.top = nn.Sequential(*layers, nn.Dropout(dropout))
+        norm = [nn.BatchNorm2d(features, affine=False)] if feature_norm else []
+        self.top = nn.Sequential(*layers, *norm, nn.Dropout(dropout))
         if fc == "classifier":
             self._check_width(name, features, fc6_size)
             if name.startswith("vgg") and weights != "none":
@@ -175,10 +195,10 @@ class SegmentationBranch(nn.Module):
             )
 
     def train(self, mode: bool = True) -> SegmentationBranch:
-        """Keep frozen batch normalisations in evaluation mode, those of fc6 too."""
+        """Keep frozen batch normalisations in evaluation mode, that of a pretrained fc6 too."""
         super().train(mode)
         if self.body.frozen_batchnorm:
-            freeze_batchnorm(self.top)
+            freeze_batchnorm(self.top[:2])
         return self
 
     def maps(self, images: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import timm
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, interpolate
 
 from lightning_fewshot.episodes import Examples
@@ -129,6 +130,21 @@ def test_the_conditioning_branch_sees_nothing_but_the_object():
     assert code.shape == (3, 1000)
 
 
+def test_frozen_batch_normalisation_of_the_conditioning_branch_stays_through_training():
+    images, objects = shots()
+    moved = {}
+    for frozen in (True, False):
+        g = ConditioningBranch(SMALL, "none", "masked", 64, frozen)
+        before = {name: value.clone() for name, value in g.state_dict().items() if "running" in name}
+        g.train()(images, objects).sum().backward()
+        moved[frozen] = [name for name, value in before.items() if not torch.equal(g.state_dict()[name], value)]
+        trained = [m.weight.grad is not None for m in g.modules() if isinstance(m, nn.BatchNorm2d)]
+        assert {p.requires_grad for p in g.parameters()} == ({True, False} if frozen else {True})
+        assert set(trained) == {not frozen}
+    assert not moved[True]
+    assert moved[False]
+
+
 def test_a_fourth_channel_starts_without_influence_and_learns():
     images, objects = shots()
     g = ConditioningBranch(SMALL, "none", "channel", 64).eval()
@@ -195,6 +211,24 @@ def test_the_classifiers_own_layers_give_what_it_pools(monkeypatch):
     with torch.no_grad():
         pooled = full.forward_features((images.float() - phi.body.mean) / phi.body.std)
         torch.testing.assert_close(phi.eval()(images), pooled, atol=1e-4, rtol=1e-4)
+
+
+def test_features_normalised_over_a_batch_do_not_depend_on_it_later():
+    phi = SegmentationBranch(
+        "efficientnet_lite0", "none", 32, 1280, 1, "classifier", 0, True, False, dropout=0.0, feature_norm=True
+    )
+    images = torch.rand(4, 3, 96, 96) * 255
+    found = phi(images).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(found.mean(1), torch.zeros(1280), atol=1e-4, rtol=0)
+    varies = found.var(1, correction=0) > 0.5  # of channels far above the norm's epsilon
+    assert varies.any()
+    own = phi.top[1].running_mean
+    torch.testing.assert_close(own, torch.zeros_like(own))  # the classifier's own normalisation stays frozen
+    plain = nn.Sequential(*phi.top[:2])(phi.maps(images)).detach()
+    spread = plain.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(phi.top[2].running_mean, 0.1 * spread.mean(1))
+    phi.eval()
+    torch.testing.assert_close(phi(images[1:2]), phi(images)[1:2], atol=1e-4, rtol=1e-4)
 
 
 def test_fc6_and_fc7_of_a_vgg_take_its_classifier_over(monkeypatch):
