@@ -100,6 +100,7 @@ class SceneMasks(Scenes):
                 clutter=self.classes["clutter"],
                 n_clutter=self.clutter,
                 min_visible=MIN_VISIBLE,
+                variation=self.variation,
             )
             if asked in scene.labels:  # in a crowd an object may have been left out
                 return scene.image, class_mask(scene)

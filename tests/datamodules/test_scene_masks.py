@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from datamodules.scene_masks import SceneMasks
+from datamodules.world.sprite import Variation
 
 
 def scenes(**options):
@@ -34,6 +35,12 @@ def test_a_pair_shows_its_class_in_support_and_query():
         assert set(torch.cat([episode.support.masks, episode.query.masks]).unique().tolist()) <= {0, 1}
         assert episode.query.labels.tolist() == [0]
         assert episode.classes == (data.classes["test"][episode.class_ids[0]].name,)
+
+
+def test_instances_vary_as_they_are_told_to():
+    plain, varied = scenes(variation=Variation(repaint=0.0)), scenes(variation=Variation(repaint=1.0))
+    for split in ("train", "test"):
+        assert not equal(plain.episode(split, 0), varied.episode(split, 0))
 
 
 def test_a_training_batch_labels_all_its_objects_by_their_classes():

@@ -72,6 +72,8 @@ class OSLSMSegmenter(FewShotModule):
         conditioning: "masked", or "channel": the mask as a fourth channel (section 4.1 rejects it).
         conditioning_lr: Learning rate of the conditioning branch, as a multiple (section 4.3: 0.1).
         support_size: Side of support images in the conditioning branch, in pixels (224).
+        support_crop: Show the conditioning branch the square around the object, not the whole image: small objects then
+            are seen as large as others.
         hashing: Weight hashing; False: a fully connected layer from the code to (w, b).
         hash_seed: Seed of the hash, which is stored in the checkpoint.
         code_norm: Give codes mean 0 and variance 1 before they are hashed: "layer", each over its numbers; "batch",
@@ -115,6 +117,7 @@ class OSLSMSegmenter(FewShotModule):
         conditioning: Conditioning = "masked",
         conditioning_lr: float = 0.1,
         support_size: int = 224,
+        support_crop: bool = False,
         hashing: bool = True,
         hash_seed: int = 0,
         code_norm: CodeNorm = "none",
@@ -163,7 +166,7 @@ class OSLSMSegmenter(FewShotModule):
         g = None
         if method == "oslsm":
             name = conditioning_backbone or backbone
-            g = ConditioningBranch(name, weights, conditioning, support_size, frozen_batchnorm)
+            g = ConditioningBranch(name, weights, conditioning, support_size, frozen_batchnorm, support_crop)
         self.network = OSLSMNetwork(
             branch,
             g,

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torchvision.ops import masks_to_boxes, roi_align
 
 from lightning_fewshot.models.oslsm.masks import network_size, resized
 from lightning_fewshot.nn.backbones import Backbone, Weights, classifier_network, freeze_batchnorm, input_statistics
@@ -78,6 +79,7 @@ class ConditioningBranch(nn.Module):
             alternative that section 4.1 rejects).
         size: Side that support images are scaled to, in pixels.
         frozen_batchnorm: Keep batch normalisation as it is.
+        crop: Look at the square around the object alone, not at the whole image.
     """
 
     def __init__(
@@ -87,10 +89,11 @@ class ConditioningBranch(nn.Module):
         conditioning: Conditioning,
         size: int,
         frozen_batchnorm: bool = False,
+        crop: bool = False,
     ) -> None:
         super().__init__()
         self.body = classifier_network(name, weights, CODE)
-        self.conditioning, self.size, self.frozen_batchnorm = conditioning, size, frozen_batchnorm
+        self.conditioning, self.size, self.frozen_batchnorm, self.crop = conditioning, size, frozen_batchnorm, crop
         if conditioning == "channel":
             _add_input_channel(self.body)
         mean, std = input_statistics(name, weights)
@@ -119,6 +122,8 @@ class ConditioningBranch(nn.Module):
     def _inputs(self, images: Tensor, objects: Tensor) -> Tensor:
         inputs, mask = (images.to(self.std.dtype) - self.mean) / self.std, objects.to(self.std.dtype)[:, None]
         inputs = inputs * mask if self.conditioning == "masked" else torch.cat([inputs, mask], dim=1)
+        if self.crop:
+            return roi_align(inputs, list(_squares(objects)[:, None]), self.size, aligned=True)
         return interpolate(inputs, (self.size, self.size), mode="bilinear", antialias=True)
 
 
@@ -315,6 +320,14 @@ class OSLSMNetwork(nn.Module):
             batches = [images[i : i + 1] for i in range(len(images))]
         run = self.segmentation.maps if maps_only else self.segmentation
         return [f for batch in batches for f in run(resized(batch, self.query_size, self.max_side)).float()]
+
+
+def _squares(objects: Tensor) -> Tensor:
+    """Return the smallest square around each object, ``(S, 4)`` corners in pixels, centred on its box."""
+    boxes = masks_to_boxes(objects)
+    boxes[:, 2:] += 1
+    middle, side = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True)
+    return torch.cat([middle - side / 2, middle + side / 2], dim=1)
 
 
 def mean_classifiers(state: PixelClassifiers) -> PixelClassifiers:

@@ -145,6 +145,22 @@ def test_frozen_batch_normalisation_of_the_conditioning_branch_stays_through_tra
     assert moved[False]
 
 
+def test_a_cropped_support_is_the_square_around_the_object():
+    images, objects = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8), torch.zeros(2, 64, 96, dtype=torch.bool)
+    objects[0, 10:30, 15:35] = True
+    objects[1, 40:56, 0:12] = True  # the square stands over the left border by an eighth of its side
+    g = ConditioningBranch(SMALL, "none", "masked", 64, crop=True).eval()
+    seen = []
+    g.body.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    g(images, objects)
+    normal = (images.float() - g.mean) / g.std
+    expected = interpolate(normal[:1, :, 10:30, 15:35], (64, 64), mode="bilinear")
+    inner = slice(2, -2)  # at the border a cropped photo repeats its edge, and a masked one is black beyond it
+    torch.testing.assert_close(seen[0][:1, :, inner, inner], expected[:, :, inner, inner])
+    assert (seen[0][1, :, :, :6] == 0).all()
+    assert (seen[0][1, :, inner, 10:-10] != 0).any(1).all()
+
+
 def test_a_fourth_channel_starts_without_influence_and_learns():
     images, objects = shots()
     g = ConditioningBranch(SMALL, "none", "channel", 64).eval()
