@@ -142,7 +142,7 @@ def tiny_data(tmp_path_factory):
     for make in (masks.make_pascal5i, masks.make_camvid, masks.make_pets, masks.make_fss):
         make(root)
     masks.make_coco20i(root)
-    masks.make_panoptic(root)
+    masks.make_panoptic(root, classes=16)  # eight things, two of them in a fold
     masks.make_folder_masks(root / "my-masks")
     return root
 
