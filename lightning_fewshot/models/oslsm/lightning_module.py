@@ -22,7 +22,7 @@ from lightning_fewshot.models.oslsm import baselines
 from lightning_fewshot.models.oslsm.baselines import Neighbours
 from lightning_fewshot.models.oslsm.export import StaticFCN
 from lightning_fewshot.models.oslsm.loss import Reduction, base_loss, dice_loss, pixel_loss, verification_loss
-from lightning_fewshot.models.oslsm.masks import cell_labels, resized, segment, support_objects
+from lightning_fewshot.models.oslsm.masks import cell_labels, resized, segment, stacked, support_objects
 from lightning_fewshot.models.oslsm.torch_model import (
     CHUNK,
     CodeNorm,
@@ -226,7 +226,7 @@ class OSLSMSegmenter(FewShotModule):
 
     def loss(self, episode: Episode) -> dict[str, Tensor]:
         """Return the loss of a batch of pairs: eq. (3), or what the method's baseline is trained with."""
-        images, masks = _stacked(episode.query)
+        images, masks = stacked(episode.query)
         features = self.network.segmentation(resized(images, self.network.query_size, self.network.max_side))
         if self.method in BASE:
             numbers = torch.as_tensor(episode.class_ids, device=self.device)
@@ -249,7 +249,7 @@ class OSLSMSegmenter(FewShotModule):
     def _verification(self, features: Tensor, target: Tensor, episode: Episode) -> Tensor:
         """Compare random cells of query and support: are both the object's, or both not?"""
         first = slice(None, None, len(episode.support.images) // len(episode.query.images))  # one shot of each pair
-        images = resized(_stacked(episode.support)[0][first], self.network.query_size, self.network.max_side)
+        images = resized(stacked(episode.support)[0][first], self.network.query_size, self.network.max_side)
         shots = self.network.segmentation(images).float()
         objects = support_objects(episode.support, episode.classes)[first]
         masks = list(episode.support.masks)[first]
@@ -380,22 +380,6 @@ class OSLSMSegmenter(FewShotModule):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
-
-
-def _stacked(examples: Examples) -> tuple[Tensor, Tensor]:
-    """Return images and masks of a training batch as tensors.
-
-    Raises:
-        ValueError: Sizes differ.
-    """
-    images, masks = examples.images, examples.masks
-    shapes = sorted({tuple(image.shape[-2:]) for image in images})
-    if len(shapes) > 1:
-        raise ValueError(
-            f"a training batch has images of {shapes[0]} and {shapes[1]} pixels (height, width): "
-            "set data.image_size, or data.batch_size to 1"
-        )
-    return tuple(part if isinstance(part, Tensor) else torch.stack(list(part)) for part in (images, masks))
 
 
 def _check_choices(**choices: tuple[object, Any]) -> None:

@@ -45,6 +45,22 @@ def resized(images: Tensor | Sequence[Tensor], side: int | None, max_side: int) 
     return scaled[0] if len(scaled) == 1 else torch.cat(scaled)
 
 
+def stacked(examples: Examples) -> tuple[Tensor, Tensor]:
+    """Return images and masks of a training batch as tensors.
+
+    Raises:
+        ValueError: Sizes differ.
+    """
+    images, masks = examples.images, examples.masks
+    shapes = sorted({tuple(image.shape[-2:]) for image in images})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"a training batch has images of {shapes[0]} and {shapes[1]} pixels (height, width): "
+            "set data.image_size, or data.batch_size to 1"
+        )
+    return tuple(part if isinstance(part, Tensor) else torch.stack(list(part)) for part in (images, masks))
+
+
 def support_objects(support: Examples, classes: Sequence[str] | None = None) -> list[Tensor]:
     """Return the object's pixels of every support image, ``(H, W)`` bool each.
 

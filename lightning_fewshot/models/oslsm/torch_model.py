@@ -322,14 +322,6 @@ class OSLSMNetwork(nn.Module):
         return [f for batch in batches for f in run(resized(batch, self.query_size, self.max_side)).float()]
 
 
-def _squares(objects: Tensor) -> Tensor:
-    """Return the smallest square around each object, ``(S, 4)`` corners in pixels, centred on its box."""
-    boxes = masks_to_boxes(objects)
-    boxes[:, 2:] += 1
-    middle, side = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True)
-    return torch.cat([middle - side / 2, middle + side / 2], dim=1)
-
-
 def mean_classifiers(state: PixelClassifiers) -> PixelClassifiers:
     """Return one classifier for each class, the mean of its shots' (w, b): its scores are the mean of theirs."""
     classes, place, shots = state.classes.unique(return_inverse=True, return_counts=True)
@@ -371,6 +363,14 @@ def _add_input_channel(body: nn.Module) -> None:
         if first.bias is not None:
             wide.bias.copy_(first.bias)
     setattr(parent, name.rpartition(".")[2], wide)
+
+
+def _squares(objects: Tensor) -> Tensor:
+    """Return the smallest square around each of ``(S, H, W)`` objects, centred on it: ``(S, 4)`` corners in pixels."""
+    boxes = masks_to_boxes(objects)
+    near, far = boxes[:, :2], boxes[:, 2:] + 1  # masks_to_boxes gives the last pixel, not its far edge
+    middle, side = (near + far) / 2, (far - near).amax(1, keepdim=True)
+    return torch.cat([middle - side / 2, middle + side / 2], dim=1)
 
 
 def _code_norm(kind: CodeNorm) -> nn.Module:
