@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 
+from datamodules.control import check_one_way, with_other_support
 from datamodules.scenes import Scenes
 from datamodules.world.appearance import ObjectClass
 from datamodules.world.draw import Scene, draw_scene
@@ -28,16 +30,37 @@ class SceneMasks(Scenes):
         n_query: Query scenes of each class.
         k_shot: Support scenes of each class in evaluation.
         max_objects: Objects of a scene at most, the asked one included.
+        other_support: Control: evaluate each question with the support of the next one that asks for another class (one
+            class an episode). What a method still finds, it finds without its support.
         options: See Scenes.
     """
 
-    def __init__(self, n_way: int = 1, n_query: int = 1, k_shot: int = 1, max_objects: int = 3, **options) -> None:
+    def __init__(
+        self,
+        n_way: int = 1,
+        n_query: int = 1,
+        k_shot: int = 1,
+        max_objects: int = 3,
+        other_support: bool = False,
+        **options,
+    ) -> None:
+        check_one_way(other_support, n_way)
+        self.other_support = other_support
         super().__init__(n_way=n_way, n_query=n_query, k_shot=k_shot, max_objects=max_objects, **options)
+
+    def protocol(self, split: str) -> dict:
+        """Say how a split was evaluated."""
+        return super().protocol(split) | {"other_support": self.other_support}
 
     def episode(self, split: str, index: int) -> Episode:
         """Draw episode ``index`` of ``split``."""
         if split == "train":
             return self._training_batch(index)
+        if self.other_support:
+            return with_other_support(partial(self._task, split), index, self.episodes[split])
+        return self._task(split, index)
+
+    def _task(self, split: str, index: int) -> Episode:
         pool = self.classes["train" if self.eval_classes == "seen" else split]
         rng = self.rng(split, index)
         ids = rng.choice(len(pool), self.n_way, replace=False).tolist()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from datamodules.augmentation import jitter_colours, random_part
+from datamodules.control import check_one_way, with_other_support
 from datamodules.mask_reading import UNKNOWN, check_sizes, resize_pair
 from datamodules.photo_reading import SkippedItems, read_photo
 from datamodules.photos import PhotoEpisodes
@@ -70,6 +71,8 @@ class PhotoSegmentation(PhotoEpisodes):
         untrained: What pixels of the other classes are in training: "background", as in the paper, or "void", which
             does not count. Where nearly every photo shows the novel classes (roads in street scenes), "background"
             teaches the model that they never are an object.
+        other_support: Control: evaluate each question with the support of the next one that asks for another class (one
+            class an episode). What a method still finds, it finds without its support.
         options: See PhotoEpisodes.
 
     Raises:
@@ -89,6 +92,7 @@ class PhotoSegmentation(PhotoEpisodes):
         train_shots: int = 1,
         crop: float = 1.0,
         untrained: Untrained = "background",
+        other_support: bool = False,
         n_way: int = 1,
         n_query: int = 1,
         val_episodes: int = 50,
@@ -107,6 +111,8 @@ class PhotoSegmentation(PhotoEpisodes):
         if untrained not in ("background", "void"):
             raise ValueError(f"untrained is {untrained!r} but must be 'background' or 'void'")
         self.fold, self.novel_classes, self.convention, self.untrained = fold, novel_classes, convention, untrained
+        check_one_way(other_support, n_way)
+        self.other_support = other_support
         if train_shots < 1:
             raise ValueError(f"train_shots is {train_shots} but must be at least 1")
         if not 0 < crop <= 1:
@@ -161,6 +167,7 @@ class PhotoSegmentation(PhotoEpisodes):
             "query_size": self.image_size if paper else "own",
             "sampling": "entries (photo, class), walked in random order" if self.n_way == 1 else "classes, uniformly",
             "min_pixels": self.min_pixels,
+            "other_support": self.other_support,
         }
 
     def setup(self, stage: str) -> None:
@@ -171,7 +178,11 @@ class PhotoSegmentation(PhotoEpisodes):
 
     def episode(self, split: str, index: int) -> Episode:
         """Return episode ``index`` of "train", "val" or "test"."""
-        return self._batch(index) if split == "train" else self._task(split, index)
+        if split == "train":
+            return self._batch(index)
+        if self.other_support:
+            return with_other_support(partial(self._task, split), index, self.episodes[split])
+        return self._task(split, index)
 
     def _evaluated(self, split: str) -> dict[str, list[str]]:
         items = super()._evaluated(split)

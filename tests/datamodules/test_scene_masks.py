@@ -70,3 +70,20 @@ def test_several_ways_are_asked_in_one_query():
 def test_too_many_ways_name_both_numbers():
     with pytest.raises(ValueError, match="n_way is 9 but split 'val' has 5 classes"):
         scenes(n_way=9).setup("fit")
+
+
+def test_the_control_shows_the_support_of_another_class_to_the_same_query():
+    plain, control = scenes(test_episodes=9), scenes(test_episodes=9, other_support=True)
+    shown = [plain.episode("test", i) for i in range(9)]
+    for i in range(9):
+        other = control.episode("test", i)
+        assert torch.equal(other.query.images, shown[i].query.images)
+        assert other.classes == shown[i].classes
+        (source,) = [e for e in shown if torch.equal(e.support.images, other.support.images)]
+        assert source.class_ids != shown[i].class_ids
+    assert equal(plain.episode("train", 3), control.episode("train", 3))
+    assert control.protocol("test")["other_support"] is True
+    with pytest.raises(ValueError, match="all 1 episodes ask for"):
+        scenes(test_episodes=1, other_support=True).episode("test", 0)
+    with pytest.raises(ValueError, match="other_support needs one class an episode, but n_way is 2"):
+        scenes(n_way=2, other_support=True)

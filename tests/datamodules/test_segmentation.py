@@ -293,7 +293,25 @@ def test_a_fixed_list_is_used_as_it_is(roots, tmp_path):
     assert equal(data.episode("test", 1), sampled.episode("test", 9))
 
 
+@every_set
+def test_the_control_shows_another_class_under_the_asked_ones_name(roots, name):
+    plain, control = (build(roots, name, test_episodes=8, image_size=32, other_support=o) for o in (False, True))
+    asked = {e.support.names: e.classes for e in (plain.episode("test", i) for i in range(8))}
+    if len(set(asked.values())) == 1:
+        with pytest.raises(ValueError, match="other_support: all 8 episodes ask for"):
+            control.episode("test", 0)
+        return
+    for i in range(8):
+        own, other = plain.episode("test", i), control.episode("test", i)
+        assert own.query.names == other.query.names
+        assert own.classes == other.classes != asked[other.support.names]
+        assert all((mask == 1).any() for mask in other.support.masks)
+    assert control.protocol("test")["other_support"] is True
+
+
 def test_bad_options_are_named(roots):
+    with pytest.raises(ValueError, match="other_support needs one class an episode, but n_way is 2"):
+        build(roots, "camvid", other_support=True, n_way=2)
     with pytest.raises(ValueError, match="crop is 0 but must be above 0 and at most 1"):
         build(roots, "camvid", crop=0)
     with pytest.raises(ValueError, match="fold is 4 but must be 0 to 3"):
