@@ -6,8 +6,8 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
+from lightning_fewshot.models.oslsm.masks import upsampled
 from lightning_fewshot.models.oslsm.torch_model import PixelClassifiers, SegmentationBranch
 
 
@@ -17,16 +17,17 @@ class StaticFCN(nn.Module):
     Args:
         branch: The trained segmentation branch; it is copied, not changed.
         state: What ``adapt`` returned: S classifiers of N classes.
+        align_corners: Where cells lie, see ``masks.upsampled``.
 
     Raises:
         ValueError: The state holds no (w, b), as that of nearest-neighbour methods.
     """
 
-    def __init__(self, branch: SegmentationBranch, state: PixelClassifiers) -> None:
+    def __init__(self, branch: SegmentationBranch, state: PixelClassifiers, align_corners: bool = False) -> None:
         super().__init__()
         if not isinstance(state, PixelClassifiers):
             raise ValueError(f"the state is {type(state).__name__}, but only PixelClassifiers can be exported")
-        self.branch = copy.deepcopy(branch)
+        self.branch, self.align_corners = copy.deepcopy(branch), align_corners
         if state.top is not None:
             self.branch.top.load_state_dict({**self.branch.top.state_dict(), **state.top})
         order = state.classes.argsort(stable=True)
@@ -39,5 +40,5 @@ class StaticFCN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Score images ``(B, 3, H, W)`` uint8: logits ``(B, N, H, W)``, above 0 in the class."""
-        scores = interpolate(self.score(self.branch(images)), images.shape[-2:], mode="bilinear")
+        scores = upsampled(self.score(self.branch(images)), images.shape[-2:], self.align_corners)
         return torch.stack([part.amax(1) for part in scores.split(self.shots, dim=1)], dim=1)

@@ -22,7 +22,15 @@ from lightning_fewshot.models.oslsm import baselines
 from lightning_fewshot.models.oslsm.baselines import Neighbours
 from lightning_fewshot.models.oslsm.export import StaticFCN
 from lightning_fewshot.models.oslsm.loss import Reduction, base_loss, dice_loss, pixel_loss, verification_loss
-from lightning_fewshot.models.oslsm.masks import cell_labels, resized, segment, stacked, support_objects
+from lightning_fewshot.models.oslsm.masks import (
+    Sides,
+    cell_labels,
+    resized,
+    segment,
+    stacked,
+    support_objects,
+    upsampled,
+)
 from lightning_fewshot.models.oslsm.torch_model import (
     CHUNK,
     CodeNorm,
@@ -69,9 +77,12 @@ class OSLSMSegmenter(FewShotModule):
             normalised alike.
         channels_last: Store maps pixel by pixel, which is faster on most machines.
         conditioning_backbone: Conditioning branch: any timm classifier; None: as ``backbone``.
-        conditioning: "masked", or "channel": the mask as a fourth channel (section 4.1 rejects it).
+        conditioning: "masked"; "channel": the mask as a fourth channel (section 4.1 rejects it); "pooled": the
+            conditioning branch sees the whole image and averages its last map over the object's cells, which then know
+            what is around them (Zhang et al., SG-One, 2018).
         conditioning_lr: Learning rate of the conditioning branch, as a multiple (section 4.3: 0.1).
-        support_size: Side of support images in the conditioning branch, in pixels (224).
+        support_size: Side of support images in the conditioning branch, in pixels (224). For "pooled" with
+            ``align_corners`` a multiple of 32 plus 1.
         support_crop: Show the conditioning branch the square around the object, not the whole image: small objects then
             are seen as large as others.
         hashing: Weight hashing; False: a fully connected layer from the code to (w, b).
@@ -83,12 +94,17 @@ class OSLSMSegmenter(FewShotModule):
             classifier``: OSLSM then compares support and query before it has learned anything.
         join_shots: k shots are joined by the "or" of their masks (section 4.4), or by the "mean" of their (w, b).
         query_size: Scale query images to this side for the network, in pixels; None: as they are.
+        align_corners: Cells lie from the first pixel to the last: right for networks that pad both sides alike (nearly
+            all of timm's), with a ``query_size`` that is a multiple of ``output_stride`` plus 1; where there is none,
+            images are scaled to the next such sides. False: each cell lies in the middle of its pixels (a VGG).
         max_side: Images whose longer side is above this are scaled down for the network; masks keep the image's size.
         threshold: A pixel is the object's above this probability.
         reduction: "mean" of the pixels' losses, or "sum", the paper's.
         positive_weight: Weight of the object's pixels in the loss; above 1 raises recall.
         dice: Share of the soft Dice loss, from 0 (the paper: eq. (3) alone) to 1. Like mean IoU, it rates an unsure
             mask above an empty one.
+        contrast: Share of the Dice loss of every pair's class over all query images of the batch, from 0 (the paper:
+            each is asked for its own class alone) to 1. What finds any object, whatever the support, has a low one.
         logistic_c: Inverse regularisation of "logistic".
         finetune_steps: Gradient steps of "finetune" on each episode's support.
         finetune_lr: Their learning rate.
@@ -124,11 +140,13 @@ class OSLSMSegmenter(FewShotModule):
         prototype_init: bool = False,
         join_shots: JoinShots = "or",
         query_size: int | None = None,
+        align_corners: bool = False,
         max_side: int = 1024,
         threshold: float = 0.5,
         reduction: Reduction = "mean",
         positive_weight: float = 1.0,
         dice: float = 0.0,
+        contrast: float = 0.0,
         logistic_c: float = 1.0,
         finetune_steps: int = 50,
         finetune_lr: float = 1e-3,
@@ -144,12 +162,17 @@ class OSLSMSegmenter(FewShotModule):
         _check_choices(code_norm=(code_norm, CodeNorm), join_shots=(join_shots, JoinShots))
         if not 0 < threshold < 1:
             raise ValueError(f"threshold is {threshold} but must lie between 0 and 1")
-        if not 0 <= dice <= 1:
-            raise ValueError(f"dice is {dice} but must be 0 to 1: its share of the loss")
+        if min(dice, contrast) < 0 or dice + contrast > 1:
+            both = f"dice and contrast are {dice} and {contrast}"
+            raise ValueError(f"{both} but must be at least 0 and together at most 1: their shares of the loss")
         sides = {"support_size": support_size, "max_side": max_side, "query_size": query_size or 32}
         for name, side in sides.items():
             if side < 32:
                 raise ValueError(f"{name} is {side} pixels but must be at least 32")
+        if align_corners and query_size is not None and query_size % output_stride != 1:
+            right = f"a multiple of output_stride, {output_stride}, plus 1, such as"
+            near = round((query_size - 1) / output_stride) * output_stride + 1
+            raise ValueError(f"query_size is {query_size} but align_corners needs {right} {near}")
         branch = SegmentationBranch(
             backbone,
             weights,
@@ -166,7 +189,16 @@ class OSLSMSegmenter(FewShotModule):
         g = None
         if method == "oslsm":
             name = conditioning_backbone or backbone
-            g = ConditioningBranch(name, weights, conditioning, support_size, frozen_batchnorm, support_crop)
+            g = ConditioningBranch(
+                name,
+                weights,
+                conditioning,
+                support_size,
+                frozen_batchnorm,
+                support_crop,
+                align_corners,
+                channels_last,
+            )
         self.network = OSLSMNetwork(
             branch,
             g,
@@ -175,13 +207,13 @@ class OSLSMSegmenter(FewShotModule):
             hash_seed,
             code_norm,
             prototype_init,
-            query_size,
-            max_side,
+            Sides(query_size, max_side, output_stride if align_corners else None),
             siamese=method == "siamese",
         )
         self.method, self.threshold, self.join_shots = method, threshold, join_shots
         self.reduction, self.positive_weight, self.dice = reduction, positive_weight, dice
         self.conditioning_lr, self.init_from = conditioning_lr, init_from
+        self.align_corners, self.contrast = align_corners, contrast
         self.logistic_c, self.finetune_steps, self.finetune_lr = logistic_c, finetune_steps, finetune_lr
 
     def setup(self, stage: str) -> None:
@@ -227,36 +259,51 @@ class OSLSMSegmenter(FewShotModule):
     def loss(self, episode: Episode) -> dict[str, Tensor]:
         """Return the loss of a batch of pairs: eq. (3), or what the method's baseline is trained with."""
         images, masks = stacked(episode.query)
-        features = self.network.segmentation(resized(images, self.network.query_size, self.network.max_side))
+        features = self.network.segmentation(resized(images, self.network.sides))
         if self.method in BASE:
             numbers = torch.as_tensor(episode.class_ids, device=self.device)
-            return {"pixels": base_loss(self.network.classify(features).float(), masks, numbers)}
-        target = (masks == episode.query.labels[:, None, None] + 1).to(torch.uint8)
-        target = target.masked_fill(masks == VOID, VOID)
+            scores = upsampled(self.network.classify(features).float(), masks.shape[-2:], self.align_corners)
+            return {"pixels": base_loss(scores, masks, numbers)}
         if self.method == "siamese":
-            return {"verification": self._verification(features.float(), target, episode)}
-        weight, bias = self._classifiers(episode.support)
-        shots = len(weight) // len(features)
+            return {"verification": self._verification(features.float(), episode)}
+        classifiers = self._classifiers(episode.support)
         with self._full_precision():
-            weight, bias = weight.unflatten(0, (-1, shots)), bias.unflatten(0, (-1, shots))
-            logits = torch.einsum("bkd,bdhw->bkhw", weight, features.float()) + bias[..., None, None]  # eq. (2)
-            joined = logits.amax(1) if self.join_shots == "or" else logits.mean(1)  # section 4.4
-            likelihood = pixel_loss(joined, target, self.reduction, self.positive_weight)  # eq. (3)
-            if not self.dice:
-                return {"pixels": likelihood}
-            return {"pixels": (1 - self.dice) * likelihood, "dice": self.dice * dice_loss(joined, target)}
+            return self._mask_losses(features.float(), *classifiers, masks, episode.query.labels)
 
-    def _verification(self, features: Tensor, target: Tensor, episode: Episode) -> Tensor:
+    def _mask_losses(
+        self, features: Tensor, weight: Tensor, bias: Tensor, masks: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the loss of the masks that pair p's classifiers find in query q: for p = q, or for all where asked."""
+        shots = len(weight) // len(features)
+        met = (slice(None), None) if self.contrast else (None, slice(None))  # (p, 1) meets every q; (1, q) its own
+        weight, bias = weight.unflatten(0, (-1, shots))[met], bias.unflatten(0, (-1, shots))[met]
+        logits = torch.einsum("pqkd,qdhw->pqkhw", weight, features) + bias[..., None, None]  # eq. (2)
+        joined = logits.amax(2) if self.join_shots == "or" else logits.mean(2)  # section 4.4
+        scores = upsampled(joined, masks.shape[-2:], self.align_corners)
+        target = _targets(masks[None], labels[met])
+        every = torch.arange(len(masks), device=masks.device)
+        pairs = (every, every) if self.contrast else (0, every)
+        own, truth = scores[pairs], target[pairs]
+        likelihood = pixel_loss(own, truth, self.reduction, self.positive_weight)  # eq. (3)
+        terms = {"pixels": (1 - self.dice - self.contrast) * likelihood}
+        if self.dice:
+            terms["dice"] = self.dice * dice_loss(own, truth)
+        if self.contrast:
+            terms["contrast"] = self.contrast * dice_loss(scores, target)
+        return terms
+
+    def _verification(self, features: Tensor, episode: Episode) -> Tensor:
         """Compare random cells of query and support: are both the object's, or both not?"""
         first = slice(None, None, len(episode.support.images) // len(episode.query.images))  # one shot of each pair
-        images = resized(stacked(episode.support)[0][first], self.network.query_size, self.network.max_side)
+        images = resized(stacked(episode.support)[0][first], self.network.sides)
         shots = self.network.segmentation(images).float()
         objects = support_objects(episode.support, episode.classes)[first]
         masks = list(episode.support.masks)[first]
+        targets = _targets(stacked(episode.query)[1], episode.query.labels)
         losses = []
-        for query, truth, shot, found, mask in zip(features, target, shots, objects, masks, strict=True):
-            a, is_a = baselines.some_cells(query, *cell_labels(truth == 1, truth, query.shape[1:]))
-            b, is_b = baselines.some_cells(shot, *cell_labels(found, mask, shot.shape[1:]))
+        for query, truth, shot, found, mask in zip(features, targets, shots, objects, masks, strict=True):
+            a, is_a = baselines.some_cells(query, *self._cell_labels(truth == 1, truth, query))
+            b, is_b = baselines.some_cells(shot, *self._cell_labels(found, mask, shot))
             with self._full_precision():
                 told = baselines.similarity(a, b, self.network.similarity)
             losses.append(verification_loss(told, is_a[:, None] == is_b[None]))
@@ -296,7 +343,7 @@ class OSLSMSegmenter(FewShotModule):
     @torch.no_grad()
     def _adapt_baseline(self, support: Examples, objects: list[Tensor]) -> PixelClassifiers | Neighbours:
         maps = self.network.features(support.images, maps_only=self.method == "finetune")
-        labelled = [cell_labels(o, m, f.shape[1:]) for o, m, f in zip(objects, support.masks, maps, strict=True)]
+        labelled = [self._cell_labels(o, m, f) for o, m, f in zip(objects, support.masks, maps, strict=True)]
         labels = support.labels.to(self.device)
         classes = labels.unique()
         if self.method == "finetune":
@@ -333,7 +380,7 @@ class OSLSMSegmenter(FewShotModule):
             for i, logits in enumerate(self.logits(state, images), first):
                 asked = every if query.labels is None else [int(query.labels[i])]
                 size = query.images[i].shape[-2:]
-                preds.append(segment(logits, state.classes, asked, size, self.threshold))
+                preds.append(segment(logits, state.classes, asked, size, self.threshold, self.align_corners))
         return preds
 
     def logits(self, state: PixelClassifiers | Neighbours, images: Sequence[Tensor] | Tensor) -> list[Tensor]:
@@ -357,7 +404,7 @@ class OSLSMSegmenter(FewShotModule):
         It maps uint8 images ``(B, 3, H, W)`` to logits ``(B, N, H, W)`` of the state's classes, equal to ``predict``
         before its threshold for images that ``predict`` does not scale: ``query_size`` and ``max_side`` are not in it.
         """
-        return StaticFCN(self.network.segmentation, state)
+        return StaticFCN(self.network.segmentation, state, self.align_corners)
 
     @torch.no_grad()
     def draw(self, episode: Episode, preds: Sequence[Segmentation]) -> Tensor:
@@ -372,6 +419,9 @@ class OSLSMSegmenter(FewShotModule):
         metric.update(preds, episode)
         return metric.compute()["miou"].value
 
+    def _cell_labels(self, objects: Tensor, mask: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        return cell_labels(objects, mask, features.shape[-2:], self.align_corners)
+
     def _full_precision(self) -> torch.autocast:
         """Return a context without AMP: distances and scores in bfloat16 would tie."""
         return torch.autocast(self.device.type, enabled=False)
@@ -380,6 +430,11 @@ class OSLSMSegmenter(FewShotModule):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
+
+
+def _targets(masks: Tensor, labels: Tensor) -> Tensor:
+    """Return which pixels are the labelled class's: 1, 0, or void, uint8 as ``(..., H, W)`` of both."""
+    return (masks == labels[..., None, None] + 1).to(torch.uint8).masked_fill(masks == VOID, VOID)
 
 
 def _check_choices(**choices: tuple[object, Any]) -> None:

@@ -1,6 +1,6 @@
-"""The losses of OSLSM, eq. (3), and of its baselines (section 6).
+"""The losses of OSLSM, eq. (3), and of its baselines (section 6), on logits that are upsampled to the masks.
 
-Shapes: B pairs, (H, W) pixels, (h, w) cells, D features of a cell, N training classes.
+Shapes: M masks to find, each over one image or several, B images, (H, W) pixels, N training classes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, interpolate
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from lightning_fewshot.episodes import VOID
 
@@ -20,48 +20,47 @@ def pixel_loss(logits: Tensor, target: Tensor, reduction: Reduction = "mean", po
     """Return the negative log likelihood of true masks, eq. (3); void pixels do not count.
 
     Args:
-        logits: ``(B, h, w)``, upsampled bilinearly here.
-        target: ``(B, H, W)`` uint8: 1 object, 0 background, 255 void.
-        reduction: "mean" over all known pixels; "sum" over those of a pair and mean over pairs, as in the paper, whose
+        logits: ``(M, ..., H, W)``.
+        target: The same shape, uint8: 1 object, 0 background, 255 void.
+        reduction: "mean" over all known pixels; "sum" over those of a mask and mean over masks, as in the paper, whose
             learning rate of 1e-10 belongs to it.
         positive_weight: Weight of the object's pixels; 1 in the paper. The mean does not divide by it.
 
-    >>> float(pixel_loss(torch.zeros(1, 1, 1), torch.tensor([[[0, 1, 255]]], dtype=torch.uint8), "sum"))
+    >>> float(pixel_loss(torch.zeros(1, 1, 3), torch.tensor([[[0, 1, 255]]], dtype=torch.uint8), "sum"))
     1.3862943649291992
     """
-    scores = interpolate(logits[:, None], target.shape[-2:], mode="bilinear")[:, 0]
-    known = (target != VOID).to(scores.dtype)
-    truth = (target == 1).to(scores.dtype)
+    known = (target != VOID).to(logits.dtype)
+    truth = (target == 1).to(logits.dtype)
     losses = binary_cross_entropy_with_logits(
-        scores, truth, known, reduction="sum", pos_weight=scores.new_tensor(positive_weight)
+        logits, truth, known, reduction="sum", pos_weight=logits.new_tensor(positive_weight)
     )
     return losses / (len(target) if reduction == "sum" else known.sum().clamp(min=1))
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Return 1 minus the soft Dice overlap of masks, mean over pairs (Milletari et al., 3DV 2016, without squares).
+    """Return 1 minus the soft Dice overlap of masks, mean over M (Milletari et al., 3DV 2016, without squares).
 
     Where eq. (3) is unsure of a rare object it predicts nothing; the overlap, like IoU, is better served by the guess.
+    A mask that goes over several images has one overlap, as a class has one IoU.
 
     Args:
-        logits: ``(B, h, w)``, upsampled bilinearly here.
-        target: ``(B, H, W)`` uint8: 1 object, 0 background, 255 void, which does not count.
+        logits: ``(M, ..., H, W)``.
+        target: The same shape, uint8: 1 object, 0 background, 255 void, which does not count.
 
-    >>> dice_loss(torch.zeros(1, 1, 1), torch.tensor([[[0, 1, 255]]], dtype=torch.uint8)).item()
+    >>> dice_loss(torch.zeros(1, 1, 3), torch.tensor([[[0, 1, 255]]], dtype=torch.uint8)).item()
     0.5
     """
-    scores = interpolate(logits[:, None], target.shape[-2:], mode="bilinear")[:, 0]
-    probability = scores.sigmoid() * (target != VOID)
-    truth = (target == 1).to(scores.dtype)
-    shared = (probability * truth).sum((1, 2))
-    return (1 - 2 * shared / (probability.sum((1, 2)) + truth.sum((1, 2))).clamp(min=1)).mean()
+    probability = (logits.sigmoid() * (target != VOID)).flatten(1)
+    truth = (target == 1).to(logits.dtype).flatten(1)
+    shared = (probability * truth).sum(1)
+    return (1 - 2 * shared / (probability.sum(1) + truth.sum(1)).clamp(min=1)).mean()
 
 
 def base_loss(logits: Tensor, masks: Tensor, numbers: Tensor) -> Tensor:
     """Return the mean cross-entropy of the base classifier: background and all training classes (section 6).
 
     Args:
-        logits: ``(B, 1 + N, h, w)``, upsampled bilinearly here.
+        logits: ``(B, 1 + N, H, W)``.
         masks: ``(B, H, W)`` uint8, class masks of the batch: 1 + i is the batch's class i.
         numbers: The training class, in [0, N), of each of the batch's classes.
     """
@@ -69,8 +68,7 @@ def base_loss(logits: Tensor, masks: Tensor, numbers: Tensor) -> Tensor:
     table[1 : 1 + len(numbers)] = numbers + 1
     table[VOID] = -1
     target = table[masks.long()]
-    scores = interpolate(logits, masks.shape[-2:], mode="bilinear")
-    losses = cross_entropy(scores, target, ignore_index=-1, reduction="sum")
+    losses = cross_entropy(logits, target, ignore_index=-1, reduction="sum")
     return losses / (target >= 0).sum().clamp(min=1)
 
 

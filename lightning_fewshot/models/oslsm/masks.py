@@ -6,38 +6,58 @@ Shapes: S shots, N classes, (H, W) pixels, (h, w) cells of a feature map.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
 from lightning_fewshot.episodes import VOID, Examples, Segmentation
 
 MIN_SIDE = 32  # pixels; a smaller image is enlarged, so that every backbone has a cell
+CELL = 8  # points of a mask at which corner-aligned cells look, in each direction
 PIXELS_AT_ONCE = 2**24  # upsampled logits held together, 64 MiB: bounds the memory of images of any size
 
 
-def network_size(size: Sequence[int], side: int | None, max_side: int) -> tuple[int, int]:
-    """Return the (height, width) at which an image enters the segmentation branch.
+class Sides(NamedTuple):
+    """How large images enter the segmentation branch.
 
     Args:
-        size: Height and width of the image, in pixels.
-        side: Both sides, or None to keep them.
-        max_side: Where sides are kept, the longer one is at most this, in pixels.
-
-    >>> network_size((3000, 6000), None, 1000), network_size((1, 1), None, 1000), network_size((30, 60), 500, 1000)
-    ((500, 1000), (32, 32), (500, 500))
+        fixed: Both sides in pixels, or None to keep an image's.
+        longest: Where sides are kept, the longer one is at most this, in pixels.
+        stride: Where sides are kept, each is a multiple of this plus 1, the next above (as the first and the last cell
+            then lie on the first and the last pixel, see ``upsampled``); None: any.
     """
-    if side is not None:
-        return (side, side)
-    scale = min(1.0, max_side / max(size))
-    return tuple(max(MIN_SIDE, round(length * scale)) for length in size)
+
+    fixed: int | None = None
+    longest: int = 1024
+    stride: int | None = None
 
 
-def resized(images: Tensor | Sequence[Tensor], side: int | None, max_side: int) -> Tensor:
+OWN_SIDES = Sides()
+
+
+def network_size(size: Sequence[int], sides: Sides) -> tuple[int, int]:
+    """Return the (height, width) at which an image of ``size``, (height, width) in pixels, enters the branch.
+
+    >>> [network_size(size, Sides(None, 1000)) for size in ((3000, 6000), (1, 1))], network_size((30, 60), Sides(500))
+    ([(500, 1000), (32, 32)], (500, 500))
+    >>> network_size((320, 321), Sides(stride=16))
+    (321, 321)
+    """
+    if sides.fixed is not None:
+        return (sides.fixed, sides.fixed)
+    scale = min(1.0, sides.longest / max(size))
+    whole = [max(MIN_SIDE, round(length * scale)) for length in size]
+    if sides.stride is None:
+        return tuple(whole)
+    return tuple(-(-(length - 1) // sides.stride) * sides.stride + 1 for length in whole)
+
+
+def resized(images: Tensor | Sequence[Tensor], sides: Sides) -> Tensor:
     """Scale images to ``network_size``, which must be the same for all; returns ``(B, 3, h, w)``."""
     parts = [images] if isinstance(images, Tensor) else [image[None] for image in images]
-    (size,) = {network_size(part.shape[-2:], side, max_side) for part in parts}
+    (size,) = {network_size(part.shape[-2:], sides) for part in parts}
     scaled = [
         part if tuple(part.shape[-2:]) == size else interpolate(part.float(), size, mode="bilinear", antialias=True)
         for part in parts
@@ -87,7 +107,42 @@ def support_objects(support: Examples, classes: Sequence[str] | None = None) -> 
     return objects
 
 
-def cell_labels(objects: Tensor, mask: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+def upsampled(maps: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
+    """Bring maps of cells to pixels, bilinearly.
+
+    Args:
+        maps: ``(B, C, h, w)``.
+        size: (H, W).
+        align_corners: The first and the last cell lie on the first and the last pixel, as where a network pads both
+            sides alike and an image has a multiple of its stride plus 1 pixels. False: each lies in the middle of its
+            pixels, as after the poolings of a VGG.
+
+    Returns:
+        ``(B, C, H, W)``.
+    """
+    return interpolate(maps, tuple(size), mode="bilinear", align_corners=align_corners)
+
+
+def cell_shares(parts: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
+    """Return how much of each cell is covered, in [0, 1].
+
+    Args:
+        parts: ``(B, C, H, W)``, 1 where something is and 0 elsewhere.
+        size: (h, w) of the cells.
+        align_corners: See ``upsampled``; such a cell reaches half a stride to each side of its pixel.
+
+    Returns:
+        ``(B, C, h, w)``.
+    """
+    if not align_corners:
+        return adaptive_avg_pool2d(parts, tuple(size))
+    fine = upsampled(parts, [CELL * (length - 1) + 1 for length in size], align_corners)
+    return avg_pool2d(fine, CELL + 1, CELL, CELL // 2, count_include_pad=False)
+
+
+def cell_labels(
+    objects: Tensor, mask: Tensor, size: Sequence[int], align_corners: bool = False
+) -> tuple[Tensor, Tensor]:
     """Label the cells of a feature map: an object's where it covers half of the cell.
 
     An object too small for any cell gets the one that it covers most; no object has no cell.
@@ -96,17 +151,23 @@ def cell_labels(objects: Tensor, mask: Tensor, size: Sequence[int]) -> tuple[Ten
         objects: ``(H, W)`` bool.
         mask: ``(H, W)`` uint8, for its void pixels.
         size: (h, w).
+        align_corners: See ``upsampled``.
 
     Returns:
         ``(h, w)`` bool, the object's cells, and ``(h, w)`` bool, cells that are known: not mostly void.
     """
-    share, void = adaptive_avg_pool2d(torch.stack([objects, mask == VOID]).float(), tuple(size))
+    share, void = cell_shares(torch.stack([objects, mask == VOID])[None].float(), size, align_corners)[0]
     cells = (share >= 0.5) | ((share == share.max()) & (share > 0))
     return cells, (void < 0.5) | cells
 
 
 def segment(
-    logits: Tensor, classes: Tensor, asked: Sequence[int], size: Sequence[int], threshold: float = 0.5
+    logits: Tensor,
+    classes: Tensor,
+    asked: Sequence[int],
+    size: Sequence[int],
+    threshold: float = 0.5,
+    align_corners: bool = False,
 ) -> Segmentation:
     """Turn the cells' logits of one image into masks: bilinear upsampling, threshold, logical OR over shots.
 
@@ -119,6 +180,7 @@ def segment(
         asked: N classes to give masks of, each with a shot at least.
         size: (H, W) of the masks.
         threshold: A pixel is the object's above this probability.
+        align_corners: See ``upsampled``.
 
     Raises:
         ValueError: A class without a shot is asked for.
@@ -133,7 +195,7 @@ def segment(
         shots = logits[classes == label]
         if len(shots) == 0:
             raise ValueError(f"class {label} is asked for but has no shot; shots: {classes.unique().tolist()}")
-        score = _upsampled_maximum(shots, (height, width), at_once)
+        score = _upsampled_maximum(shots, (height, width), at_once, align_corners)
         masks[row] = score > limit
         better = masks[row] if best is None else masks[row] & (score > best)
         label_map[better] = label + 1
@@ -141,10 +203,10 @@ def segment(
     return Segmentation(masks, label_map)
 
 
-def _upsampled_maximum(shots: Tensor, size: tuple[int, int], at_once: int) -> Tensor:
+def _upsampled_maximum(shots: Tensor, size: tuple[int, int], at_once: int, align_corners: bool) -> Tensor:
     """Return the maximum over shots of the upsampled logits, ``(H, W)``."""
     best = None
     for part in shots.split(at_once):
-        highest = interpolate(part[None], size, mode="bilinear")[0].amax(0)
+        highest = upsampled(part[None], size, align_corners)[0].amax(0)
         best = highest if best is None else torch.maximum(best, highest)
     return best

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torchvision.ops import masks_to_boxes, roi_align
 
-from lightning_fewshot.models.oslsm.masks import network_size, resized
+from lightning_fewshot.models.oslsm.masks import OWN_SIDES, Sides, cell_shares, network_size, resized
 from lightning_fewshot.nn.backbones import Backbone, Weights, classifier_network, freeze_batchnorm, input_statistics
 
 CODE = 1000  # outputs of the conditioning branch, section 4.1
 CHUNK = 16  # images that pass through a branch together outside of training
-Conditioning = Literal["masked", "channel"]
+Conditioning = Literal["masked", "channel", "pooled"]
 FullyConnected = Literal["new", "classifier"]
 CodeNorm = Literal["none", "layer", "batch"]
 
@@ -76,10 +76,13 @@ class ConditioningBranch(nn.Module):
         name: Any timm classifier; the paper has VGG-16, up to its 1000 outputs.
         weights: ImageNet weights: "none", "timm" or "package".
         conditioning: "masked": the network sees only the object's pixels; "channel": the mask as fourth channel (the
-            alternative that section 4.1 rejects).
+            alternative that section 4.1 rejects); "pooled": it sees the whole image, and its last map is averaged over
+            the object's cells (Zhang et al., SG-One, 2018).
         size: Side that support images are scaled to, in pixels.
         frozen_batchnorm: Keep batch normalisation as it is.
         crop: Look at the square around the object alone, not at the whole image.
+        align_corners: Where "pooled" takes cells to lie, see ``masks.upsampled``.
+        channels_last: Store the network's maps pixel by pixel.
     """
 
     def __init__(
@@ -90,10 +93,14 @@ class ConditioningBranch(nn.Module):
         size: int,
         frozen_batchnorm: bool = False,
         crop: bool = False,
+        align_corners: bool = False,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
-        self.body = classifier_network(name, weights, CODE)
-        self.conditioning, self.size, self.frozen_batchnorm, self.crop = conditioning, size, frozen_batchnorm, crop
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.body = classifier_network(name, weights, CODE).to(memory_format=self.memory_format)
+        self.conditioning, self.size, self.frozen_batchnorm = conditioning, size, frozen_batchnorm
+        self.crop, self.align_corners = crop, align_corners
         if conditioning == "channel":
             _add_input_channel(self.body)
         mean, std = input_statistics(name, weights)
@@ -116,8 +123,17 @@ class ConditioningBranch(nn.Module):
             objects: ``(S, H, W)`` bool, or a list of ``(H, W)``: the pixels of the object.
         """
         if isinstance(images, Tensor):
-            return self.body(self._inputs(images, torch.as_tensor(objects)))
-        return self.body(torch.cat([self._inputs(i[None], o[None]) for i, o in zip(images, objects, strict=True)]))
+            inputs = self._inputs(images, torch.as_tensor(objects))
+        else:
+            inputs = torch.cat([self._inputs(i[None], o[None]) for i, o in zip(images, objects, strict=True)])
+        if self.conditioning != "pooled":
+            return self.body(inputs.contiguous(memory_format=self.memory_format))
+        images, masks = inputs[:, :3].contiguous(memory_format=self.memory_format), inputs[:, 3:]
+        maps = self.body.forward_features(images)
+        share = cell_shares(masks, maps.shape[-2:], self.align_corners)
+        share = share * (share >= share.amax((2, 3), keepdim=True).clamp(max=0.5))
+        mean = (maps * share).sum((2, 3), keepdim=True) / share.sum((2, 3), keepdim=True).clamp(min=1e-6)
+        return self.body.forward_head(mean)  # its own pooling finds one cell
 
     def _inputs(self, images: Tensor, objects: Tensor) -> Tensor:
         inputs, mask = (images.to(self.std.dtype) - self.mean) / self.std, objects.to(self.std.dtype)[:, None]
@@ -227,8 +243,7 @@ class OSLSMNetwork(nn.Module):
         code_norm: Give codes mean 0 and variance 1 before they are hashed: "layer", each over its numbers; "batch",
             each number over the supports of a batch (in training; over those of the training later); "none".
         prototype_init: Let w start as the mean feature of the masked support, see ``start_from_prototypes``.
-        query_size: Scale query images to this side, in pixels; None: as they are, unless they exceed ``max_side``.
-        max_side: No longer side than this enters the segmentation branch, in pixels.
+        sides: How large images enter the segmentation branch.
         siamese: Make the learned similarity of the siamese baseline.
     """
 
@@ -241,13 +256,12 @@ class OSLSMNetwork(nn.Module):
         hash_seed: int = 0,
         code_norm: CodeNorm = "none",
         prototype_init: bool = False,
-        query_size: int | None = None,
-        max_side: int = 1024,
+        sides: Sides = OWN_SIDES,
         siamese: bool = False,
     ) -> None:
         super().__init__()
         self.segmentation, self.conditioning, self.n_features = segmentation, conditioning, features
-        self.query_size, self.max_side = query_size, max_side
+        self.sides = sides
         self.norm = _code_norm(code_norm)
         if conditioning is not None:
             self.to_classifier = (
@@ -313,13 +327,13 @@ class OSLSMNetwork(nn.Module):
             images: ``(B, 3, H, W)`` in [0, 255], or a list of ``(3, H, W)``.
             maps_only: Return what fc6 sees instead.
         """
-        sizes = [network_size(image.shape[-2:], self.query_size, self.max_side) for image in images]
+        sizes = [network_size(image.shape[-2:], self.sides) for image in images]
         if len(set(sizes)) == 1:
             batches = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
         else:
             batches = [images[i : i + 1] for i in range(len(images))]
         run = self.segmentation.maps if maps_only else self.segmentation
-        return [f for batch in batches for f in run(resized(batch, self.query_size, self.max_side)).float()]
+        return [f for batch in batches for f in run(resized(batch, self.sides)).float()]
 
 
 def mean_classifiers(state: PixelClassifiers) -> PixelClassifiers:

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from datamodules.scene_masks import SceneMasks
 from lightning_fewshot import OSLSMSegmenter
 from lightning_fewshot.cli import main
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.oslsm.baselines import Neighbours
+from lightning_fewshot.models.oslsm.masks import resized, support_objects, upsampled
 from lightning_fewshot.models.oslsm.torch_model import PixelClassifiers
 
 ROOT = Path(__file__).parents[3]
@@ -39,7 +41,8 @@ def segmenter(**changes):
     "changes",
     [
         *({"method": m} for m in METHODS),
-        *({"conditioning": "channel"}, {"hashing": False}, {"reduction": "sum"}, {"dice": 0.5}, {"join_shots": "mean"}),
+        *({"conditioning": how} for how in ("channel", "pooled")),
+        *({"hashing": False}, {"reduction": "sum"}, {"dice": 0.5}, {"contrast": 0.5}, {"join_shots": "mean"}),
         {**OWN_HEAD, "prototype_init": True, "code_norm": "batch"},
     ],
     ids=str,
@@ -49,7 +52,7 @@ def test_losses_are_finite_and_reach_every_trained_parameter(scenes, changes):
     terms = module.loss(scenes.episode("train", 0))
     sum(terms.values()).backward()
     expected = {"verification"} if module.method == "siamese" else {"pixels"}
-    assert set(terms) == (expected | {"dice"} if "dice" in changes else expected)
+    assert set(terms) == expected | {"dice", "contrast"}.intersection(changes)
     assert all(torch.isfinite(term) for term in terms.values())
     assert [n for n, p in module.named_parameters() if p.requires_grad and p.grad is None] == []
 
@@ -150,6 +153,46 @@ def test_one_batch_can_be_overfitted():
     assert module.quality(batch, preds) > 0.6
 
 
+@pytest.mark.parametrize(("join", "align"), [("or", False), ("mean", True)])
+def test_contrast_asks_every_query_for_the_classes_of_all_pairs(scenes, join, align):
+    batch = scenes.episode("train", 1)
+    module = segmenter(contrast=0.25, dice=0.25, join_shots=join, align_corners=align).eval()
+    masks, labels = batch.query.masks.clone(), batch.query.labels
+    masks[0, :5] = 255
+    batch = batch._replace(query=batch.query._replace(masks=masks))
+    terms = module.loss(batch)
+    with torch.no_grad():
+        weight, bias = module.network.classifiers(batch.support.images, torch.stack(support_objects(batch.support)))
+        images = resized(batch.query.images, module.network.sides)
+        cells = torch.einsum("pd,qdhw->pqhw", weight, module.network.segmentation(images)) + bias[:, None, None, None]
+        scores = upsampled(cells, (64, 64), align).double()
+    known = masks != 255
+    own, losses, overlaps = [], [], []
+    for p, label in enumerate(labels.tolist()):
+        truth = (masks == label + 1).double()
+        losses.append(binary_cross_entropy_with_logits(scores[p, p], truth[p], reduction="none")[known[p]])
+        chance = scores[p].sigmoid() * known
+        own.append(2 * (chance[p] * truth[p]).sum() / (chance[p].sum() + truth[p].sum()))
+        overlaps.append(2 * (chance * truth).sum() / (chance.sum() + truth.sum()))
+    assert terms["pixels"].item() == pytest.approx(0.5 * torch.cat(losses).mean().item(), rel=1e-4)
+    assert terms["dice"].item() == pytest.approx(0.25 * (1 - torch.stack(own).mean().item()), rel=1e-4)
+    assert terms["contrast"].item() == pytest.approx(0.25 * (1 - torch.stack(overlaps).mean().item()), rel=1e-4)
+
+
+def test_masks_follow_their_object_where_cells_lie_on_corner_pixels(scenes):
+    module, episode = segmenter(align_corners=True).eval(), scenes.episode("test", 0)
+    assert module.network.sides.stride == 16
+    with torch.no_grad():
+        (logits,) = module.logits(module.adapt(episode.support), episode.query.images)
+    assert logits.shape == (2, 5, 5)  # 64 pixels are scaled to 65
+    (pred,) = module.predict(module.adapt(episode.support), episode.query)
+    grid = torch.linspace(0, 4, 64).numpy()
+    rows = np.stack([[np.interp(grid, range(5), row) for row in shot] for shot in logits.numpy()])  # S, 5, 64
+    expected = np.stack([[np.interp(grid, range(5), column) for column in shot.T] for shot in rows]).max(0).T
+    sure = np.abs(expected) > 1e-4
+    assert np.array_equal(pred.masks[0].numpy()[sure], (expected > 0)[sure])
+
+
 def pairs_as_classes(batch):
     """Give a training batch as an episode in which every pair has a class of its own."""
 
@@ -194,13 +237,15 @@ def test_a_training_batch_of_several_sizes_is_refused(scenes):
     ("changes", "message"),
     [
         ({"method": "cosegmentation"}, "method is 'cosegmentation' but must be one of oslsm, nearest"),
-        ({"conditioning": "none"}, "conditioning is 'none' but must be one of masked, channel"),
+        ({"conditioning": "none"}, "conditioning is 'none' but must be one of masked, channel, pooled"),
         ({"fc": "old"}, "fc is 'old' but must be one of new, classifier"),
         ({"code_norm": True}, "code_norm is True but must be one of none, layer, batch"),
         ({"join_shots": "and"}, "join_shots is 'and' but must be one of or, mean"),
-        ({"dice": 2.0}, "dice is 2.0 but must be 0 to 1"),
+        ({"dice": 2.0}, "dice and contrast are 2.0 and 0.0 but must be at least 0 and together at most 1"),
+        ({"dice": 0.6, "contrast": 0.5}, "dice and contrast are 0.6 and 0.5 but must be"),
         ({"threshold": 1.0}, "threshold is 1.0 but must lie between 0 and 1"),
         ({"support_size": 8}, "support_size is 8 pixels but must be at least 32"),
+        ({"align_corners": True, "query_size": 100}, "query_size is 100 but .* output_stride, 16, plus 1, such as 97"),
     ],
 )
 def test_bad_arguments_are_named(changes, message):

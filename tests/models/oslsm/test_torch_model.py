@@ -14,7 +14,7 @@ from lightning_fewshot.episodes import Examples
 from lightning_fewshot.models.oslsm import baselines, torch_model
 from lightning_fewshot.models.oslsm.export import StaticFCN
 from lightning_fewshot.models.oslsm.loss import base_loss, dice_loss, pixel_loss, verification_loss
-from lightning_fewshot.models.oslsm.masks import cell_labels, network_size, segment, support_objects
+from lightning_fewshot.models.oslsm.masks import Sides, cell_labels, network_size, segment, support_objects, upsampled
 from lightning_fewshot.models.oslsm.torch_model import (
     ConditioningBranch,
     OSLSMNetwork,
@@ -159,6 +159,22 @@ def test_a_cropped_support_is_the_square_around_the_object():
     torch.testing.assert_close(seen[0][:1, :, inner, inner], expected[:, :, inner, inner])
     assert (seen[0][1, :, :, :6] == 0).all()
     assert (seen[0][1, :, inner, 10:-10] != 0).any(1).all()
+
+
+@pytest.mark.parametrize("name", [SMALL, "mobilenetv3_small_050", "efficientnet_lite0"])
+def test_a_pooled_support_is_the_mean_of_the_objects_cells_of_the_whole_image(name):
+    images = torch.randint(0, 256, (3, 3, 65, 65), dtype=torch.uint8)
+    objects = torch.zeros(3, 65, 65, dtype=torch.bool)
+    objects[0] = True
+    objects[1, :30, :] = True  # cells lie at 0, 32 and 64: all of the first row, less than half of the second
+    objects[2, 40, 60] = True  # too small for any cell: that which it covers most
+    g = ConditioningBranch(name, "none", "pooled", 65, align_corners=True).eval()
+    with torch.no_grad():
+        maps = g.body.forward_features((images.float() - g.mean) / g.std)
+        assert maps.shape[-2:] == (3, 3)
+        cells = [maps[0].flatten(1).mean(1), maps[1, :, 0].mean(1), maps[2, :, 1, -1]]
+        expected = g.body.forward_head(torch.stack(cells)[:, :, None, None])
+        torch.testing.assert_close(g(images, objects), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_a_fourth_channel_starts_without_influence_and_learns():
@@ -345,8 +361,41 @@ def test_bad_supports_are_named():
         support_objects(support._replace(masks=[mask[0, :, :4]]))
     with pytest.raises(ValueError, match="support needs at least one image"):
         support_objects(support._replace(masks=None))
-    assert network_size((1, 1), None, 1024) == (32, 32)
-    assert network_size((5000, 4000), None, 1024) == (1024, 819)
+
+
+def test_a_networks_side_is_bounded_or_a_multiple_of_its_stride_plus_one():
+    assert network_size((1, 1), Sides()) == (32, 32)
+    assert network_size((5000, 4000), Sides()) == (1024, 819)
+    assert network_size((5000, 4000), Sides(stride=16)) == (1025, 833)
+    assert network_size((1, 33), Sides(stride=16)) == (33, 33)
+    assert network_size((1, 33), Sides(97)) == (97, 97)
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "aligned", "side"),
+    [("regnetx_002", 8, True, 1025), ("efficientnet_lite0", 16, True, 1025), ("vgg11", 32, False, 640)],
+)
+def test_cells_lie_where_upsampling_takes_them_to_lie(name, stride, aligned, side):
+    body = Backbone(name, (stride,), output_stride=stride).eval()
+    images = (255 * torch.rand(1, 3, 33, side)).requires_grad_()
+    cells = body(images)[0]
+    place = cells.shape[-1] // 2 + 1
+    cells[0, :, 0, place].sum().backward()
+    seen = images.grad[0].abs().sum((0, 1)).nonzero().flatten()
+    assert seen[0] > 0, "the image is too small to see the whole field"
+    assert seen[-1] < side - 1, "the image is too small to see the whole field"
+    middle = (seen[0] + seen[-1]).item() / 2
+    grid = torch.arange(side, dtype=torch.float32)
+    told = upsampled(torch.arange(cells.shape[-1], dtype=torch.float32).view(1, 1, 1, -1), (1, len(grid)), aligned)
+    assert np.interp(place, told.flatten().numpy(), grid.numpy()) == pytest.approx(middle, abs=1e-3)
+
+
+def test_labels_of_corner_aligned_cells_are_those_around_their_pixels():
+    objects = torch.zeros(65, 65, dtype=torch.bool)
+    objects[:, 24:41] = True  # cells lie at 0, 16, 32, 48 and 64
+    cells, known = cell_labels(objects, torch.zeros(65, 65, dtype=torch.uint8), (5, 5), align_corners=True)
+    assert cells.tolist() == [[False, False, True, False, False]] * 5
+    assert known.all()
 
 
 # losses ---------------------------------------------------------------------------------------------------------
