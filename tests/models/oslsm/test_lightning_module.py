@@ -253,8 +253,10 @@ def test_bad_arguments_are_named(changes, message):
         segmenter(**changes)
 
 
-def test_export_through_the_module(scenes):
-    module, episode = segmenter().eval(), scenes.episode("test", 0)
+@pytest.mark.parametrize(("align", "side"), [(False, 64), (True, 65)])
+def test_export_through_the_module(align, side):
+    data = SceneMasks(image_size=side, k_shot=2, n_classes=(9, 5, 5), n_clutter_classes=4, num_workers=0)
+    module, episode = segmenter(align_corners=align).eval(), data.episode("test", 0)
     state = module.adapt(episode.support)
     fcn = module.export_fcn(state)
     masks = fcn(episode.query.images) > 0

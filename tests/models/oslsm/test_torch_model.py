@@ -538,10 +538,11 @@ def test_an_adapted_top_is_exported_with_it(adapted):
         StaticFCN(model.segmentation, baselines.Neighbours((), (), torch.zeros(0)))
 
 
-def test_torch_export_and_onnx_equal_the_fcn(adapted, tmp_path):
+@pytest.mark.parametrize(("align", "side"), [(False, 64), (True, 65)])
+def test_torch_export_and_onnx_equal_the_fcn(adapted, tmp_path, align, side):
     model, state = adapted
-    fcn = StaticFCN(model.segmentation, state)
-    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    fcn = StaticFCN(model.segmentation, state, align)
+    images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
     expected = fcn(images)
     torch.testing.assert_close(torch.export.export(fcn, (images,)).module()(images), expected)
     torch.onnx.export(fcn, (images,), tmp_path / "fcn.onnx", input_names=["images"], dynamo=True)
