@@ -80,6 +80,8 @@ class OSLSMSegmenter(FewShotModule):
         conditioning: "masked"; "channel": the mask as a fourth channel (section 4.1 rejects it); "pooled": the
             conditioning branch sees the whole image and averages its last map over the object's cells, which then know
             what is around them (Zhang et al., SG-One, 2018).
+        background: Share of the mean over the support's other cells that "pooled" takes off the mean over the object's,
+            from 0 to 1: what the object has in common with its background then counts less.
         conditioning_lr: Learning rate of the conditioning branch, as a multiple (section 4.3: 0.1).
         support_size: Side of support images in the conditioning branch, in pixels (224). For "pooled" with
             ``align_corners`` a multiple of 32 plus 1.
@@ -131,6 +133,7 @@ class OSLSMSegmenter(FewShotModule):
         channels_last: bool = False,
         conditioning_backbone: str | None = None,
         conditioning: Conditioning = "masked",
+        background: float = 0.0,
         conditioning_lr: float = 0.1,
         support_size: int = 224,
         support_crop: bool = False,
@@ -162,6 +165,12 @@ class OSLSMSegmenter(FewShotModule):
         _check_choices(code_norm=(code_norm, CodeNorm), join_shots=(join_shots, JoinShots))
         if not 0 < threshold < 1:
             raise ValueError(f"threshold is {threshold} but must lie between 0 and 1")
+        if not 0 <= background <= 1:
+            raise ValueError(f"background is {background} but must be 0 to 1: its share in a pooled support")
+        if background and conditioning != "pooled":
+            raise ValueError(
+                f"background is {background} but only conditioning 'pooled' sees one, not {conditioning!r}"
+            )
         if min(dice, contrast) < 0 or dice + contrast > 1:
             both = f"dice and contrast are {dice} and {contrast}"
             raise ValueError(f"{both} but must be at least 0 and together at most 1: their shares of the loss")
@@ -198,6 +207,7 @@ class OSLSMSegmenter(FewShotModule):
                 support_crop,
                 align_corners,
                 channels_last,
+                background,
             )
         self.network = OSLSMNetwork(
             branch,

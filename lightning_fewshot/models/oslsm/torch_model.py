@@ -83,6 +83,7 @@ class ConditioningBranch(nn.Module):
         crop: Look at the square around the object alone, not at the whole image.
         align_corners: Where "pooled" takes cells to lie, see ``masks.upsampled``.
         channels_last: Store the network's maps pixel by pixel.
+        background: Share of the mean of the background's cells that "pooled" takes off the object's.
     """
 
     def __init__(
@@ -95,12 +96,13 @@ class ConditioningBranch(nn.Module):
         crop: bool = False,
         align_corners: bool = False,
         channels_last: bool = False,
+        background: float = 0.0,
     ) -> None:
         super().__init__()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.body = classifier_network(name, weights, CODE).to(memory_format=self.memory_format)
         self.conditioning, self.size, self.frozen_batchnorm = conditioning, size, frozen_batchnorm
-        self.crop, self.align_corners = crop, align_corners
+        self.crop, self.align_corners, self.background = crop, align_corners, background
         if conditioning == "channel":
             _add_input_channel(self.body)
         mean, std = input_statistics(name, weights)
@@ -128,16 +130,17 @@ class ConditioningBranch(nn.Module):
             inputs = torch.cat([self._inputs(i[None], o[None]) for i, o in zip(images, objects, strict=True)])
         if self.conditioning != "pooled":
             return self.body(inputs.contiguous(memory_format=self.memory_format))
-        images, masks = inputs[:, :3].contiguous(memory_format=self.memory_format), inputs[:, 3:]
-        maps = self.body.forward_features(images)
-        share = cell_shares(masks, maps.shape[-2:], self.align_corners)
+        maps = self.body.forward_features(inputs[:, :3].contiguous(memory_format=self.memory_format))
+        share = cell_shares(inputs[:, 3:], maps.shape[-2:], self.align_corners)  # (S, 2, h, w): object and background
         share = share * (share >= share.amax((2, 3), keepdim=True).clamp(max=0.5))
-        mean = (maps * share).sum((2, 3), keepdim=True) / share.sum((2, 3), keepdim=True).clamp(min=1e-6)
-        return self.body.forward_head(mean)  # its own pooling finds one cell
+        means = torch.einsum("schw,skhw->ksc", maps, share) / share.sum((2, 3)).clamp(min=1e-6).T[..., None]
+        found = means[0] - self.background * means[1]
+        return self.body.forward_head(found[:, :, None, None])  # its own pooling finds one cell
 
     def _inputs(self, images: Tensor, objects: Tensor) -> Tensor:
         inputs, mask = (images.to(self.std.dtype) - self.mean) / self.std, objects.to(self.std.dtype)[:, None]
-        inputs = inputs * mask if self.conditioning == "masked" else torch.cat([inputs, mask], dim=1)
+        more = {"masked": [], "channel": [mask], "pooled": [mask, 1 - mask]}[self.conditioning]
+        inputs = torch.cat([inputs, *more], dim=1) if more else inputs * mask
         if self.crop:
             return roi_align(inputs, list(_squares(objects)[:, None]), self.size, aligned=True)
         return interpolate(inputs, (self.size, self.size), mode="bilinear", antialias=True)

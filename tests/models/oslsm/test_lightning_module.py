@@ -243,6 +243,8 @@ def test_a_training_batch_of_several_sizes_is_refused(scenes):
         ({"join_shots": "and"}, "join_shots is 'and' but must be one of or, mean"),
         ({"dice": 2.0}, "dice and contrast are 2.0 and 0.0 but must be at least 0 and together at most 1"),
         ({"dice": 0.6, "contrast": 0.5}, "dice and contrast are 0.6 and 0.5 but must be"),
+        ({"conditioning": "pooled", "background": 2.0}, "background is 2.0 but must be 0 to 1"),
+        ({"background": 0.5}, "background is 0.5 but only conditioning 'pooled' sees one, not 'masked'"),
         ({"threshold": 1.0}, "threshold is 1.0 but must lie between 0 and 1"),
         ({"support_size": 8}, "support_size is 8 pixels but must be at least 32"),
         ({"align_corners": True, "query_size": 100}, "query_size is 100 but .* output_stride, 16, plus 1, such as 97"),

@@ -161,19 +161,24 @@ def test_a_cropped_support_is_the_square_around_the_object():
     assert (seen[0][1, :, inner, 10:-10] != 0).any(1).all()
 
 
+@pytest.mark.parametrize("background", [0.0, 0.5])
 @pytest.mark.parametrize("name", [SMALL, "mobilenetv3_small_050", "efficientnet_lite0"])
-def test_a_pooled_support_is_the_mean_of_the_objects_cells_of_the_whole_image(name):
+def test_a_pooled_support_is_the_mean_of_the_objects_cells_less_that_of_the_others(name, background):
     images = torch.randint(0, 256, (3, 3, 65, 65), dtype=torch.uint8)
     objects = torch.zeros(3, 65, 65, dtype=torch.bool)
     objects[0] = True
     objects[1, :30, :] = True  # cells lie at 0, 32 and 64: all of the first row, less than half of the second
     objects[2, 40, 60] = True  # too small for any cell: that which it covers most
-    g = ConditioningBranch(name, "none", "pooled", 65, align_corners=True).eval()
+    g = ConditioningBranch(name, "none", "pooled", 65, align_corners=True, background=background).eval()
     with torch.no_grad():
         maps = g.body.forward_features((images.float() - g.mean) / g.std)
         assert maps.shape[-2:] == (3, 3)
-        cells = [maps[0].flatten(1).mean(1), maps[1, :, 0].mean(1), maps[2, :, 1, -1]]
-        expected = g.body.forward_head(torch.stack(cells)[:, :, None, None])
+        own = torch.stack([maps[0].flatten(1).mean(1), maps[1, :, 0].mean(1), maps[2, :, 1, -1]])
+        share = torch.ones(3, 3, 3)
+        share[0], share[1, 0] = 0, 0  # no background, and none in the first row
+        share[1, 1], share[2, 1, 2] = 5 / 9, 44 / 45  # a cell looks at 9 x 9 points, at the border at 9 x 5
+        others = torch.einsum("schw,shw->sc", maps, share) / share.sum((1, 2)).clamp(min=1)[:, None]
+        expected = g.body.forward_head((own - background * others)[:, :, None, None])
         torch.testing.assert_close(g(images, objects), expected, atol=1e-5, rtol=1e-4)
 
 
