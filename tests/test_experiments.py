@@ -30,7 +30,7 @@ TINY = {
     "fc": "new",
     "prototype_init": "false",
     "support_size": "32",
-    "query_size": "64",
+    "query_size": "65",
     "min_pixels": "50",
     "finetune_steps": "2",
     "n_way": "2",
