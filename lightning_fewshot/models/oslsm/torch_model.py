@@ -138,12 +138,14 @@ class ConditioningBranch(nn.Module):
         return self.body.forward_head(found[:, :, None, None])  # its own pooling finds one cell
 
     def _inputs(self, images: Tensor, objects: Tensor) -> Tensor:
-        inputs, mask = (images.to(self.std.dtype) - self.mean) / self.std, objects.to(self.std.dtype)[:, None]
+        inputs, mask = (images.float() - self.mean.float()) / self.std.float(), objects.float()[:, None]
         more = {"masked": [], "channel": [mask], "pooled": [mask, 1 - mask]}[self.conditioning]
         inputs = torch.cat([inputs, *more], dim=1) if more else inputs * mask
         if self.crop:
-            return roi_align(inputs, list(_squares(objects)[:, None]), self.size, aligned=True)
-        return interpolate(inputs, (self.size, self.size), mode="bilinear", antialias=True)
+            seen = roi_align(inputs, list(_squares(objects)[:, None]), self.size, aligned=True)
+        else:
+            seen = interpolate(inputs, (self.size, self.size), mode="bilinear", antialias=True)
+        return seen.to(self.std.dtype)
 
 
 class SegmentationBranch(nn.Module):

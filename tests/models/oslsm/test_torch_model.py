@@ -182,6 +182,17 @@ def test_a_pooled_support_is_the_mean_of_the_objects_cells_less_that_of_the_othe
         torch.testing.assert_close(g(images, objects), expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("conditioning", ["masked", "channel", "pooled"])
+@pytest.mark.parametrize("crop", [False, True])
+def test_the_conditioning_branch_runs_in_half_precision(conditioning, crop):
+    images, objects = shots()
+    g = ConditioningBranch(SMALL, "none", conditioning, 65, crop=crop, align_corners=True).eval()
+    expected = g(images, objects)
+    found = g.bfloat16()(images, objects)
+    assert found.dtype == torch.bfloat16
+    assert (found - expected).abs().max() < 0.1 * expected.abs().max()
+
+
 def test_a_fourth_channel_starts_without_influence_and_learns():
     images, objects = shots()
     g = ConditioningBranch(SMALL, "none", "channel", 64).eval()
