@@ -5,6 +5,7 @@ Shapes: S shots, N classes, (H, W) pixels, (h, w) cells of a feature map.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +16,6 @@ from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 from lightning_fewshot.episodes import VOID, Examples, Segmentation
 
 MIN_SIDE = 32  # pixels; a smaller image is enlarged, so that every backbone has a cell
-CELL = 8  # points of a mask at which corner-aligned cells look, in each direction
 PIXELS_AT_ONCE = 2**24  # upsampled logits held together, 64 MiB: bounds the memory of images of any size
 
 
@@ -134,10 +134,12 @@ def cell_shares(parts: Tensor, size: Sequence[int], align_corners: bool = False)
     Returns:
         ``(B, C, h, w)``.
     """
-    if not align_corners:
+    if not align_corners or 1 in size:
         return adaptive_avg_pool2d(parts, tuple(size))
-    fine = upsampled(parts, [CELL * (length - 1) + 1 for length in size], align_corners)
-    return avg_pool2d(fine, CELL + 1, CELL, CELL // 2, count_include_pad=False)
+    rates = [2 * max(1, math.ceil((a - 1) / (b - 1) / 2)) for a, b in zip(parts.shape[-2:], size, strict=True)]
+    fine = upsampled(parts, [rate * (length - 1) + 1 for rate, length in zip(rates, size, strict=True)], align_corners)
+    around = [rate + 1 for rate in rates], rates, [rate // 2 for rate in rates]  # no pixel is skipped
+    return avg_pool2d(fine, *around, count_include_pad=False)
 
 
 def cell_labels(

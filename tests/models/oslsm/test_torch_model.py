@@ -176,7 +176,7 @@ def test_a_pooled_support_is_the_mean_of_the_objects_cells_less_that_of_the_othe
         own = torch.stack([maps[0].flatten(1).mean(1), maps[1, :, 0].mean(1), maps[2, :, 1, -1]])
         share = torch.ones(3, 3, 3)
         share[0], share[1, 0] = 0, 0  # no background, and none in the first row
-        share[1, 1], share[2, 1, 2] = 5 / 9, 44 / 45  # a cell looks at 9 x 9 points, at the border at 9 x 5
+        share[1, 1], share[2, 1, 2] = 19 / 33, 560 / 561  # a cell is 33 x 33 pixels, at the border 33 x 17
         others = torch.einsum("schw,shw->sc", maps, share) / share.sum((1, 2)).clamp(min=1)[:, None]
         expected = g.body.forward_head((own - background * others)[:, :, None, None])
         torch.testing.assert_close(g(images, objects), expected, atol=1e-5, rtol=1e-4)
@@ -412,6 +412,22 @@ def test_labels_of_corner_aligned_cells_are_those_around_their_pixels():
     cells, known = cell_labels(objects, torch.zeros(65, 65, dtype=torch.uint8), (5, 5), align_corners=True)
     assert cells.tolist() == [[False, False, True, False, False]] * 5
     assert known.all()
+
+
+@pytest.mark.parametrize("size", [(5, 5), (1, 3)])
+def test_an_object_of_one_pixel_has_a_corner_aligned_cell_wherever_it_is(size):
+    for place in range(0, 200 * 300, 997):
+        objects = torch.zeros(200, 300, dtype=torch.bool)
+        objects.view(-1)[place] = True
+        cells, _ = cell_labels(objects, torch.zeros(200, 300, dtype=torch.uint8), size, align_corners=True)
+        row, column = divmod(place, 300)
+        near = {
+            (round(row / 199 * (size[0] - 1) + d), round(column / 299 * (size[1] - 1) + e))
+            for d in (-0.1, 0.1)
+            for e in (-0.1, 0.1)
+        }
+        assert cells.any()
+        assert size[0] == 1 or set(map(tuple, cells.nonzero().tolist())) <= near
 
 
 # losses ---------------------------------------------------------------------------------------------------------
