@@ -24,7 +24,7 @@ class Sides(NamedTuple):
 
     Args:
         fixed: Both sides in pixels, or None to keep an image's.
-        longest: Where sides are kept, the longer one is at most this, in pixels.
+        longest: Where sides are kept, the longer one is at most this, in pixels; with ``stride``, less than one more.
         stride: Where sides are kept, each is a multiple of this plus 1, the next above (as the first and the last cell
             then lie on the first and the last pixel, see ``upsampled``); None: any.
     """
