@@ -13,7 +13,7 @@ from lightning_fewshot.cli import main
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
-RUNNABLE = [p for p in EXPERIMENTS if p.parent.name != "sweeps" and p.name != "track_video.yaml"]  # needs a checkpoint
+RUNNABLE = [p for p in EXPERIMENTS if p.parent.name != "sweeps" and p.name != "tracking/video.yaml"]  # needs a checkpoint
 SWEEPS = [path for path in EXPERIMENTS if path.parent.name == "sweeps"]
 
 # A size that is tiny where a model or a data set has that key; a new paper adds a line only if its defaults are large;
@@ -67,7 +67,7 @@ DRAWN = {
     "fss1000.yaml": ["--data.val_classes=2"],
     "mixed_videos.yaml": ["--data.sources=[videos, coco]"],
     "mlt.yaml": ["--model.init_args.init_from=random"],
-    "mlt_paper.yaml": ["--model.init_args.init_from=random", "--data.parts=train"],
+    "mlt/paper.yaml": ["--model.init_args.init_from=random", "--data.parts=train"],
 }
 COCO = ["person", "bicycle", "car", "zebra", "giraffe", "kite", "fork"]
 VOC = ["bird", "bus", "cow", "dog", "cat", "car", "person"]
@@ -122,7 +122,7 @@ def _maker(name):
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory):
     """A folder with every data set in its real layout, as the makers in tests/data draw them."""
-    from datamodules.imagenet_loc import read_classes
+    from datamodules.detection.imagenet_loc import read_classes
 
     root = tmp_path_factory.mktemp("data")
     classes = read_classes()

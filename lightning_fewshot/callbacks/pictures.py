@@ -74,14 +74,14 @@ class EpisodePictures(Callback):
     ) -> None:
         if batch_idx >= self.count or not trainer.is_global_zero or trainer.sanity_checking:
             return
-        from lightning_fewshot.callbacks.drawing import draw_episode
+        from lightning_fewshot.drawing import draw_episode
 
         draw = getattr(pl_module, "draw", draw_episode)  # a paper may show its episodes in its own way
         name = f"{split}_{episode.index:04d}"
         self._write(trainer, draw(episode, preds), name, f"{split}/episode_{episode.index}")
 
     def _write(self, trainer: pl.Trainer, picture: Tensor, name: str, key: str) -> None:
-        from lightning_fewshot.callbacks.drawing import write_png
+        from lightning_fewshot.drawing import write_png
 
         folder = Path(trainer.default_root_dir) / "pictures"
         folder.mkdir(parents=True, exist_ok=True)

@@ -55,7 +55,7 @@ class PredictionFiles(Callback):
         print(f"{len(self._records)} predictions: {path}" + (f"; pictures: {pictures}" if pictures.exists() else ""))
 
     def _write_mask(self, name: str, preds: Segmentation, classes: tuple[str, ...]) -> list[dict[str, Any]]:
-        from lightning_fewshot.callbacks.drawing import write_mask
+        from lightning_fewshot.drawing import write_mask
 
         path = self.run_dir / "masks" / f"{_flat_name(name)}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ class PredictionFiles(Callback):
         ]
 
     def _draw(self, episode: Episode, names: tuple[str, ...], preds: Any) -> None:
-        from lightning_fewshot.callbacks.drawing import draw_examples, write_png
+        from lightning_fewshot.drawing import draw_examples, write_png
 
         folder = self.run_dir / "pictures"
         folder.mkdir(parents=True, exist_ok=True)

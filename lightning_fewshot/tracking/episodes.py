@@ -8,7 +8,7 @@ A *sequence* (validation, test, predict) is one object in one video:
   polygons ``(T', 8)`` instead of boxes ask for VOT's supervised protocol;
   ``names`` holds the name of the sequence.
 
-Training episodes come from ``datamodules.tracking.TrackingData(train=...)``, B items each, boxes in pixels of the
+Training episodes come from ``datamodules.tracking.base.TrackingData(train=...)``, B items each, boxes in pixels of the
 image they stand beside:
 
 - ``"pairs"`` (Learnet, section 3.3): ``support.images`` ``(B, 3, 127, 127)`` uint8 exemplars; ``query.images``

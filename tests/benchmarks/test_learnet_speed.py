@@ -8,7 +8,7 @@ import torch
 from timing import fit_and_bare_loop, seconds
 from torch.nn.functional import conv2d
 
-from datamodules.drawn_alphabets import DrawnAlphabets
+from datamodules.characters.drawn_alphabets import DrawnAlphabets
 from lightning_fewshot import SiameseLearnet
 from lightning_fewshot.episodes import Examples
 from lightning_fewshot.nn.dynamic import dynamic_conv2d, dynamic_depthwise_conv2d

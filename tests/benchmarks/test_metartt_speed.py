@@ -10,7 +10,7 @@ from timing import seconds
 
 from lightning_fewshot.models.metartt import MetaRTT, PrunedMetaRTT, RTMDNet
 from lightning_fewshot.models.metartt.adaptation import Batches
-from lightning_fewshot.models.metartt.roi_align import adaptive_roi_align
+from lightning_fewshot.tracking.candidates.roi_align import adaptive_roi_align
 from lightning_fewshot.models.metartt.simulation import EpisodeSettings
 from lightning_fewshot.models.metartt.tracker import TrackerSettings
 
@@ -23,7 +23,7 @@ SMALL = {
     "episode": EpisodeSettings((32, 96), (16, 48), 128),
     "tracking": TrackerSettings(first=(150, 900), first_scenes=3, box_regression=False),
 }
-WIDE = {  # metartt_wide.yaml
+WIDE = {  # metartt/wide.yaml
     **SMALL,
     "backbone": "efficientnet_lite0",
     "frozen_stages": 3,

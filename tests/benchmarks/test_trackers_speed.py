@@ -13,7 +13,7 @@ from pytorch_lightning import Trainer
 from timing import processor_times
 from torch.optim import AdamW
 
-from datamodules.drawn_videos import DrawnVideos
+from datamodules.tracking.drawn_videos import DrawnVideos
 from lightning_fewshot import MetaLearnerTracker, SiameseLearnetTracker
 from lightning_fewshot.tracking.crops import crop, search_windows
 from lightning_fewshot.tracking.frames import ArrayFrames, Frames, to_frame

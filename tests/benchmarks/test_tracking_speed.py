@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import conv2d
 
-from datamodules.drawn_videos import DrawnVideos
+from datamodules.tracking.drawn_videos import DrawnVideos
 from lightning_fewshot.tracking.crops import SEARCH, crop, exemplar_windows, mean_colour, search_windows
 from lightning_fewshot.tracking.frames import ArrayFrames, ImageFrames
 from lightning_fewshot.tracking.loop import follow, track

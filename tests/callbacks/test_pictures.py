@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torchvision.io import read_image
 
-from lightning_fewshot.callbacks.drawing import PREDICTION, SIDE, TRUTH, draw_episode, draw_examples, write_mask
+from lightning_fewshot.drawing import PREDICTION, SIDE, TRUTH, draw_episode, draw_examples, write_mask
 from lightning_fewshot.callbacks.pictures import EpisodePictures
 from lightning_fewshot.episodes import Detections, Episode, Examples, Segmentation
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.affine import AffineJitter, jitter
-from datamodules.character_pairs import Characters, draw_alphabets, draw_pairs, draw_problems, with_symmetries
-from datamodules.drawn_alphabets import DrawnAlphabets
+from datamodules.characters.affine import AffineJitter, jitter
+from datamodules.characters.base import Characters, draw_alphabets, draw_pairs, draw_problems, with_symmetries
+from datamodules.characters.drawn_alphabets import DrawnAlphabets
 
 SMALL = {"background_alphabets": 4, "evaluation_alphabets": 3, "fewest": 6, "most": 9, "drawers": 5}
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.coco import CocoDetection
-from datamodules.folder import FolderDetection
-from datamodules.imagenet_loc import ImageNetLoc, plan_published, read_classes
-from datamodules.voc import VOCDetection
-from datamodules.yolo import YoloDetection
+from datamodules.detection.coco import CocoDetection
+from datamodules.detection.folder import FolderDetection
+from datamodules.detection.imagenet_loc import ImageNetLoc, plan_published, read_classes
+from datamodules.detection.voc import VOCDetection
+from datamodules.detection.yolo import YoloDetection
 from lightning_fewshot.sampling import EpisodePlan, write_episodes
 
 spec = importlib.util.spec_from_file_location("make_photos", Path(__file__).parents[1] / "data/photos/make.py")

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.omniglot import OmniglotPairs
-from datamodules.omniglot_files import read_drawing
+from datamodules.characters.omniglot import OmniglotPairs
+from datamodules.characters.omniglot_files import read_drawing
 
 
 @pytest.fixture

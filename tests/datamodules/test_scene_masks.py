@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from datamodules.scene_masks import SceneMasks
+from datamodules.segmentation.scene_masks import SceneMasks
 from datamodules.world.sprite import Variation
 
 

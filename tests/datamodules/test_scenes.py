@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from datamodules.scenes import Scenes
+from datamodules.detection.scenes import Scenes
 from datamodules.world.sprite import Variation
 
 SMALL = {"n_way": 2, "n_query": 1, "image_size": 64, "n_classes": (2, 2, 2), "clutter": (0, 0), "num_workers": 0}

@@ -8,17 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules import segmentation
-from datamodules.augmentation import random_part
-from datamodules.camvid import CamVid
-from datamodules.coco20i import Coco20i
-from datamodules.coco_panoptic import CocoPanoptic
-from datamodules.folder_masks import FolderMasks
-from datamodules.fss1000 import FSS1000
-from datamodules.mask_reading import read_values
-from datamodules.pascal5i import NAMES, Pascal5i, read_entries
-from datamodules.pets import OxfordPets
-from datamodules.segmentation import EntrySampler
+from datamodules.segmentation import base as segmentation
+from datamodules.images.augmentation import random_part
+from datamodules.segmentation.camvid import CamVid
+from datamodules.segmentation.coco20i import Coco20i
+from datamodules.segmentation.coco_panoptic import CocoPanoptic
+from datamodules.segmentation.folder_masks import FolderMasks
+from datamodules.segmentation.fss1000 import FSS1000
+from datamodules.images.mask_reading import read_values
+from datamodules.segmentation.pascal5i import NAMES, Pascal5i, read_entries
+from datamodules.segmentation.pets import OxfordPets
+from datamodules.segmentation.base import EntrySampler
 from lightning_fewshot.sampling import write_episodes
 
 spec = importlib.util.spec_from_file_location("make_masks", Path(__file__).parents[1] / "data/masks/make.py")

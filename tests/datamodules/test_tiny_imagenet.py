@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import mosaics
-from datamodules.tiny_imagenet import NOVEL_WNIDS, TinyImageNetMosaics
+from datamodules.detection import mosaics
+from datamodules.detection.tiny_imagenet import NOVEL_WNIDS, TinyImageNetMosaics
 from lightning_fewshot.sampling import EpisodePlan, write_episodes
 
 spec = importlib.util.spec_from_file_location("make_tiny", Path(__file__).parents[1] / "data/tiny_imagenet/make.py")

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.drawn_videos import DrawnVideos
-from datamodules.got10k import GOT10k
-from datamodules.imagenet_vid import ImageNetVID, list_video, read_objects
-from datamodules.still_videos import Still, StillFrames, StillVideos
-from datamodules.tracking import Target, TrackingData
-from datamodules.tracking_benchmarks import OTB, UAV123, VOT, TempleColor128
-from datamodules.video_file import VideoFile, parse_box
+from datamodules.tracking.drawn_videos import DrawnVideos
+from datamodules.tracking.got10k import GOT10k
+from datamodules.tracking.imagenet_vid import ImageNetVID, list_video, read_objects
+from datamodules.tracking.still_videos import Still, StillFrames, StillVideos
+from datamodules.tracking.base import Target, TrackingData
+from datamodules.tracking.benchmarks import OTB, UAV123, VOT, TempleColor128
+from datamodules.tracking.video_file import VideoFile, parse_box
 from lightning_fewshot.tracking.frames import ArrayFrames
 
 

@@ -7,10 +7,10 @@ import copy
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from lightning_fewshot.models.learnet.streams import Stream, ink
-from lightning_fewshot.models.learnet.torch_model import LearnetNetwork, PupilState
-from lightning_fewshot.models.learnet.tracking_model import TemplateState, TrackingNetwork
-from lightning_fewshot.models.learnet.tracking_streams import pixels
+from lightning_fewshot.models.learnet.characters.streams import Stream, ink
+from lightning_fewshot.models.learnet.characters.network import LearnetNetwork, PupilState
+from lightning_fewshot.models.learnet.tracking.network import TemplateState, TrackingNetwork
+from lightning_fewshot.models.learnet.tracking.streams import pixels
 from lightning_fewshot.nn.dynamic import DynamicConv2d, FactorisedConv2d, FactorisedDynamicConv2d
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from lightning_fewshot.models.metartt.loss import classification_loss, margin
-from lightning_fewshot.models.metartt.torch_model import Head, score
+from lightning_fewshot.models.metartt.network import Head, score
 
 CLIP = 10.0  # RT-MDNet's
 

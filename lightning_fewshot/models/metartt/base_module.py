@@ -14,7 +14,7 @@ from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.metartt.adaptation import Batches, Samples
 from lightning_fewshot.models.metartt.pruning import Pruned
 from lightning_fewshot.models.metartt.simulation import EpisodeSettings, collect, estimate_targets, look
-from lightning_fewshot.models.metartt.torch_model import CHANNELS, TARGET_SIZE, Head, Network
+from lightning_fewshot.models.metartt.network import CHANNELS, TARGET_SIZE, Head, Network
 from lightning_fewshot.models.metartt.tracker import CandidateTracker, Strategy, TrackerSettings
 from lightning_fewshot.nn.backbones import Weights
 from lightning_fewshot.tracking.module import TracksVideos

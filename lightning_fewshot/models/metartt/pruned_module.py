@@ -10,7 +10,7 @@ from torchmetrics import CatMetric
 
 from lightning_fewshot.episodes import Episode
 from lightning_fewshot.metrics.estimate import mean_interval
-from lightning_fewshot.models.metartt.lightning_module import MetaRTT
+from lightning_fewshot.models.metartt.module import MetaRTT
 from lightning_fewshot.models.metartt.pruning import (
     Pruned,
     PruningNetwork,
@@ -20,7 +20,7 @@ from lightning_fewshot.models.metartt.pruning import (
     remove_channels,
     trajectory_loss,
 )
-from lightning_fewshot.models.metartt.torch_model import Head
+from lightning_fewshot.models.metartt.network import Head
 from lightning_fewshot.models.metartt.tracker import CandidateTracker, Strategy, TrackState
 from lightning_fewshot.tracking.episodes import is_sequence
 
@@ -128,7 +128,7 @@ class PrunedMetaRTT(MetaRTT):
 
     def draw(self, episode: Episode, preds: Any) -> Tensor:
         """Return the strip of frames, and below it the masks of this sequence."""
-        from lightning_fewshot.models.metartt.pictures import draw_masks, stack
+        from lightning_fewshot.models.metartt.visualization import draw_masks, stack
 
         strip = super().draw(episode, preds)
         if not is_sequence(episode):

@@ -17,8 +17,8 @@ from torch import Generator, Tensor
 from lightning_fewshot.models.metartt.adaptation import Samples
 from lightning_fewshot.models.metartt.loss import margin
 from lightning_fewshot.models.metartt.pruning import Pruned, View
-from lightning_fewshot.models.metartt.regression import AREAS, Ridge, fit_regression, regress
-from lightning_fewshot.models.metartt.sampling import (
+from lightning_fewshot.tracking.candidates.regression import AREAS, Ridge, fit_regression, regress
+from lightning_fewshot.tracking.candidates.sampling import (
     gaussian_boxes,
     move_inside,
     negative_boxes,
@@ -26,7 +26,7 @@ from lightning_fewshot.models.metartt.sampling import (
     positive_boxes,
 )
 from lightning_fewshot.models.metartt.simulation import centre_limits
-from lightning_fewshot.models.metartt.torch_model import Head, Network, scene_windows, score
+from lightning_fewshot.models.metartt.network import Head, Network, scene_windows, score
 from lightning_fewshot.tracking.crops import crop, from_crop, mean_colour, to_crop
 
 SHIFTS, SCALES = 4.0, 1.1  # jittered scenes of the first frame: pixels of the scene, powers of the size

@@ -1,5 +1,5 @@
 """Deep meta learning for real-time target-aware visual tracking (Choi, Kwon, Lee, ICCV 2019): MLT."""
 
-from lightning_fewshot.models.mlt.lightning_module import MetaLearnerTracker
+from lightning_fewshot.models.mlt.module import MetaLearnerTracker
 
 __all__ = ["MetaLearnerTracker"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, normalize
 
-from lightning_fewshot.models.mlt.torch_model import MatchingNetwork, MatchState
+from lightning_fewshot.models.mlt.network import MatchingNetwork, MatchState
 
 
 class StaticMatcher(nn.Module):

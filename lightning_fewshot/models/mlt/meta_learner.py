@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, normalize, relu
 
-from lightning_fewshot.models.mlt.torch_model import LastLayer
+from lightning_fewshot.models.mlt.network import LastLayer
 from lightning_fewshot.nn.correlation import cross_correlation
 
 HIDDEN, KEEP = 512, 0.7  # units of both intermediate layers, keep probability of the dropout (section 3.2.2)

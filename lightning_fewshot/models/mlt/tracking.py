@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from lightning_fewshot.models.mlt.torch_model import EXEMPLAR, MatchState
+from lightning_fewshot.models.mlt.network import EXEMPLAR, MatchState
 from lightning_fewshot.tracking.crops import crop, search_windows
 from lightning_fewshot.tracking.response import Following, ResponseTracker
 

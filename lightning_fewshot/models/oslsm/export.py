@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fewshot.models.oslsm.masks import upsampled
-from lightning_fewshot.models.oslsm.torch_model import PixelClassifiers, SegmentationBranch
+from lightning_fewshot.models.oslsm.network import PixelClassifiers, SegmentationBranch
 
 
 class StaticFCN(nn.Module):

@@ -12,7 +12,7 @@ from datamodules import OmniglotPairs
 from lightning_fewshot import ModifiedHausdorff
 from lightning_fewshot.episodes import Examples
 from lightning_fewshot.metrics.classification import MatchError
-from lightning_fewshot.models.learnet.hausdorff import ink_points, modified_hausdorff
+from lightning_fewshot.models.learnet.characters.hausdorff import ink_points, modified_hausdorff
 
 
 def _reference(a, b, threshold=0.25):

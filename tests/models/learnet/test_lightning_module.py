@@ -62,7 +62,7 @@ def test_sweep_commands_run(sweep, omniglot, tmp_path):
 
 
 def test_lakes_runs_through_the_command_line(omniglot, tmp_path):
-    configs = ["--config", "experiments/learnet_hausdorff.yaml", "--config", "experiments/data/omniglot.yaml"]
+    configs = ["--config", "experiments/learnet/baselines/hausdorff.yaml", "--config", "experiments/data/omniglot.yaml"]
     cli = main(["test", *configs, "--data.test_problems=lake", "--run_dir", str(tmp_path / "run")])
     assert cli.model.estimates["error"].n == 10
     assert cli.model.estimates["error"].value == 0  # the tiny characters differ by angle, drawers only by place

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from lightning_fewshot.models.metartt.adaptation import Batches, Samples, adapt, adapt_sgd, draw_batch
 from lightning_fewshot.models.metartt.loss import margin
-from lightning_fewshot.models.metartt.torch_model import score
+from lightning_fewshot.models.metartt.network import score
 
 ALL = Batches(5, 7, 0)  # every sample in every step
 

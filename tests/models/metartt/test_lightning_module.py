@@ -152,7 +152,7 @@ def test_theta_is_fixed_while_the_pruning_network_learns(pruning, tiny):
 
 
 def test_a_static_mask_prunes_within_a_short_run(tiny):
-    """With the learning rate of metartt_prune.yaml: a bare vector would move by 0.5 in 100 steps, and prune nothing."""
+    """With the learning rate of metartt/prune.yaml: a bare vector would move by 0.5 in 100 steps, and prune nothing."""
     module = PrunedMetaRTT(**tiny, pruning="static", sparsity=3.0)
     optimizer = torch.optim.Adam(module.parameter_groups(), lr=0.005)
     for group in optimizer.param_groups:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from clips import clip_episode
 
-from lightning_fewshot.models.metartt.lightning_module import Rates
+from lightning_fewshot.models.metartt.module import Rates
 from lightning_fewshot.models.metartt.pruned_module import PrunedMetaRTT
 from lightning_fewshot.models.metartt.pruning import (
     PruningNetwork,
@@ -17,7 +17,7 @@ from lightning_fewshot.models.metartt.pruning import (
     sample_maps,
     trajectory_loss,
 )
-from lightning_fewshot.models.metartt.torch_model import score
+from lightning_fewshot.models.metartt.network import score
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_equation_10_masks_after_every_nonlinearity(network, view):
     shared, p = network.shared, 1
     from torch.nn.functional import max_pool2d
 
-    from lightning_fewshot.models.metartt.torch_model import response_normalisation
+    from lightning_fewshot.models.metartt.network import response_normalisation
 
     x = (view.scenes[p] - 128) / 64
     for stage in ("conv1", "conv2", "conv3"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge as Reference
 
-from lightning_fewshot.models.metartt.regression import decode, encode, fit_regression, fit_ridge, regress
+from lightning_fewshot.tracking.candidates.regression import decode, encode, fit_regression, fit_ridge, regress
 
 
 @pytest.mark.parametrize(("count", "width"), [(40, 7), (12, 50)])

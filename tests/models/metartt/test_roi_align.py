@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import max_pool2d
 
-from lightning_fewshot.models.metartt.roi_align import adaptive_roi_align, pooled_regions
+from lightning_fewshot.tracking.candidates.roi_align import adaptive_roi_align, pooled_regions
 
 
 def _loops(maps, regions, grid):

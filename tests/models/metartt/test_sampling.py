@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightning_fewshot.boxes import iou
-from lightning_fewshot.models.metartt.sampling import (
+from lightning_fewshot.tracking.candidates.sampling import (
     gaussian_boxes,
     move_inside,
     negative_boxes,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import local_response_norm
 
-from lightning_fewshot.models.metartt.torch_model import Network, SharedNetwork, response_normalisation, score
+from lightning_fewshot.models.metartt.network import Network, SharedNetwork, response_normalisation, score
 
 
 def test_receptive_field_and_stride_of_the_map():

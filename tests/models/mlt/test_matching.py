@@ -8,7 +8,7 @@ from torch.nn.functional import conv2d, normalize
 
 from lightning_fewshot.models.mlt.export import StaticMatcher
 from lightning_fewshot.models.mlt.loss import match_loss, target_map
-from lightning_fewshot.models.mlt.torch_model import MatchingNetwork
+from lightning_fewshot.models.mlt.network import MatchingNetwork
 
 SMALL = ((8, 12, 16, 20), 14)
 

@@ -5,7 +5,7 @@ import torch
 
 from lightning_fewshot.models.mlt.loss import match_loss, target_map
 from lightning_fewshot.models.mlt.meta_learner import MetaLearner, negative_gradient
-from lightning_fewshot.models.mlt.torch_model import MatchingNetwork, MatchState
+from lightning_fewshot.models.mlt.network import MatchingNetwork, MatchState
 
 
 @pytest.fixture

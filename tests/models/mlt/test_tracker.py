@@ -215,7 +215,7 @@ def test_the_stages_chain_through_the_command_line(in_tmp):
     sizes = ["--data.batch_size=2", "--data.num_workers=0", "--data.train_episodes=1", "--data.val_episodes=1"]
     sizes += ["--data.test_episodes=1", "--data.max_frames=4", "--data.image_size=96", "--trainer.max_epochs=1"]
     sizes += ["--trainer.accelerator=cpu", "--model.init_args.channels=[6,8,10,12]", "--model.init_args.kernels=8"]
-    main(["fit", "--config", str(ROOT / "experiments/mlt_matching.yaml"), "--run_dir=first", *sizes])
+    main(["fit", "--config", str(ROOT / "experiments/mlt/matching.yaml"), "--run_dir=first", *sizes])
     meta = ["fit", "--config", str(ROOT / "experiments/mlt.yaml"), *sizes, "--model.init_args.update_every=2"]
     start = "--model.init_args.init_from=first/checkpoints/best.ckpt"
     cli = main([*meta, start, "--run_dir=second"])

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from datamodules.scene_masks import SceneMasks
+from datamodules.segmentation.scene_masks import SceneMasks
 from lightning_fewshot import OSLSMSegmenter
 from lightning_fewshot.cli import main
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.oslsm.baselines import Neighbours
 from lightning_fewshot.models.oslsm.masks import resized, support_objects, upsampled
-from lightning_fewshot.models.oslsm.torch_model import PixelClassifiers
+from lightning_fewshot.models.oslsm.network import PixelClassifiers
 
 ROOT = Path(__file__).parents[3]
 TINY = {"backbone": "resnet10t", "features": 16, "fc6_size": 3, "output_stride": 16, "support_size": 64}
@@ -284,7 +284,7 @@ def offline(monkeypatch, tmp_path):
 def test_fit_draws_the_best_and_the_worst_cases_and_the_baselines_share_a_checkpoint(offline):
     sizes = ["--data.image_size=64", "--data.batch_size=2", "--data.n_classes=[6,4,4]", "--data.num_workers=0"]
     counts = ["--data.train_episodes=2", "--data.val_episodes=2", "--data.test_episodes=5"]
-    configs = ["--config", "experiments/oslsm.yaml", "--config", "experiments/oslsm_logistic.yaml"]
+    configs = ["--config", "experiments/oslsm.yaml", "--config", "experiments/oslsm/baselines/logistic.yaml"]
     common = [*configs, *ARGUMENTS, *sizes, *counts, "--pictures.count=2"]
     main(["fit", *common, "--run_dir", str(offline / "run")])
     names = {p.name[: len("test_worst_1")] for p in (offline / "run/pictures").glob("test_*")}

@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, interpolate
 
 from lightning_fewshot.episodes import Examples
-from lightning_fewshot.models.oslsm import baselines, torch_model
+from lightning_fewshot.models.oslsm import baselines, network as torch_model
 from lightning_fewshot.models.oslsm.export import StaticFCN
 from lightning_fewshot.models.oslsm.loss import base_loss, dice_loss, pixel_loss, verification_loss
 from lightning_fewshot.models.oslsm.masks import Sides, cell_labels, network_size, segment, support_objects, upsampled
-from lightning_fewshot.models.oslsm.torch_model import (
+from lightning_fewshot.models.oslsm.network import (
     ConditioningBranch,
     OSLSMNetwork,
     PixelClassifiers,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou, clip_boxes_to_image
 
-from datamodules.scenes import Scenes
+from datamodules.detection.scenes import Scenes
 from lightning_fewshot.models.repmet import RepMetDetector
 from lightning_fewshot.models.repmet.adaptation import LinearHead, MetricHead, class_scores
 

@@ -1,0 +1,1 @@
+"""Drawings of characters: pairs, recognition problems and episodes."""

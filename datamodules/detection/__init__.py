@@ -1,0 +1,1 @@
+"""Photos with boxes as few-shot detection episodes."""

@@ -1,0 +1,1 @@
+"""Reading and augmenting images, finding data sets, catalogues and samplers of photos."""

@@ -1,0 +1,1 @@
+"""Images with class masks as few-shot segmentation episodes."""

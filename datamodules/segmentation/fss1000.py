@@ -1,0 +1,75 @@
+"""FSS-1000 (Li et al., CVPR 2020): 1000 classes of ten photos, one object each, with binary masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.images.mask_reading import read_values
+from datamodules.images.reading import read_photo
+from datamodules.images.roots import Download, find_root
+from datamodules.segmentation.base import MaskedPhoto, PhotoSegmentation
+
+TEST_SHARE = 0.24  # of the classes, as the authors' 240 of 1000
+TEST_LISTS = ("fss_test_set.txt", "test.txt")
+DOWNLOAD = Download(
+    "fewshot_data",
+    ("*/1.jpg", "*/1.png"),
+    "fewshot_data.zip, and the authors' list of test classes as fss_test_set.txt",
+    "the FSS-1000 project, https://github.com/HKUSTCV/FSS-1000,",
+)
+
+
+class FSS1000(PhotoSegmentation):
+    """One-shot segmentation on FSS-1000.
+
+    Args:
+        root: Folder that holds ``fewshot_data``, or that folder; None: FEWSHOT_DATA. Test classes are those listed in
+            its ``fss_test_set.txt``; without such a file, 24 % of the classes drawn by ``seed``.
+        image_size: Side that photos are scaled to; they come with 224 pixels.
+        options: See PhotoSegmentation. ``fold`` and ``min_pixels`` are not used.
+    """
+
+    def __init__(self, root: str | None = None, image_size: int | None = 224, **options) -> None:
+        super().__init__(image_size=image_size, **options)
+        self.root = root
+
+    def all_names(self) -> Sequence[str]:
+        """Return all classes, sorted."""
+        return self._names
+
+    def fold_names(self) -> Sequence[str]:
+        """Return the authors' test classes, or as many drawn ones."""
+        for name in TEST_LISTS:
+            if (path := self._folder / name).exists():
+                return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        count = max(1, round(TEST_SHARE * len(self._names)))
+        return sorted(self.rng("classes", 1).choice(self._names, count, replace=False).tolist())
+
+    def read_photos(self) -> list[MaskedPhoto]:
+        """List all photos that have a mask."""
+        files = [f for f in sorted(self._folder.glob("*/*.jpg")) if f.with_suffix(".png").exists()]
+        return [MaskedPhoto(f"{f.parent.name}/{f.name}", f, f.with_suffix(".png"), (f.parent.name,)) for f in files]
+
+    def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
+        """Return the labels of a photo: masks are black and white, as colour or grey files."""
+        try:
+            bright = read_values(photo.mask) > 127
+        except ValueError:
+            bright = read_photo(photo.mask).max(axis=2) > 127  # some masks are slightly coloured
+        return bright.astype(np.int16) * np.int16(1 + self._number[photo.classes[0]])
+
+    @cached_property
+    def _folder(self) -> Path:
+        return find_root(self.root, DOWNLOAD)
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return sorted(self.shown_classes)
+
+    @cached_property
+    def _number(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self._names)}

@@ -1,0 +1,1 @@
+"""One-shot character recognition (sections 3.1 and 3.2)."""

@@ -1,0 +1,1 @@
+"""Tracking (section 3.3)."""
