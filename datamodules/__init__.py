@@ -1,17 +1,17 @@
-"""Concrete data, one file a data set. They follow ``lightning_fewshot.base.EpisodicDataModule``.
+"""Concrete data: a folder for each task, one file a data set. They follow ``lightning_fewshot.data``.
 
-``class_path: datamodules.<Class>`` finds a class in whichever module of this package defines it.
+``class_path: datamodules.<Class>`` finds a class in whichever file below this folder defines it: no list to extend.
 """
 
 import importlib
-import pkgutil
+import re
+from pathlib import Path
 
 
 def __getattr__(name: str):
     if name[:1].isupper():
-        for module in pkgutil.iter_modules(__path__):
-            if not module.ispkg:
-                found = vars(importlib.import_module(f"{__name__}.{module.name}")).get(name)
-                if found is not None and found.__module__ == f"{__name__}.{module.name}":
-                    return found
+        definition = re.compile(rf"^class {re.escape(name)}\b", re.MULTILINE)
+        for path in sorted(Path(__file__).parent.glob("*/*.py")):
+            if definition.search(path.read_text(encoding="utf-8")):
+                return getattr(importlib.import_module(f"{__name__}.{path.parent.name}.{path.stem}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """Few-shot vision in PyTorch Lightning: look at a few labelled examples, then predict.
 
-Public classes are loaded when they are named (PEP 562), so that importing the package stays cheap and
+Public names are loaded when they are used (PEP 562), so that importing the package stays cheap and
 ``class_path: lightning_fewshot.RepMetDetector`` works in a yaml. A paper is found by its folder: every module
 ``lightning_fewshot.models.<paper>`` offers the names in its ``__all__``.
 """
@@ -8,17 +8,18 @@ Public classes are loaded when they are named (PEP 562), so that importing the p
 import importlib
 import pkgutil
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
-def _paper_modules() -> list[str]:
+def _public_modules() -> list[str]:
     models = importlib.import_module("lightning_fewshot.models")
-    return [f"{models.__name__}.{module.name}" for module in pkgutil.iter_modules(models.__path__)]
+    papers = [f"{models.__name__}.{module.name}" for module in pkgutil.iter_modules(models.__path__)]
+    return [*papers, "lightning_fewshot.tracking"]
 
 
 def __getattr__(name: str):
     if name[:1].isupper():
-        for module_name in _paper_modules():
+        for module_name in _public_modules():
             module = importlib.import_module(module_name)
             if name in module.__all__:
                 return getattr(module, name)
@@ -26,4 +27,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *(n for m in _paper_modules() for n in importlib.import_module(m).__all__)})
+    return sorted({*globals(), *(n for m in _public_modules() for n in importlib.import_module(m).__all__)})

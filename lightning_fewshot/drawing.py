@@ -46,8 +46,11 @@ def draw_examples(
     pictures = []
     for i in range(min(limit, len(examples.images))):
         picture, scale = _enlarge(examples.images[i].cpu())
-        if examples.masks is not None and len(examples.masks[i]):
-            picture = _draw_masks(picture, examples.masks[i].cpu())
+        if examples.class_masks is not None:
+            values = examples.class_masks[i].cpu()
+            picture = _draw_masks(picture, ((values > 0) & (values != VOID))[None])
+        if examples.instance_masks is not None and len(examples.instance_masks[i]):
+            picture = _draw_masks(picture, examples.instance_masks[i].cpu())
         if examples.boxes is not None:
             names = [classes[label] for label in examples.labels[i].tolist()]
             picture = _draw_boxes(picture, examples.boxes[i].cpu() * scale, names, TRUTH)
@@ -97,7 +100,6 @@ def _draw_boxes(picture: Tensor, boxes: Tensor, names: list[str], color: tuple[i
 
 
 def _draw_masks(picture: Tensor, masks: Tensor, colors: Sequence[tuple[int, int, int]] | None = None) -> Tensor:
-    masks = masks if masks.ndim == 3 else ((masks > 0) & (masks != VOID))[None]
     masks = interpolate(masks[None].float(), picture.shape[-2:])[0] > 0.5
     return draw_segmentation_masks(picture, masks, alpha=0.35, colors=list(colors or [TRUTH] * len(masks)))
 

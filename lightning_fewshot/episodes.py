@@ -22,17 +22,22 @@ class Examples(NamedTuple):
         labels: ``(B,)`` int64, one class an image; or, where images hold several objects, a list of B ``(M,)``.
             Labels index ``Episode.classes``.
         boxes: list of B ``(M, 4)`` float32, ``(x1, y1, x2, y2)`` in pixels of the image, no "+1".
-        masks: list of B ``(M, H, W)`` bool, one mask an object; or class masks, ``(B, H, W)`` uint8 or a list of B
-            ``(H, W)``: 0 is background, 1 + i the class ``Episode.classes[i]``, 255 (``VOID``) nothing that counts.
-            With class masks a label is the class that the image is a shot of, or is asked for.
+        class_masks: ``(B, H, W)`` uint8 or a list of B ``(H, W)``: 0 is background, 1 + i the class
+            ``Episode.classes[i]``, 255 (``VOID``) nothing that counts. With class masks a label is the class that the
+            image is a shot of, or is asked for.
+        instance_masks: list of B ``(M, H, W)`` bool, one mask an object.
         names: what each image is called in pictures and result files.
+        query_index: Of a support: ``(B,)`` int64, the query image that each shot belongs to (pairs to train on).
+            None: the support serves all queries.
     """
 
     images: Tensor | list[Tensor]
     labels: Tensor | list[Tensor] | None = None
     boxes: list[Tensor] | None = None
-    masks: Tensor | list[Tensor] | None = None
+    class_masks: Tensor | list[Tensor] | None = None
+    instance_masks: list[Tensor] | None = None
     names: tuple[str, ...] | None = None
+    query_index: Tensor | None = None
 
 
 class Episode(NamedTuple):
@@ -44,6 +49,9 @@ class Episode(NamedTuple):
         classes: Name of each class; label i means ``classes[i]``.
         index: Number of the episode in its split. Episode i is a function of (seed, split, i) alone.
         class_ids: ``(N,)`` numbers of the classes in the whole split, for metrics that pool episodes.
+        protocol: What kind of episode this is: "episode" (a few-shot task), "batch" (plain supervised images, no
+            support), "pairs", "clips", "frames" or "alphabets" (training episodes of trackers and characters),
+            "problems" (one-shot recognition), "one_pass" or "supervised" (a video to track).
     """
 
     support: Examples | None
@@ -51,6 +59,7 @@ class Episode(NamedTuple):
     classes: tuple[str, ...]
     index: int = 0
     class_ids: tuple[int, ...] | None = None
+    protocol: str = "episode"
 
 
 class Detections(NamedTuple):

@@ -7,13 +7,14 @@ drawn before. A published episode list is a file of plans and is used as it is.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from lightning_fewshot.files import write_atomically
 
 
 class EpisodePlan(NamedTuple):
@@ -131,15 +132,3 @@ def read_episodes(path: str | Path) -> list[EpisodePlan]:
 
 def _tuples(rows: Sequence[Sequence[Hashable]]) -> tuple[tuple[Hashable, ...], ...]:
     return tuple(tuple(row) for row in rows)
-
-
-def write_atomically(path: str | Path, text: str) -> None:
-    """Write a text file so that a reader sees the old file or the new one, never half of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import Trainer
 from toy import ToyData, ToyModel
 
-from lightning_fewshot.base import EpisodeOrder
+from lightning_fewshot.loaders import EpisodeOrder
 
 
 def _trainer(processed=0, current=0, rank=0, world_size=1):

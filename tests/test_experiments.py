@@ -13,7 +13,9 @@ from lightning_fewshot.cli import main
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.yaml"))
-RUNNABLE = [p for p in EXPERIMENTS if p.parent.name != "sweeps" and p.name != "tracking/video.yaml"]  # needs a checkpoint
+RUNNABLE = [
+    p for p in EXPERIMENTS if p.parent.name != "sweeps" and p.name != "tracking/video.yaml"
+]  # needs a checkpoint
 SWEEPS = [path for path in EXPERIMENTS if path.parent.name == "sweeps"]
 
 # A size that is tiny where a model or a data set has that key; a new paper adds a line only if its defaults are large;

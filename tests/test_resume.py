@@ -9,7 +9,7 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-import lightning_fewshot.cli
+import lightning_fewshot.cli.run
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,7 +55,7 @@ class _KeepEvery(Callback):
 def test_every_checkpoint_of_a_run_resumes_to_its_end(cli, results, monkeypatch, validation):
     options = ["--pictures.count", 0, "--test_after_fit", "false", validation]
     with monkeypatch.context() as patch:
-        patch.setattr(lightning_fewshot.cli, "Progress", lambda: _KeepEvery("whole"))
+        patch.setattr(lightning_fewshot.cli.run, "Progress", lambda: _KeepEvery("whole"))
         cli("fit", "--checkpoint.every_n_steps", 1, *options, run_dir="whole")
     copies = sorted(Path("whole").glob("*.ckpt"), key=lambda p: int(p.stem))
     steps = {torch.load(p, weights_only=True)["global_step"] for p in copies}
@@ -129,7 +129,7 @@ def test_sigterm_at_any_step(cli, results, monkeypatch, step):
     """Step 5 is the last of an epoch: its validation is done before the run stops."""
     cli("fit", run_dir="whole")
     with monkeypatch.context() as patch:
-        patch.setattr(lightning_fewshot.cli, "Progress", lambda: _Terminate(step))
+        patch.setattr(lightning_fewshot.cli.run, "Progress", lambda: _Terminate(step))
         with pytest.raises(SystemExit, match="143"):
             cli("fit", run_dir="stopped")
     assert _last_step("stopped") == step + 1
@@ -146,7 +146,7 @@ def test_repmet_is_resumed_exactly(cli, results, monkeypatch):
     small += ["--model.widths", "[32]", "--model.proposals", "[8, 8]", "--pictures.count", 0]
     cli("fit", *small, run_dir="whole", toy=False)
     with monkeypatch.context() as patch:
-        patch.setattr(lightning_fewshot.cli, "Progress", lambda: _Terminate(2))
+        patch.setattr(lightning_fewshot.cli.run, "Progress", lambda: _Terminate(2))
         with pytest.raises(SystemExit, match="143"):
             cli("fit", *small, run_dir="part", toy=False)
     cli("fit", *small, "--ckpt_path", "part/checkpoints/last.ckpt", run_dir="resumed", toy=False)
@@ -172,7 +172,7 @@ def test_weights_that_are_no_numbers_are_never_saved(cli, monkeypatch):
             if trainer.global_step == 3:
                 module.embed[0].weight.data[0, 0] = torch.inf
 
-    monkeypatch.setattr(lightning_fewshot.cli, "Progress", Spoil)
+    monkeypatch.setattr(lightning_fewshot.cli.run, "Progress", Spoil)
     with pytest.raises(SystemExit, match=r"embed\.0\.weight is not finite after step 3"):
         cli("fit", "--checkpoint.every_n_steps", 3)
     assert not list(Path("run").rglob("*.ckpt"))

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
+from lightning_fewshot.files import write_atomically
 from lightning_fewshot.sampling import (
     EpisodePlan,
     EpisodeSampler,
     episode_rng,
     read_episodes,
-    write_atomically,
     write_episodes,
 )
 

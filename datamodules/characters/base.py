@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from datamodules.characters.affine import AffineJitter, jitter
-from lightning_fewshot.base import EpisodicDataModule
+from lightning_fewshot.data import EpisodeCounts, EpisodicDataModule
 from lightning_fewshot.episodes import Episode, Examples
 
 PAIR_CLASSES = ("incongruous", "congruous")
@@ -63,10 +63,9 @@ class CharacterPairs(EpisodicDataModule):
         train: "pairs", as in the paper, or "alphabets".
         pairs: Pairs of a training episode (the batch).
         train_alphabets: Alphabets of a training episode, under "alphabets"; none of fewer than ``n_way`` characters.
-        train_episodes: Training episodes of an epoch; 1000 of 100 pairs are the paper's 100,000.
         problems: Recognition problems of a validation or test episode.
-        val_episodes: Validation episodes.
-        test_episodes: Test episodes; 500 of 20 problems are 10,000.
+        episodes: Episodes of training (1000 of 100 pairs are the paper's 100,000), validation and test (500 of 20
+            problems are 10,000).
         val_alphabets: Background alphabets held out for validation, the last in alphabetical order that have ``n_way``
             characters. 0 trains on all of them, as the paper does, and validates on characters seen in training.
         negatives: Incongruous pairs come from the same "alphabet", as in evaluation, or from "any".
@@ -86,10 +85,8 @@ class CharacterPairs(EpisodicDataModule):
         train: Literal["pairs", "alphabets"] = "pairs",
         pairs: int = 100,
         train_alphabets: int = 5,
-        train_episodes: int = 1000,
         problems: int = 20,
-        val_episodes: int = 50,
-        test_episodes: int = 500,
+        episodes: EpisodeCounts = EpisodeCounts(1000, 50, 500),
         val_alphabets: int = 5,
         negatives: Literal["alphabet", "any"] = "alphabet",
         quarter_turns: bool = False,
@@ -98,7 +95,7 @@ class CharacterPairs(EpisodicDataModule):
         seed: int = 0,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(n_way, 1, 1, train_episodes, val_episodes, test_episodes, seed, num_workers)
+        super().__init__(n_way=n_way, k_shot=1, n_query=1, episodes=episodes, seed=seed, num_workers=num_workers)
         for name, count, least in (
             ("n_way", n_way, 2),
             ("pairs", pairs, 2),
@@ -160,7 +157,7 @@ class CharacterPairs(EpisodicDataModule):
         characters = self.characters(split)
         return super().protocol(split) | {
             "task": f"{self.n_way}-way within-alphabet recognition, one exemplar",
-            "problems": self.episodes[split] * self.problems,
+            "problems": self.counts[split] * self.problems,
             "alphabets": list(characters.alphabets),
             "characters": len(characters.drawings),
             "seen_in_training": split == "train" or (split == "val" and self.val_alphabets == 0),

@@ -21,7 +21,7 @@ class OmniglotPairs(CharacterPairs):
         root: Folder that holds ``images_background``, ``images_evaluation`` and ``one-shot-classification``, or their
             zips; None takes ``$FEWSHOT_DATA/omniglot``, or ``data/omniglot`` where that is not set.
         download: Fetch what is missing from the owner's repository.
-        test_problems: "random" draws ``test_episodes`` batches of problems from the evaluation alphabets; "lake" takes
+        test_problems: "random" draws ``episodes.test`` batches of problems from the evaluation alphabets; "lake" takes
             the twenty published runs: 20 exemplars (test items) to be found among 20 candidates (training items).
         side: Side in pixels, up to 105, to which drawings are averaged down. The networks take 28 (section 3.2); the
             modified Hausdorff distance takes any, and published ones are of drawings in full size.
@@ -94,7 +94,7 @@ class OmniglotPairs(CharacterPairs):
             if not runs:
                 raise ValueError(f"{folder} holds no run01 .. run20")
             self._runs = [read_run(path, self.side) for path in runs]
-            self.episodes["test"] = len(self._runs)
+            self.counts["test"] = len(self._runs)
 
 
 def _run_episode(run: Run, index: int) -> Episode:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from datamodules.images.augmentation import jitter_colours
-from datamodules.images.reading import clean_boxes, flip, read_photo, resize
 from datamodules.images.photos import PhotoEpisodes
+from datamodules.images.reading import clean_boxes, flip, read_photo, resize
 from lightning_fewshot.episodes import Episode, Examples
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.detection.coco import read_coco
 from datamodules.detection.base import Photo, PhotoDetection
+from datamodules.detection.coco import read_coco
 from datamodules.images.roots import Download, find_root
 from lightning_fewshot.episodes import Episode
 
@@ -52,7 +52,7 @@ class FolderDetection(PhotoDetection):
                 raise ValueError(f"{self.folder}/annotations.json has no usable box: there is nothing to adapt to")
             if not self.unlabelled:
                 raise ValueError(f"{self.folder} has no image without boxes: put the images to predict into query/")
-            self.episodes["predict"] = -(-len(self.unlabelled) // self.chunk)
+            self.counts["predict"] = -(-len(self.unlabelled) // self.chunk)
 
     def novel_names(self) -> tuple[str, ...]:
         """Return the classes kept for testing."""

@@ -16,9 +16,9 @@ from functools import cached_property
 from pathlib import Path
 
 from datamodules.detection.base import Photo, PhotoDetection
+from datamodules.detection.voc import read_xml
 from datamodules.images.reading import SkippedItems
 from datamodules.images.roots import Download, find_root
-from datamodules.detection.voc import read_xml
 from lightning_fewshot.sampling import EpisodePlan
 
 DOWNLOAD = Download(
@@ -33,7 +33,7 @@ CLASSES_FILE = Path(__file__).with_name("imagenet_loc_classes.json")
 class ImageNetLoc(PhotoDetection):
     """Few-shot detection on ImageNet-LOC with RepMet's split.
 
-    ``n_way: 50, test_episodes: 1`` is the protocol of LSTD's task 1 (RepMet, table 2).
+    ``n_way: 50, episodes: {test: 1}`` is the protocol of LSTD's task 1 (RepMet, table 2).
 
     Args:
         root: Folder that holds ``ILSVRC``, or that folder; None: FEWSHOT_DATA.

@@ -12,7 +12,7 @@ import torch
 from datamodules.world.appearance import ObjectClass, class_seeds, make_class
 from datamodules.world.draw import Scene, draw_scene
 from datamodules.world.sprite import DEFAULT_VARIATION, Variation
-from lightning_fewshot.base import EpisodicDataModule
+from lightning_fewshot.data import EpisodeCounts, EpisodicDataModule
 from lightning_fewshot.episodes import Episode, Examples
 
 
@@ -36,9 +36,7 @@ class Scenes(EpisodicDataModule):
         n_clutter_classes: Classes that unlabelled objects are drawn from.
         variation: How far instances of a class differ.
         eval_classes: "novel", or "seen": validate and test on the training classes (table 3's last rows).
-        train_episodes: Training batches of an epoch.
-        val_episodes: Validation episodes.
-        test_episodes: Test episodes.
+        episodes: Episodes of training, validation and test.
         seed: Seed of all scenes.
         num_workers: Processes that draw.
     """
@@ -56,13 +54,13 @@ class Scenes(EpisodicDataModule):
         n_clutter_classes: int = 40,
         variation: Variation = DEFAULT_VARIATION,
         eval_classes: Literal["novel", "seen"] = "novel",
-        train_episodes: int = 500,
-        val_episodes: int = 20,
-        test_episodes: int = 100,
+        episodes: EpisodeCounts = EpisodeCounts(500, 20, 100),
         seed: int = 0,
         num_workers: int = 1,
     ) -> None:
-        super().__init__(n_way, k_shot, n_query, train_episodes, val_episodes, test_episodes, seed, num_workers)
+        super().__init__(
+            n_way=n_way, k_shot=k_shot, n_query=n_query, episodes=episodes, seed=seed, num_workers=num_workers
+        )
         if batch_size < 1 or max_objects < 1:
             raise ValueError(f"batch_size and max_objects must be at least 1, got {batch_size} and {max_objects}")
         self.batch_size, self.image_size = batch_size, image_size
@@ -142,6 +140,6 @@ def _examples(scenes: list[Scene], name: str) -> Examples:
         images,
         labels=[torch.from_numpy(s.labels) for s in scenes],
         boxes=[torch.from_numpy(s.boxes) for s in scenes],
-        masks=[torch.from_numpy(s.masks) for s in scenes],
+        instance_masks=[torch.from_numpy(s.masks) for s in scenes],
         names=tuple(f"{name}{i}" for i in range(len(scenes))),
     )

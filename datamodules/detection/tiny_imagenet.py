@@ -15,11 +15,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from datamodules.images.augmentation import jitter_colours
 from datamodules.detection.mosaics import compose
+from datamodules.images.augmentation import jitter_colours
 from datamodules.images.reading import SkippedItems, clean_boxes, read_photo
 from datamodules.images.roots import Download, find_root
-from lightning_fewshot.base import EpisodicDataModule
+from lightning_fewshot.data import EpisodeCounts, EpisodicDataModule
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.sampling import EpisodePlan, EpisodeSampler, episode_rng, read_episodes
 
@@ -95,9 +95,7 @@ class TinyImageNetMosaics(EpisodicDataModule):
         n_way: Classes of a validation or test episode.
         k_shot: Support photos of each class.
         n_query: Query photos of each class.
-        train_episodes: Training batches of one epoch.
-        val_episodes: Validation episodes.
-        test_episodes: Test episodes.
+        episodes: Episodes of training, validation and test.
         seed: Everything is a function of (seed, split, index).
         num_workers: Processes that prepare episodes.
 
@@ -121,13 +119,13 @@ class TinyImageNetMosaics(EpisodicDataModule):
         n_way: int = 5,
         k_shot: int = 1,
         n_query: int = 10,
-        train_episodes: int = 1000,
-        val_episodes: int = 20,
-        test_episodes: int = 200,
+        episodes: EpisodeCounts = EpisodeCounts(1000, 20, 200),
         seed: int = 0,
         num_workers: int = 1,
     ) -> None:
-        super().__init__(n_way, k_shot, n_query, train_episodes, val_episodes, test_episodes, seed, num_workers)
+        super().__init__(
+            n_way=n_way, k_shot=k_shot, n_query=n_query, episodes=episodes, seed=seed, num_workers=num_workers
+        )
         if not 1 <= max_photos <= 4:
             raise ValueError(f"max_photos is {max_photos} but must be 1 to 4")
         if batch_size < 1:
@@ -139,7 +137,7 @@ class TinyImageNetMosaics(EpisodicDataModule):
         self.plans: list[EpisodePlan] | None = None
         if episodes_file is not None:
             self.plans = read_episodes(episodes_file)
-            self.episodes["test"] = min(test_episodes, len(self.plans))
+            self.counts["test"] = min(self.counts["test"], len(self.plans))
 
     def setup(self, stage: str) -> None:
         """Decode all photos (seconds), so that workers share them, and check the splits of this stage."""

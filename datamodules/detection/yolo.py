@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from datamodules.detection.coco import NOVEL_CLASSES
 from datamodules.detection.base import Photo, PhotoDetection
+from datamodules.detection.coco import NOVEL_CLASSES
 from datamodules.images.reading import SkippedItems, clean_boxes, photo_size
 from datamodules.images.roots import Download, find_root
 

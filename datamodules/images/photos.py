@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from datamodules.images.reading import SkippedItems
-from lightning_fewshot.base import EpisodicDataModule
+from lightning_fewshot.data import EpisodeCounts, EpisodicDataModule
 from lightning_fewshot.sampling import EpisodePlan, EpisodeSampler, episode_rng, read_episodes
 
 
@@ -42,9 +42,7 @@ class PhotoEpisodes(EpisodicDataModule):
         n_way: Classes of a validation or test episode.
         k_shot: Support photos of each class.
         n_query: Query photos of each class.
-        train_episodes: Training batches of one epoch.
-        val_episodes: Validation episodes.
-        test_episodes: Test episodes.
+        episodes: Episodes of training, validation and test.
         seed: Everything is a function of (seed, split, index).
         num_workers: Processes that prepare episodes.
 
@@ -66,13 +64,13 @@ class PhotoEpisodes(EpisodicDataModule):
         n_way: int = 5,
         k_shot: int = 1,
         n_query: int = 10,
-        train_episodes: int = 1000,
-        val_episodes: int = 20,
-        test_episodes: int = 500,
+        episodes: EpisodeCounts = EpisodeCounts(1000, 20, 500),
         seed: int = 0,
         num_workers: int = 1,
     ) -> None:
-        super().__init__(n_way, k_shot, n_query, train_episodes, val_episodes, test_episodes, seed, num_workers)
+        super().__init__(
+            n_way=n_way, k_shot=k_shot, n_query=n_query, episodes=episodes, seed=seed, num_workers=num_workers
+        )
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size} but must be at least 1")
         if not 0 <= held_out < 1:
@@ -109,7 +107,7 @@ class PhotoEpisodes(EpisodicDataModule):
         for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ()):
             if split == "train":
                 _ = self.training_names
-            elif self.episodes[split] and not (split == "test" and self.plans):
+            elif self.counts[split] and not (split == "test" and self.plans):
                 self._sampler(split)
 
     def class_names(self) -> tuple[str, ...]:
@@ -161,7 +159,7 @@ class PhotoEpisodes(EpisodicDataModule):
         """The fixed test episodes, if a file of them is given."""
         plans = None if self.episodes_file is None else self.read_plans(self.episodes_file)
         if plans is not None:
-            self.episodes["test"] = min(self.episodes["test"], len(plans))
+            self.counts["test"] = min(self.counts["test"], len(plans))
         return plans
 
     def read_plans(self, path: str) -> list[EpisodePlan]:

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from datamodules.images.augmentation import jitter_colours, random_part
-from datamodules.segmentation.control import check_one_way, with_other_support
 from datamodules.images.mask_reading import UNKNOWN, check_sizes, resize_pair
-from datamodules.images.reading import SkippedItems, read_photo
 from datamodules.images.photos import PhotoEpisodes
+from datamodules.images.reading import SkippedItems, read_photo
+from datamodules.segmentation.control import check_one_way, with_other_support
+from lightning_fewshot.data import EpisodeCounts
 from lightning_fewshot.episodes import VOID, Episode, Examples
 from lightning_fewshot.sampling import EpisodePlan, EpisodeSampler
 
@@ -95,13 +96,10 @@ class PhotoSegmentation(PhotoEpisodes):
         other_support: bool = False,
         n_way: int = 1,
         n_query: int = 1,
-        val_episodes: int = 50,
-        test_episodes: int = 1000,
+        episodes: EpisodeCounts = EpisodeCounts(1000, 50, 1000),
         **options,
     ) -> None:
-        super().__init__(
-            n_way=n_way, n_query=n_query, val_episodes=val_episodes, test_episodes=test_episodes, **options
-        )
+        super().__init__(n_way=n_way, n_query=n_query, episodes=episodes, **options)
         if not 0 <= fold < self.n_folds:
             raise ValueError(f"fold is {fold} but must be 0 to {self.n_folds - 1}")
         if convention not in ("paper", "later"):
@@ -181,7 +179,7 @@ class PhotoSegmentation(PhotoEpisodes):
         if split == "train":
             return self._batch(index)
         if self.other_support:
-            return with_other_support(partial(self._task, split), index, self.episodes[split])
+            return with_other_support(partial(self._task, split), index, self.counts[split])
         return self._task(split, index)
 
     def _evaluated(self, split: str) -> dict[str, list[str]]:
@@ -341,4 +339,4 @@ def as_examples(
     masks = [torch.from_numpy(table[values]) for (_, values), table in zip(read, tables, strict=True)]
     if len({image.shape for image in images}) == 1:
         images, masks = torch.stack(images), torch.stack(masks)
-    return Examples(images, labels, masks=masks, names=tuple(p.name for p in photos))
+    return Examples(images, labels, class_masks=masks, names=tuple(p.name for p in photos))

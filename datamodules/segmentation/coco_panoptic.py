@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.segmentation.coco20i import CocoSegmentation
 from datamodules.images.mask_reading import UNKNOWN
 from datamodules.images.reading import read_photo
 from datamodules.images.roots import Download, find_root
 from datamodules.segmentation.base import MaskedPhoto
+from datamodules.segmentation.coco20i import CocoSegmentation
 
 WHAT = "train2017.zip, val2017.zip and panoptic_annotations_trainval2017.zip"
 SOURCE = "the COCO consortium, https://cocodataset.org/#download,"

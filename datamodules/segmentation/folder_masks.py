@@ -65,7 +65,7 @@ class FolderMasks(PhotoSegmentation):
                 raise ValueError(f"{self.folder}/masks shows no class: there is nothing to adapt to")
             if not self.unlabelled:
                 raise ValueError(f"{self.folder} has no photo without a mask: put those to predict into query/")
-            self.episodes["predict"] = -(-len(self.unlabelled) // self.chunk)
+            self.counts["predict"] = -(-len(self.unlabelled) // self.chunk)
 
     def all_names(self) -> Sequence[str]:
         """Return the classes in the order of their values."""
@@ -105,7 +105,7 @@ class FolderMasks(PhotoSegmentation):
         asked = [MaskedPhoto(path.relative_to(self.folder).as_posix(), path, None, ()) for path in paths]
         photos = [read_photo(path) for path in paths]
         empty = [(photo, np.zeros(photo.shape[:2], np.int16)) for photo in photos]
-        query = as_examples(empty, [self._table(numbers)] * len(empty), None, asked)._replace(masks=None)
+        query = as_examples(empty, [self._table(numbers)] * len(empty), None, asked)._replace(class_masks=None)
         shots = as_examples(support, tables, labels, [photo for photo, _ in self._shots])
         return Episode(shots, query, tuple(names), index, tuple(range(len(names))))
 

@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from datamodules.segmentation.control import check_one_way, with_other_support
 from datamodules.detection.scenes import Scenes
+from datamodules.segmentation.control import check_one_way, with_other_support
 from datamodules.world.appearance import ObjectClass
 from datamodules.world.draw import Scene, draw_scene
 from lightning_fewshot.episodes import Episode, Examples
@@ -57,7 +57,7 @@ class SceneMasks(Scenes):
         if split == "train":
             return self._training_batch(index)
         if self.other_support:
-            return with_other_support(partial(self._task, split), index, self.episodes[split])
+            return with_other_support(partial(self._task, split), index, self.counts[split])
         return self._task(split, index)
 
     def _task(self, split: str, index: int) -> Episode:
@@ -139,4 +139,4 @@ def class_mask(scene: Scene) -> np.ndarray:
 def _examples(scenes: Sequence[tuple[np.ndarray, np.ndarray]], labels: torch.Tensor | None, name: str) -> Examples:
     images = torch.from_numpy(np.stack([image for image, _ in scenes])).permute(0, 3, 1, 2).contiguous()
     masks = torch.from_numpy(np.stack([mask for _, mask in scenes]))
-    return Examples(images, labels, masks=masks, names=tuple(f"{name}{i}" for i in range(len(scenes))))
+    return Examples(images, labels, class_masks=masks, names=tuple(f"{name}{i}" for i in range(len(scenes))))

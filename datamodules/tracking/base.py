@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from datamodules.images.augmentation import jitter_colours
-from lightning_fewshot.base import EpisodicDataModule
 from lightning_fewshot.boxes import scale, valid
+from lightning_fewshot.data import EpisodeCounts, EpisodicDataModule
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.tracking.crops import centres, crop, mean_colour, search_windows, to_crop
 from lightning_fewshot.tracking.episodes import sequence_episode
@@ -70,9 +70,7 @@ class TrackingData(EpisodicDataModule):
         max_side: Reduce whole frames ("frames") to this longer side, in pixels; None keeps them.
         max_frames: Cut validation and test sequences after so many frames; None keeps them whole.
         min_side: A box narrower than this many pixels is not trained on.
-        train_episodes: Training episodes of one epoch.
-        val_episodes: Validation sequences at most; None: all.
-        test_episodes: Test sequences at most; None: all.
+        episodes: Episodes of training, validation and test.
         seed: Everything is a function of (seed, split, index).
         num_workers: Processes that prepare episodes.
 
@@ -97,15 +95,11 @@ class TrackingData(EpisodicDataModule):
         max_side: int | None = None,
         max_frames: int | None = None,
         min_side: float = 4.0,
-        train_episodes: int = 1000,
-        val_episodes: int | None = 20,
-        test_episodes: int | None = None,
+        episodes: EpisodeCounts = EpisodeCounts(1000, 20, None),
         seed: int = 0,
         num_workers: int = 1,
     ) -> None:
-        at_most = {"val": val_episodes, "test": test_episodes}
-        evaluated = (1 if count is None else count for count in at_most.values())
-        super().__init__(1, 1, 1, train_episodes, *evaluated, seed, num_workers)
+        super().__init__(n_way=1, k_shot=1, n_query=1, episodes=episodes, seed=seed, num_workers=num_workers)
         counts = {"batch_size": batch_size, "clip_frames": clip_frames, "exemplar": exemplar, "search": search}
         for name, count in counts.items():
             if count < 1:
@@ -119,7 +113,7 @@ class TrackingData(EpisodicDataModule):
         self.exemplar, self.search, self.context = exemplar, search, context
         self.shift, self.stretch, self.mirror, self.colour = shift, stretch, mirror, colour
         self.max_side, self.max_frames, self.min_side = max_side, max_frames, min_side
-        self._at_most = at_most
+        self._at_most = {"val": episodes.val, "test": episodes.test}
 
     @abstractmethod
     def count(self, split: str) -> int:
@@ -142,7 +136,7 @@ class TrackingData(EpisodicDataModule):
                 raise ValueError(f"{type(self).__name__} has no training video")
             if split in self._at_most:
                 limit = self._at_most[split]
-                self.episodes[split] = found if limit is None else min(found, limit)
+                self.counts[split] = found if limit is None else min(found, limit)
 
     def protocol(self, split: str) -> dict[str, Any]:
         """Say how a split was evaluated, for the result file."""

@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from datamodules.images.roots import ENVIRONMENT_NAME
+from datamodules.tracking.base import Target, TrackingData
 from datamodules.tracking.drawn_videos import DrawnVideos
 from datamodules.tracking.got10k import GOT10k
 from datamodules.tracking.imagenet_vid import ImageNetVID
 from datamodules.tracking.mixed_videos import MixedVideos
-from datamodules.images.roots import ENVIRONMENT_NAME
-from datamodules.tracking.base import Target, TrackingData
 from lightning_fewshot.boxes import xywh_to_xyxy
+from lightning_fewshot.data import EpisodeCounts
 from lightning_fewshot.tracking.benchmarks import Sequence, read_benchmark
 from lightning_fewshot.tracking.files import polygons_to_xywh
 
@@ -69,7 +70,9 @@ class TrackingBenchmark(TrackingData):
         if self.train_on == "drawn":
             return DrawnVideos(seed=self.seed)
         if self.train_on == "mixed":
-            return MixedVideos(root=self.train_root, seed=self.seed, val_episodes=self._at_most["val"])
+            return MixedVideos(
+                root=self.train_root, seed=self.seed, episodes=EpisodeCounts(val=self._at_most["val"], test=None)
+            )
         if self.train_on == "imagenet_vid":
             return ImageNetVID(self.train_root, seed=self.seed)
         return GOT10k(self.train_root, "videos" if self.train_on == "videos" else "GOT-10k", seed=self.seed)

@@ -13,6 +13,7 @@ from datamodules.tracking.base import Target, TrackingData
 from datamodules.world.appearance import ObjectClass, class_seeds, make_class
 from datamodules.world.motion import Motion
 from datamodules.world.video import Video, draw_video
+from lightning_fewshot.data import EpisodeCounts
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.tracking.frames import Frames, to_frame
 
@@ -22,8 +23,8 @@ OPENED = 64  # planned videos kept in memory; a plan is small, its frames are dr
 class DrawnVideos(TrackingData):
     """Objects of a drawn world that move, turn, bend, leave and are covered; classes of the splits are disjoint.
 
-    A video is a function of (seed, split, its number). The drawn world has no end, so ``val_episodes`` and
-    ``test_episodes`` say how many sequences there are.
+    A video is a function of (seed, split, its number). The drawn world has no end, so ``episodes`` says how
+    many sequences there are.
 
     Args:
         n_videos: Training videos.
@@ -33,8 +34,7 @@ class DrawnVideos(TrackingData):
         distractors: Further moving objects, at most; half of them are of the target's own class.
         clutter: Objects that lie still on the ground, at most.
         speed: How fast things move: 1 is the world's own, 2 takes half the time.
-        val_episodes: Validation sequences.
-        test_episodes: Test sequences.
+        episodes: Training episodes of an epoch, and sequences of validation and test.
         options: See TrackingData.
     """
 
@@ -47,11 +47,10 @@ class DrawnVideos(TrackingData):
         distractors: int = 2,
         clutter: int = 4,
         speed: float = 1.0,
-        val_episodes: int = 10,
-        test_episodes: int = 40,
+        episodes: EpisodeCounts = EpisodeCounts(1000, 10, 40),
         **options: Any,
     ) -> None:
-        super().__init__(val_episodes=val_episodes, test_episodes=test_episodes, **options)
+        super().__init__(episodes=episodes, **options)
         if n_videos < 1 or n_frames < 1:
             raise ValueError(f"n_videos and n_frames must be at least 1, got {n_videos} and {n_frames}")
         if speed <= 0:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.tracking.got10k import hold_out
 from datamodules.images.roots import Download, find_root
 from datamodules.tracking.base import Target, TrackingData
+from datamodules.tracking.got10k import hold_out
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.tracking.frames import ImageFrames
 

@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from datamodules.tracking.base import Target, TrackingData
 from datamodules.tracking.drawn_videos import DrawnVideos
 from datamodules.tracking.got10k import GOT10k
 from datamodules.tracking.imagenet_vid import ImageNetVID
 from datamodules.tracking.still_videos import StillVideos
-from datamodules.tracking.base import Target, TrackingData
+from lightning_fewshot.data import EpisodeCounts
 
 Source = Literal["drawn", "videos", "got10k", "imagenet_vid", "tiny_imagenet", "coco", "yolo"]
 STILL_FRAMES = 12  # of a pseudo-video; a clip of MLT needs seven
@@ -91,7 +92,7 @@ class MixedVideos(TrackingData):
         return [(s, rank) for rank, _, s in sorted(found, key=lambda f: f[:2])]
 
     def _open(self, name: Source) -> TrackingData:
-        options = {"seed": self.seed, "val_episodes": self._at_most["val"] or 10}
+        options = {"seed": self.seed, "episodes": EpisodeCounts(val=self._at_most["val"] or 10, test=40)}
         if name == "drawn":
             return DrawnVideos(**options)
         if name == "imagenet_vid":

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.tracking.got10k import hold_out
 from datamodules.images.reading import read_photo
 from datamodules.tracking.base import Target, TrackingData
+from datamodules.tracking.got10k import hold_out
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.tracking.crops import centres, crop, square_windows, to_crop
 from lightning_fewshot.tracking.frames import Frames
@@ -163,8 +163,8 @@ def _photo(path: str) -> Tensor:
 
 
 def _read_tiny_imagenet(root: str | None) -> list[Still]:
-    from datamodules.images.roots import find_root
     from datamodules.detection.tiny_imagenet import DOWNLOAD
+    from datamodules.images.roots import find_root
 
     folder = find_root(root, DOWNLOAD)
     found = []

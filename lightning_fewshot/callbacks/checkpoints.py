@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -22,15 +22,17 @@ class Checkpoints(ModelCheckpoint):
     never stopped.
 
     Args:
-        monitor: Logged value that says which checkpoint is best.
-        mode: Whether more of it is better ("max") or less ("min").
+        monitor: Logged value that says which checkpoint is best; None: the model's own, ``FewShotModule.monitor``.
+        mode: Whether more of it is better ("max") or less ("min"); None: the model's own.
         every_n_steps: Also write the last checkpoint every so many training steps; 0 writes it at validations only.
     """
 
-    def __init__(self, monitor: str = "val/loss", mode: str = "max", every_n_steps: int = 0) -> None:
+    def __init__(
+        self, monitor: str | None = None, mode: Literal["max", "min"] | None = None, every_n_steps: int = 0
+    ) -> None:
         super().__init__(
             monitor=monitor,
-            mode=mode,
+            mode=mode or "max",
             filename="best",
             save_top_k=1,
             save_last=False,  # Lightning's is written only when the best one is
@@ -49,7 +51,10 @@ class Checkpoints(ModelCheckpoint):
         return next((p for p in (self.last_model_path, self.best_model_path) if Path(p).is_file()), "")
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Put the files into the run folder."""
+        """Put the files into the run folder, and follow the model's own metric where none was named."""
+        if self.monitor is None:
+            best = ModelCheckpoint(monitor=pl_module.monitor, mode=pl_module.mode)
+            self.monitor, self.mode, self.kth_value = best.monitor, best.mode, best.kth_value
         if self.dirpath is None:
             self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
         super().setup(trainer, pl_module, stage)

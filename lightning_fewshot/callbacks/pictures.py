@@ -41,7 +41,7 @@ class EpisodePictures(Callback):
     ) -> None:
         """Draw the first test episodes."""
         self._draw(trainer, pl_module, "test", batch, outputs, batch_idx)
-        if hasattr(pl_module, "quality") and self.count and trainer.is_global_zero:
+        if self.count and trainer.is_global_zero:
             self._rate(pl_module, batch, outputs)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -74,11 +74,8 @@ class EpisodePictures(Callback):
     ) -> None:
         if batch_idx >= self.count or not trainer.is_global_zero or trainer.sanity_checking:
             return
-        from lightning_fewshot.drawing import draw_episode
-
-        draw = getattr(pl_module, "draw", draw_episode)  # a paper may show its episodes in its own way
         name = f"{split}_{episode.index:04d}"
-        self._write(trainer, draw(episode, preds), name, f"{split}/episode_{episode.index}")
+        self._write(trainer, pl_module.draw(episode, preds), name, f"{split}/episode_{episode.index}")
 
     def _write(self, trainer: pl.Trainer, picture: Tensor, name: str, key: str) -> None:
         from lightning_fewshot.drawing import write_png

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from lightning_fewshot.episodes import Detections, Episode, Segmentation
-from lightning_fewshot.sampling import write_atomically
+from lightning_fewshot.files import write_atomically
 
 
 class PredictionFiles(Callback):
@@ -34,9 +34,9 @@ class PredictionFiles(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Episode, *_: Any
     ) -> None:
         """Collect the records of an episode and draw its images."""
-        records = getattr(pl_module, "prediction_records", None)
-        if records is not None:  # a paper may say in its own words what it predicts, and draw it
-            self._records += records(batch, outputs)
+        records = pl_module.prediction_records(batch, outputs)
+        if records is not None:
+            self._records += records
             return
         names = batch.query.names or tuple(f"{batch.index}_{i}" for i in range(len(batch.query.images)))
         for name, preds in zip(names, outputs, strict=True):

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from lightning_fewshot import __version__
 from lightning_fewshot.callbacks.loggers import wandb_loggers
-from lightning_fewshot.sampling import write_atomically
+from lightning_fewshot.files import write_atomically
 
 SCHEMA = "lightning_fewshot/results/1"
 LIBRARIES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm", "numpy")

@@ -127,7 +127,7 @@ class SegmentationMetrics(Metric):
         Raises:
             ValueError: No truth, or predictions of another number or size.
         """
-        truth = episode.query.masks
+        truth = episode.query.class_masks
         if truth is None or len(preds) != len(truth):
             found = "no masks" if truth is None else f"{len(truth)} masks"
             raise ValueError(f"episode {episode.index}: query has {found} to compare {len(preds)} predictions with")

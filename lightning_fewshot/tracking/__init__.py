@@ -14,3 +14,7 @@
 - ``annotate``, ``pictures``: a user's video with its boxes; a strip of frames for the run folder.
 - ``adapters``: got10k and vot-toolkit run our trackers.
 """
+
+from lightning_fewshot.tracking.identity import IdentityTracking
+
+__all__ = ["IdentityTracking"]

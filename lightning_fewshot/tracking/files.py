@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fewshot.boxes import xywh_to_xyxy, xyxy_to_xywh
-from lightning_fewshot.sampling import write_atomically
+from lightning_fewshot.files import write_atomically
 from lightning_fewshot.tracking.frames import Frames
 from lightning_fewshot.tracking.loop import Track
 

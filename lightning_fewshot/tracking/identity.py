@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lightning_fewshot.base import FewShotModule
 from lightning_fewshot.episodes import Episode, Examples
-from lightning_fewshot.tracking.module import TracksVideos
+from lightning_fewshot.tracking.module import TrackingModule
 from lightning_fewshot.tracking.tracker import IdentityTracker
 
 
-class IdentityTracking(TracksVideos, FewShotModule):
+class IdentityTracking(TrackingModule):
     """Answer with the first box, always. There is nothing to train: use ``test`` and ``predict``."""
 
     def __init__(self) -> None:

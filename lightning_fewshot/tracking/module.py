@@ -1,8 +1,8 @@
-"""What a paper's module inherits, before FewShotModule, to be validated and tested on videos."""
+"""What a tracking paper's module is: validated and tested on videos."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from lightning_fewshot.episodes import Episode
 from lightning_fewshot.metrics.estimate import Estimate
 from lightning_fewshot.metrics.one_pass import OnePass
 from lightning_fewshot.metrics.vot import EAO_BOUNDS, Supervised
+from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.tracking.annotate import track_to_files
 from lightning_fewshot.tracking.episodes import is_sequence, is_supervised
 from lightning_fewshot.tracking.files import TrackFiles, fingerprint
@@ -22,8 +23,8 @@ from lightning_fewshot.tracking.supervised import SupervisedRun, read_run, track
 from lightning_fewshot.tracking.tracker import Tracker
 
 
-class TracksVideos(ABC):
-    """Mixin: ``class SiameseTracker(TracksVideos, FewShotModule)``.
+class TrackingModule(FewShotModule):
+    """A paper that tracks.
 
     The paper writes ``tracker()``. ``adapt`` and ``predict`` stay what they are on crops: a tracker's ``init`` cuts an
     exemplar and adapts, its ``update`` cuts search windows and predicts. Called with an episode that is a video, the
@@ -32,6 +33,8 @@ class TracksVideos(ABC):
     does. A test keeps one result file a sequence under ``<run folder>/tracks``, so that a stopped test with the same
     ``--run_dir``, weights and settings goes on where it was.
     """
+
+    monitor = "val/success_auc"
 
     @abstractmethod
     def tracker(self) -> Tracker:
@@ -74,7 +77,7 @@ class TracksVideos(ABC):
     def on_test_start(self) -> None:
         """Look at weights, settings and seed once, so that no result of others is taken."""
         super().on_test_start()
-        self._fingerprint = fingerprint(self, self.tracker(), self._run_seed)
+        self._fingerprint = fingerprint(self, self.tracker(), self.run_seed)
 
     def on_predict_start(self) -> None:
         """Refuse to track with weights that nobody trained.

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from lightning_fewshot.boxes import xywh_to_xyxy
+from lightning_fewshot.files import write_atomically
 from lightning_fewshot.metrics.estimate import Estimate, mean_interval
 from lightning_fewshot.metrics.one_pass import Curves, one_pass_curves
-from lightning_fewshot.sampling import write_atomically
 from lightning_fewshot.tracking import benchmarks
 from lightning_fewshot.tracking.files import polygons_to_xywh, read_boxes
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from lightning_fewshot.boxes import polygon_boxes, valid, xywh_to_xyxy, xyxy_to_xywh
+from lightning_fewshot.files import write_atomically
 from lightning_fewshot.metrics.vot import SKIP, Code, polygon_iou
-from lightning_fewshot.sampling import write_atomically
 from lightning_fewshot.tracking.files import TrackFiles
 from lightning_fewshot.tracking.frames import Frames, ahead
 from lightning_fewshot.tracking.loop import check_box, check_frame

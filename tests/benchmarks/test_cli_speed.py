@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-import lightning_fewshot.cli
+import lightning_fewshot.cli.run
 from lightning_fewshot.callbacks.progress import Progress
 from lightning_fewshot.cli import main
 
@@ -109,7 +109,7 @@ def _bare(module, episodes):
 def test_fit_against_a_bare_loop(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(sys, "argv", ["pytest"])
-    monkeypatch.setattr(lightning_fewshot.cli, "Progress", _Clock)
+    monkeypatch.setattr(lightning_fewshot.cli.run, "Progress", _Clock)
     fitted, looped = [], []
     for i in range(ROUNDS):
         seconds, cli = _fit(tmp_path / str(i))

@@ -10,9 +10,9 @@ from timing import seconds
 
 from lightning_fewshot.models.metartt import MetaRTT, PrunedMetaRTT, RTMDNet
 from lightning_fewshot.models.metartt.adaptation import Batches
-from lightning_fewshot.tracking.candidates.roi_align import adaptive_roi_align
 from lightning_fewshot.models.metartt.simulation import EpisodeSettings
 from lightning_fewshot.models.metartt.tracker import TrackerSettings
+from lightning_fewshot.tracking.candidates.roi_align import adaptive_roi_align
 
 SMALL = {
     "channels": (24, 48, 96),

@@ -8,7 +8,7 @@ import torch
 from timing import fit_and_bare_loop, seconds
 
 from lightning_fewshot import OSLSMSegmenter
-from lightning_fewshot.base import EpisodicDataModule
+from lightning_fewshot.data import EpisodicDataModule
 from lightning_fewshot.episodes import Episode, Examples
 
 STEPS = 12

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torchvision.io import read_image
 
-from lightning_fewshot.drawing import PREDICTION, SIDE, TRUTH, draw_episode, draw_examples, write_mask
 from lightning_fewshot.callbacks.pictures import EpisodePictures
+from lightning_fewshot.drawing import PREDICTION, SIDE, TRUTH, draw_episode, draw_examples, write_mask
 from lightning_fewshot.episodes import Detections, Episode, Examples, Segmentation
 
 
@@ -61,7 +61,7 @@ def test_grey_oblong_and_tiny_images_are_drawn(shape):
 def test_masks_are_tinted():
     masks = [torch.zeros(1, 56, 56, dtype=torch.bool)]
     masks[0][0, :28] = True
-    (picture,) = draw_examples(_examples(1, boxes=None, masks=masks), ["cat"])
+    (picture,) = draw_examples(_examples(1, boxes=None, instance_masks=masks), ["cat"])
     assert picture[1, : SIDE // 2 - 4].min() > 0
     assert picture[:, SIDE // 2 + 4 :].max() == 0
 
@@ -72,7 +72,7 @@ def test_predicted_masks_are_orange_and_void_is_not_drawn():
     preds = [Segmentation(found, found[0].to(torch.uint8))]
     truth = torch.zeros(1, 56, 56, dtype=torch.uint8)
     truth[0, 28:] = 255
-    (picture,) = draw_examples(_examples(1, boxes=None, masks=truth), ["cat"], preds)
+    (picture,) = draw_examples(_examples(1, boxes=None, class_masks=truth), ["cat"], preds)
     tint = picture[:, 0, 0].tolist()
     assert tint[0] > tint[1] > tint[2]
     assert picture[:, :, SIDE // 2 + 4 :].max() == 0

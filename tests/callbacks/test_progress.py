@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-import lightning_fewshot.cli
+import lightning_fewshot.cli.run
 from lightning_fewshot.callbacks.progress import Progress
 
 
@@ -28,7 +28,7 @@ def _on_a_terminal(monkeypatch):
         bar.console = Console(file=written, force_terminal=True, width=100, height=20, _environ={})
         return bar
 
-    monkeypatch.setattr(lightning_fewshot.cli, "Progress", progress)
+    monkeypatch.setattr(lightning_fewshot.cli.run, "Progress", progress)
     return written
 
 

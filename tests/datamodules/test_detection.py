@@ -183,7 +183,7 @@ def test_a_fixed_list_is_used_as_it_is_and_a_bad_one_refused(roots, tmp_path):
     write_episodes(tmp_path / "list.json", plans)
     data = build(roots, "coco", episodes_file=str(tmp_path / "list.json"), seed=99)
     data.test_dataloader()
-    assert data.episodes["test"] == 2
+    assert data.counts["test"] == 2
     assert episodes_equal(data.episode("test", 1), sampled.episode("test", 9))
     write_episodes(tmp_path / "odd.json", [EpisodePlan(plans[0].classes, (("nobody.jpg",),), ((),))])
     with pytest.raises(ValueError, match=r"episode 0 of .*'nobody.jpg'"):
@@ -218,7 +218,7 @@ def test_ones_own_folder_is_predicted_from_all_its_labelled_photos(tmp_path):
     root = maker.make_folder(tmp_path, ["cup", "pen"], 3)
     data = FolderDetection(str(root), chunk=3)
     data.setup("predict")
-    assert data.episodes["predict"] == 2
+    assert data.counts["predict"] == 2
     first, second = data.episode("predict", 0), data.episode("predict", 1)
     assert first.classes == ("cup", "pen")
     assert len(first.support.names) == 6

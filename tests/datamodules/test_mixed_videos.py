@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from datamodules.tracking.mixed_videos import MixedVideos
 from datamodules.tracking.base import Target, TrackingData
 from datamodules.tracking.benchmarks import OTB
+from datamodules.tracking.mixed_videos import MixedVideos
 
 
 class Fake(TrackingData):

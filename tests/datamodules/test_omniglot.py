@@ -54,7 +54,7 @@ def test_zips_are_unpacked(root, omniglot_maker):
 def test_lakes_runs(root):
     data = _data(root, test_problems="lake")
     data.setup("test")
-    assert data.episodes["test"] == 2
+    assert data.counts["test"] == 2
     episode = data.episode("test", 1)
     assert episode.support.images.shape == (5, 1, 28, 28)
     assert episode.query.images.shape == (25, 1, 28, 28)

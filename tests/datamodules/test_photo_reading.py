@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.images.augmentation import jitter_colours
 from datamodules.detection.mosaics import compose
+from datamodules.images.augmentation import jitter_colours
 from datamodules.images.reading import SkippedItems, flip, photo_size, read_photo, resize
 
 RAMP = np.arange(0, 240, 4, dtype=np.uint8).reshape(6, 10)

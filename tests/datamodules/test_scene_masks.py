@@ -14,7 +14,7 @@ def scenes(**options):
 
 def equal(a, b):
     parts = [(a.support, b.support), (a.query, b.query)]
-    return all(torch.equal(p.images, q.images) and torch.equal(p.masks, q.masks) for p, q in parts)
+    return all(torch.equal(p.images, q.images) and torch.equal(p.class_masks, q.class_masks) for p, q in parts)
 
 
 def test_an_episode_is_a_function_of_seed_split_and_index():
@@ -30,9 +30,9 @@ def test_a_pair_shows_its_class_in_support_and_query():
     for i in range(20):
         episode = data.episode("test", i)
         assert episode.support.images.shape == (5, 3, 64, 64)
-        assert (episode.support.masks == 1).flatten(1).any(1).all()
-        assert (episode.query.masks == 1).any()
-        assert set(torch.cat([episode.support.masks, episode.query.masks]).unique().tolist()) <= {0, 1}
+        assert (episode.support.class_masks == 1).flatten(1).any(1).all()
+        assert (episode.query.class_masks == 1).any()
+        assert set(torch.cat([episode.support.class_masks, episode.query.class_masks]).unique().tolist()) <= {0, 1}
         assert episode.query.labels.tolist() == [0]
         assert episode.classes == (data.classes["test"][episode.class_ids[0]].name,)
 
@@ -51,7 +51,7 @@ def test_a_training_batch_labels_all_its_objects_by_their_classes():
         names = [data.classes["train"][c].name for c in episode.class_ids]
         assert list(episode.classes) == names
         for part in (episode.support, episode.query):
-            for mask, label in zip(part.masks, part.labels.tolist(), strict=True):
+            for mask, label in zip(part.class_masks, part.labels.tolist(), strict=True):
                 values = set(mask.unique().tolist()) - {0}
                 assert label + 1 in values
                 assert values <= set(range(1, len(names) + 1))
@@ -63,7 +63,7 @@ def test_several_ways_are_asked_in_one_query():
     episode = scenes(n_way=3, n_query=2, k_shot=2).episode("test", 0)
     assert episode.query.labels is None
     assert episode.support.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    for mask, label in zip(episode.support.masks, episode.support.labels.tolist(), strict=True):
+    for mask, label in zip(episode.support.class_masks, episode.support.labels.tolist(), strict=True):
         assert set(mask.unique().tolist()) == {0, label + 1}
 
 

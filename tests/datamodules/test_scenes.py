@@ -20,7 +20,9 @@ def spread(variation: Variation) -> float:
     scenes = Scenes(k_shot=40, max_objects=1, variation=variation, **SMALL)
     support = scenes.episode("test", 0).support
     labels = torch.cat(support.labels)
-    colours = torch.stack([i[:, m[0]].float().mean(1) for i, m in zip(support.images, support.masks, strict=True)])
+    colours = torch.stack(
+        [i[:, m[0]].float().mean(1) for i, m in zip(support.images, support.instance_masks, strict=True)]
+    )
     return float(np.mean([colours[labels == label].std(0).mean() for label in (0, 1)]))
 
 

@@ -8,17 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.segmentation import base as segmentation
 from datamodules.images.augmentation import random_part
+from datamodules.images.mask_reading import read_values
+from datamodules.segmentation import base as segmentation
+from datamodules.segmentation.base import EntrySampler
 from datamodules.segmentation.camvid import CamVid
 from datamodules.segmentation.coco20i import Coco20i
 from datamodules.segmentation.coco_panoptic import CocoPanoptic
 from datamodules.segmentation.folder_masks import FolderMasks
 from datamodules.segmentation.fss1000 import FSS1000
-from datamodules.images.mask_reading import read_values
 from datamodules.segmentation.pascal5i import NAMES, Pascal5i, read_entries
 from datamodules.segmentation.pets import OxfordPets
-from datamodules.segmentation.base import EntrySampler
 from lightning_fewshot.sampling import write_episodes
 
 spec = importlib.util.spec_from_file_location("make_masks", Path(__file__).parents[1] / "data/masks/make.py")
@@ -52,7 +52,7 @@ def equal(a, b):
     parts = [(a.support, b.support), (a.query, b.query)]
     same = [p.names == q.names for p, q in parts]
     same += [torch.equal(x, y) for p, q in parts for x, y in zip(p.images, q.images, strict=True)]
-    same += [torch.equal(x, y) for p, q in parts for x, y in zip(p.masks, q.masks, strict=True)]
+    same += [torch.equal(x, y) for p, q in parts for x, y in zip(p.class_masks, q.class_masks, strict=True)]
     return all(same)
 
 
@@ -72,7 +72,7 @@ def test_masks_are_where_the_objects_are_drawn(roots, name):
     for split in ("train", "test"):
         episode = data.episode(split, 1)
         for part in (episode.support, episode.query):
-            for image, mask, label in zip(part.images, part.masks, part.labels, strict=True):
+            for image, mask, label in zip(part.images, part.class_masks, part.labels, strict=True):
                 grey = image.float().mean(0)
                 drawn = (grey - grey_of(data, episode, int(label))).abs() < maker.STEP / 2
                 inner = torch.nn.functional.max_pool2d(drawn[None].float(), 3, 1, 1)[0] > 0  # JPEG rings at edges
@@ -116,12 +116,14 @@ def test_a_training_pair_shows_its_class_twice_and_novel_classes_are_background(
         assert not set(episode.classes) & set(data.split_classes["test"])
         assert episode.class_ids == tuple(data.class_names().index(c) for c in episode.classes)
         for j, label in enumerate(episode.query.labels.tolist()):
-            assert (episode.query.masks[j] == label + 1).any()
+            assert (episode.query.class_masks[j] == label + 1).any()
             for k in (2 * j, 2 * j + 1):
                 assert episode.support.labels[k] == label
-                assert (episode.support.masks[k] == label + 1).any()
+                assert (episode.support.class_masks[k] == label + 1).any()
                 assert episode.support.names[k] != episode.query.names[j]
-        values = set(torch.cat([m.flatten() for m in (*episode.query.masks, *episode.support.masks)]).tolist())
+        values = set(
+            torch.cat([m.flatten() for m in (*episode.query.class_masks, *episode.support.class_masks)]).tolist()
+        )
         assert values <= {*range(len(episode.classes) + 1)}
 
 
@@ -141,7 +143,7 @@ def test_untrained_classes_may_be_void_in_training(roots, name):
     left_out = 0
     for i in range(len(plain.pair_names)):
         a, b = plain.episode("train", i), void.episode("train", i)
-        for mask, own, photo in zip(a.query.masks, b.query.masks, a.query.names, strict=True):
+        for mask, own, photo in zip(a.query.class_masks, b.query.class_masks, a.query.names, strict=True):
             is_novel = torch.from_numpy(np.isin(plain.read_mask(plain.photos[photo]), novel))
             assert (mask[is_novel] == 0).all()
             assert torch.equal(own, mask.masked_fill(is_novel, 255))
@@ -174,7 +176,7 @@ def test_cropped_pairs_show_their_class_and_come_again(roots):
         assert equal(episode, again.episode("train", i))
         for part in (episode.query, episode.support):
             assert part.images.shape[1:] == (3, 48, 48)
-            assert all((m == 1 + c).any() for m, c in zip(part.masks, part.labels, strict=True))
+            assert all((m == 1 + c).any() for m, c in zip(part.class_masks, part.labels, strict=True))
     assert not equal(data.episode("train", 0), build(roots, "panoptic", image_size=48).episode("train", 0))
 
 
@@ -209,12 +211,12 @@ def test_conventions_differ_in_size_and_in_void(roots, name):
     paper, later = build(roots, name, image_size=20), build(roots, name, image_size=20, convention="later")
     a, b = paper.episode("test", 0), later.episode("test", 0)
     assert a.query.names == b.query.names
-    assert a.query.images.shape[-2:] == a.query.masks.shape[-2:] == (20, 20)
-    assert b.query.images.shape[-2:] == b.query.masks.shape[-2:] == maker.SIZE[::-1]
+    assert a.query.images.shape[-2:] == a.query.class_masks.shape[-2:] == (20, 20)
+    assert b.query.images.shape[-2:] == b.query.class_masks.shape[-2:] == maker.SIZE[::-1]
     assert a.support.images.shape == b.support.images.shape
-    assert 255 not in a.query.masks
+    assert 255 not in a.query.class_masks
     has_void = name in ("pascal5i", "voc_sbd", "camvid", "pets", "panoptic")
-    assert (255 in b.query.masks) == has_void
+    assert (255 in b.query.class_masks) == has_void
     told = paper.protocol("test"), later.protocol("test")
     assert [(p["convention"], p["void"], p["query_size"]) for p in told] == [
         ("paper", "background", 20),
@@ -279,7 +281,7 @@ def test_several_ways_label_all_classes_of_the_episode(roots):
     assert episode.query.labels is None
     assert len(episode.query.names) == 6
     assert episode.support.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    for mask, label in zip(episode.support.masks, episode.support.labels.tolist(), strict=True):
+    for mask, label in zip(episode.support.class_masks, episode.support.labels.tolist(), strict=True):
         assert set(mask.flatten().tolist()) == {0, label + 1}
 
 
@@ -289,7 +291,7 @@ def test_a_fixed_list_is_used_as_it_is(roots, tmp_path):
     write_episodes(tmp_path / "list.json", plans)
     data = build(roots, "camvid", episodes_file=str(tmp_path / "list.json"), seed=99)
     data.test_dataloader()
-    assert data.episodes["test"] == 2
+    assert data.counts["test"] == 2
     assert equal(data.episode("test", 1), sampled.episode("test", 9))
 
 
@@ -305,7 +307,7 @@ def test_the_control_shows_another_class_under_the_asked_ones_name(roots, name):
         own, other = plain.episode("test", i), control.episode("test", i)
         assert own.query.names == other.query.names
         assert own.classes == other.classes != asked[other.support.names]
-        assert all((mask == 1).any() for mask in other.support.masks)
+        assert all((mask == 1).any() for mask in other.support.class_masks)
     assert control.protocol("test")["other_support"] is True
 
 
@@ -426,15 +428,15 @@ def test_a_bad_line_in_classes_is_named(own):
 def test_ones_own_folder_is_predicted_from_all_its_masks(own):
     data = folder(own, chunk=3)
     data.setup("predict")
-    assert data.episodes["predict"] == 2
+    assert data.counts["predict"] == 2
     first, second = data.episode("predict", 0), data.episode("predict", 1)
     assert first.classes == ("cup", "key", "pen")
     assert len(first.support.names) == 24  # each photo shows two classes
-    for mask, label in zip(first.support.masks, first.support.labels.tolist(), strict=True):
+    for mask, label in zip(first.support.class_masks, first.support.labels.tolist(), strict=True):
         assert set(mask.flatten().tolist()) == {0, label + 1}
     asked = (*first.query.names, *second.query.names)
     assert asked == ("images/unmasked.png", "query/q0.png", "query/q1.png", "query/q2.png")
-    assert first.query.masks is None
+    assert first.query.class_masks is None
     assert first.query.labels is None
     with pytest.raises(ValueError, match="set novel_classes"):
         data.setup("fit")
@@ -493,5 +495,5 @@ def test_real_photos_and_masks_are_read(make, classes):
     assert len(data._sampler("test").names) >= classes
     for i in range(5):
         episode = data.episode("test", i)
-        assert (episode.query.masks == 1).any()
-        assert (episode.support.masks == 1).any()
+        assert (episode.query.class_masks == 1).any()
+        assert (episode.support.class_masks == 1).any()

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.tracking.base import Target, TrackingData
+from datamodules.tracking.benchmarks import OTB, UAV123, VOT, TempleColor128
 from datamodules.tracking.drawn_videos import DrawnVideos
 from datamodules.tracking.got10k import GOT10k
 from datamodules.tracking.imagenet_vid import ImageNetVID, list_video, read_objects
 from datamodules.tracking.still_videos import Still, StillFrames, StillVideos
-from datamodules.tracking.base import Target, TrackingData
-from datamodules.tracking.benchmarks import OTB, UAV123, VOT, TempleColor128
 from datamodules.tracking.video_file import VideoFile, parse_box
 from lightning_fewshot.tracking.frames import ArrayFrames
 
@@ -185,7 +185,7 @@ def test_whole_frames_can_be_reduced():
 @every_set
 def test_sequences_are_lazy_and_carry_their_truth(root, name):
     data = build(root, name, max_frames=6)
-    assert data.episodes["test"] == data.count("test")
+    assert data.counts["test"] == data.count("test")
     episode = data.episode("test", 0)
     assert len(episode.support.images) == 1
     assert torch.equal(episode.support.images[0], episode.query.images[0])
@@ -194,7 +194,7 @@ def test_sequences_are_lazy_and_carry_their_truth(root, name):
     assert torch.equal(episode.support.boxes[0], episode.query.boxes[0][:1])
     copy = pickle.loads(pickle.dumps(episode))
     assert torch.equal(copy.query.images[0], episode.query.images[0])
-    names = [data.episode("test", i).query.names[0] for i in range(data.episodes["test"])]
+    names = [data.episode("test", i).query.names[0] for i in range(data.counts["test"])]
     assert len(set(names)) == len(names), "result files must not collide"
 
 
@@ -209,7 +209,7 @@ def test_splits_share_no_video(root):
 def test_workers_and_the_process_draw_the_same(root):
     alone, helped = build(root, "drawn", num_workers=0), build(root, "drawn", num_workers=1)
     for data in (alone, helped):
-        data.episodes["train"] = 2
+        data.counts["train"] = 2
     for a, b in zip(alone.train_dataloader(), helped.train_dataloader(), strict=True):
         assert equal(a, b)
     for a, b in zip(alone.test_dataloader(), helped.test_dataloader(), strict=True):
@@ -304,7 +304,7 @@ def test_pseudo_videos_of_coco(root):
 def test_benchmarks(root, cls, count):
     data = cls(root)
     data.setup("test")
-    assert data.episodes["test"] == count
+    assert data.counts["test"] == count
     assert data.protocol("test")["benchmark"] == cls.benchmark
 
 
@@ -324,7 +324,7 @@ def test_vot_opens_a_training_video_without_reading_all_its_boxes(root, monkeypa
 def test_sequences_by_name(root):
     data = OTB(root, ["Deer", "Jogging.2"])
     data.setup("test")
-    assert data.episodes["test"] == 2
+    assert data.counts["test"] == 2
     with pytest.raises(ValueError, match="sequences has 'Dear' but otb has Couple, David, Deer"):
         OTB(root, ["Dear"]).setup("test")
 

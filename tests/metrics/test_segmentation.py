@@ -24,7 +24,7 @@ def make_pairs(n, seed=0, n_classes=4, side=12, n_way=1, void=True):
         noise = torch.rand(n_way, side, side, generator=g) < 0.3
         masks = (truth == torch.arange(1, n_way + 1)[:, None, None]) ^ noise
         labels = torch.zeros(1, dtype=torch.int64) if n_way == 1 else None
-        query = Examples(torch.zeros(1, 3, side, side, dtype=torch.uint8), labels, masks=truth)
+        query = Examples(torch.zeros(1, 3, side, side, dtype=torch.uint8), labels, class_masks=truth)
         pred = Segmentation(masks, torch.zeros(side, side, dtype=torch.uint8), 0.1 * index)
         pairs.append(([pred], Episode(None, query, tuple(map(str, ids)), index, ids)))
     return pairs
@@ -41,7 +41,7 @@ def flat(pairs, void):
     """Give ``{class: (truth, prediction)}`` of all counted pixels."""
     pixels = {}
     for (pred,), episode in pairs:
-        truth = episode.query.masks[0].numpy()
+        truth = episode.query.class_masks[0].numpy()
         for c, number in enumerate(episode.class_ids):
             kept = (truth != 255) | (void == "background")
             rows = pixels.setdefault(number, ([], []))
@@ -93,7 +93,7 @@ def test_resamples_match_numpy():
 
 def test_perfect_and_empty_predictions():
     pairs = make_pairs(5, void=False)
-    right = [([p._replace(masks=e.query.masks == 1)], e) for (p,), e in pairs]
+    right = [([p._replace(masks=e.query.class_masks == 1)], e) for (p,), e in pairs]
     wrong = [([p._replace(masks=torch.zeros_like(p.masks))], e) for (p,), e in pairs]
     perfect, nothing = measured(right), measured(wrong)
     assert perfect["miou"] == (1, 1, 1, 5)
@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"image 0: predicted masks have shape \(1, 3, 12\), expected \(1, 12, 12\)"):
         SegmentationMetrics().update([small], episode)
     with pytest.raises(ValueError, match="query has no masks to compare 1 predictions with"):
-        SegmentationMetrics().update([pred], episode._replace(query=episode.query._replace(masks=None)))
+        SegmentationMetrics().update([pred], episode._replace(query=episode.query._replace(class_masks=None)))
     with pytest.raises(ValueError, match="void is 'skip' but must be"):
         SegmentationMetrics(void="skip")
 

@@ -9,9 +9,10 @@ from torch import nn
 from torch.optim import Adam
 from torchmetrics import Metric
 
-from lightning_fewshot.base import EpisodicDataModule, FewShotModule
+from lightning_fewshot.data import EpisodeCounts, EpisodicDataModule
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.metrics.estimate import Estimate
+from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.sampling import EpisodeSampler
 
 N_CLASSES = {"train": 8, "val": 6, "test": 6, "predict": 6}
@@ -79,15 +80,15 @@ class ToyData(EpisodicDataModule):
         n_way: int = 3,
         k_shot: int = 1,
         n_query: int = 2,
-        train_episodes: int = 6,
-        val_episodes: int = 3,
-        test_episodes: int = 5,
+        episodes: EpisodeCounts = EpisodeCounts(6, 3, 5),
         seed: int = 0,
         num_workers: int = 0,
         broken_at: int = -1,
         seconds: float = 0.0,
     ):
-        super().__init__(n_way, k_shot, n_query, train_episodes, val_episodes, test_episodes, seed, num_workers)
+        super().__init__(
+            n_way=n_way, k_shot=k_shot, n_query=n_query, episodes=episodes, seed=seed, num_workers=num_workers
+        )
         self.broken_at, self.seconds = broken_at, seconds
 
     def episode(self, split, index):

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_fewshot.base import FewShotModule
 from lightning_fewshot.episodes import Episode
 from lightning_fewshot.tracking.files import read_boxes
-from lightning_fewshot.tracking.module import SequenceMetrics, TracksVideos
+from lightning_fewshot.tracking.module import SequenceMetrics, TrackingModule
 from lightning_fewshot.tracking.supervised import SupervisedRun
 
 calls = []
@@ -35,7 +34,7 @@ class RedTracker:
         return box, box + self._bias, 0.5
 
 
-class RedModule(TracksVideos, FewShotModule):
+class RedModule(TrackingModule):
     """A tracker with one weight, so that there is something to train.
 
     Args:
@@ -167,7 +166,7 @@ def test_a_process_without_a_sequence_gathers_what_the_others_do(tmp_path):
 
 def test_a_module_must_name_its_tracker():
     class Nameless(RedModule):
-        tracker = TracksVideos.tracker
+        tracker = TrackingModule.tracker
 
     with pytest.raises(TypeError, match="tracker"):
         Nameless()

@@ -7,8 +7,8 @@ import copy
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-from lightning_fewshot.models.learnet.characters.streams import Stream, ink
 from lightning_fewshot.models.learnet.characters.network import LearnetNetwork, PupilState
+from lightning_fewshot.models.learnet.characters.streams import Stream, ink
 from lightning_fewshot.models.learnet.tracking.network import TemplateState, TrackingNetwork
 from lightning_fewshot.models.learnet.tracking.streams import pixels
 from lightning_fewshot.nn.dynamic import DynamicConv2d, FactorisedConv2d, FactorisedDynamicConv2d

@@ -9,18 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_fewshot.base import FewShotModule
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.metartt.adaptation import Batches, Samples
+from lightning_fewshot.models.metartt.network import CHANNELS, TARGET_SIZE, Head, Network
 from lightning_fewshot.models.metartt.pruning import Pruned
 from lightning_fewshot.models.metartt.simulation import EpisodeSettings, collect, estimate_targets, look
-from lightning_fewshot.models.metartt.network import CHANNELS, TARGET_SIZE, Head, Network
 from lightning_fewshot.models.metartt.tracker import CandidateTracker, Strategy, TrackerSettings
 from lightning_fewshot.nn.backbones import Weights
-from lightning_fewshot.tracking.module import TracksVideos
+from lightning_fewshot.tracking.module import TrackingModule
 
 
-class CandidateModule(TracksVideos, FewShotModule):
+class CandidateModule(TrackingModule):
     """A tracker that scores candidate boxes with a head adapted to the target.
 
     Args:
@@ -34,8 +33,7 @@ class CandidateModule(TracksVideos, FewShotModule):
         episode: Numbers of samples in training.
         batches: Numbers of samples of a gradient step.
         tracking: Numbers of the tracker.
-        init_from: Checkpoint of another run to start from; parameters that it lacks keep their initial values.
-        kwargs: Optimiser and schedule, see :class:`lightning_fewshot.base.FewShotModule`.
+        kwargs: Optimiser and schedule, see :class:`lightning_fewshot.module.FewShotModule`.
     """
 
     def __init__(
@@ -47,16 +45,14 @@ class CandidateModule(TracksVideos, FewShotModule):
         backbone: str | None = None,
         weights: Weights = "none",
         frozen_stages: int = 0,
-        episode: EpisodeSettings = EpisodeSettings(),  # noqa: B008 - frozen
-        batches: Batches = Batches(),  # noqa: B008 - frozen
-        tracking: TrackerSettings = TrackerSettings(),  # noqa: B008 - frozen
-        init_from: str | None = None,
+        episode: EpisodeSettings = EpisodeSettings(),
+        batches: Batches = Batches(),
+        tracking: TrackerSettings = TrackerSettings(),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.network = Network(channels, hidden, target_pixels, scene, backbone, weights, frozen_stages)
         self.episode_settings, self.batches, self.tracking = episode, batches, tracking
-        self.init_from = init_from
 
     @abstractmethod
     def adapt_first(self, head: Head, data: Samples) -> Head:
@@ -98,13 +94,6 @@ class CandidateModule(TracksVideos, FewShotModule):
         settings = self.episode_settings
         found, _ = estimate_targets(self.network, maps, clips, state, settings, torch.default_generator)
         return found.flatten(0, 1)
-
-    def setup(self, stage: str) -> None:
-        """Load the initial weights before the first fit."""
-        first = self._run_seed is None
-        super().setup(stage)
-        if first and stage == "fit" and self.init_from is not None:
-            self.load_initial(self.init_from)
 
     def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
         """Report the largest memory of a step on a GPU."""

@@ -13,9 +13,9 @@ from lightning_fewshot.episodes import Episode
 from lightning_fewshot.models.metartt.adaptation import Samples, adapt, adapt_sgd
 from lightning_fewshot.models.metartt.base_module import CandidateModule
 from lightning_fewshot.models.metartt.loss import test_loss
+from lightning_fewshot.models.metartt.network import Head, Network, score
 from lightning_fewshot.models.metartt.pruning import Pruned
 from lightning_fewshot.models.metartt.simulation import Trajectory, clips_of, simulate
-from lightning_fewshot.models.metartt.network import Head, Network, score
 
 RateKind = Literal["vector", "scalar", "fixed"]
 

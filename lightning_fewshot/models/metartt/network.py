@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, dropout, max_pool2d, relu
 
-from lightning_fewshot.tracking.candidates.roi_align import POOLED, pooled_regions
 from lightning_fewshot.nn.backbones import Backbone, Weights
+from lightning_fewshot.tracking.candidates.roi_align import POOLED, pooled_regions
 
 Head = dict[str, Tensor]
 

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torchmetrics import CatMetric
 
 from lightning_fewshot.episodes import Episode
-from lightning_fewshot.metrics.estimate import mean_interval
+from lightning_fewshot.metrics.estimate import Estimate, mean_interval
 from lightning_fewshot.models.metartt.module import MetaRTT
+from lightning_fewshot.models.metartt.network import Head
 from lightning_fewshot.models.metartt.pruning import (
     Pruned,
     PruningNetwork,
@@ -20,7 +21,6 @@ from lightning_fewshot.models.metartt.pruning import (
     remove_channels,
     trajectory_loss,
 )
-from lightning_fewshot.models.metartt.network import Head
 from lightning_fewshot.models.metartt.tracker import CandidateTracker, Strategy, TrackState
 from lightning_fewshot.tracking.episodes import is_sequence
 
@@ -104,7 +104,7 @@ class PrunedMetaRTT(MetaRTT):
 
     def setup(self, stage: str) -> None:
         """Build what collects the prune rates of the sequences."""
-        if self._run_seed is None:
+        if self.run_seed is None:
             self.prune_rates = nn.ModuleDict({"val": CatMetric(), "test": CatMetric()})
         super().setup(stage)
 
@@ -123,7 +123,7 @@ class PrunedMetaRTT(MetaRTT):
     def first_state(self, split: str, episode: Episode) -> TrackState:
         """Return the tracker's state after the first frame of a sequence, as it was when the sequence was tracked."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed(split, episode.index))
+            torch.manual_seed(self.step_seed(split, episode.index))
             return self.tracker().init(episode.query.images[0], episode.support.boxes[0][0].cpu())
 
     def draw(self, episode: Episode, preds: Any) -> Tensor:
@@ -142,14 +142,13 @@ class PrunedMetaRTT(MetaRTT):
         self.network.eval()
         return self
 
-    def _finish(self, split: str) -> None:
-        super()._finish(split)
-        metric = self.prune_rates[split]
+    def compute_estimates(self, split: str) -> dict[str, Estimate]:
+        """Return the estimates of the sequences, the share of removed parameters among them."""
+        estimates, metric = super().compute_estimates(split), self.prune_rates[split]
         if metric.update_called:
-            values = metric.compute().reshape(-1)
-            self.estimates = {**self.estimates, "prune_rate": mean_interval(values)}
-            self.log(f"{split}/prune_rate", values.mean(), rank_zero_only=False)
+            estimates = {**estimates, "prune_rate": mean_interval(metric.compute().reshape(-1))}
         metric.reset()
+        return estimates
 
     def _note(self, split: str, episode: Episode) -> None:
         if is_sequence(episode):

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from lightning_fewshot.tracking.candidates.roi_align import POOLED, adaptive_roi_align
-from lightning_fewshot.models.metartt.simulation import Trajectory
 from lightning_fewshot.models.metartt.network import LAYERS, Head, Network, SharedNetwork, head_maps
+from lightning_fewshot.models.metartt.simulation import Trajectory
+from lightning_fewshot.tracking.candidates.roi_align import POOLED, adaptive_roi_align
 
 HIDDEN_LAYERS = LAYERS[:2]  # fc4 and fc5; the two outputs of fc6 cannot be pruned
 APPROXIMATED = ("conv3", "fc4", "fc5", "fc6")  # S of eq. (9): the last shared convolution and all later layers

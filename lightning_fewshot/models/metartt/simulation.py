@@ -18,8 +18,8 @@ from torch import Generator, Tensor
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.metartt.adaptation import Samples
 from lightning_fewshot.models.metartt.loss import margin
-from lightning_fewshot.tracking.candidates.sampling import gaussian_boxes, move_inside, negative_boxes, positive_boxes
 from lightning_fewshot.models.metartt.network import Head, Network, scene_windows, score
+from lightning_fewshot.tracking.candidates.sampling import gaussian_boxes, move_inside, negative_boxes, positive_boxes
 from lightning_fewshot.tracking.crops import crop, to_crop
 
 LEAST_FRAMES = 3  # one for each data set; the paper takes 6

@@ -16,7 +16,9 @@ from torch import Generator, Tensor
 
 from lightning_fewshot.models.metartt.adaptation import Samples
 from lightning_fewshot.models.metartt.loss import margin
+from lightning_fewshot.models.metartt.network import Head, Network, scene_windows, score
 from lightning_fewshot.models.metartt.pruning import Pruned, View
+from lightning_fewshot.models.metartt.simulation import centre_limits
 from lightning_fewshot.tracking.candidates.regression import AREAS, Ridge, fit_regression, regress
 from lightning_fewshot.tracking.candidates.sampling import (
     gaussian_boxes,
@@ -25,8 +27,6 @@ from lightning_fewshot.tracking.candidates.sampling import (
     overlapping_boxes,
     positive_boxes,
 )
-from lightning_fewshot.models.metartt.simulation import centre_limits
-from lightning_fewshot.models.metartt.network import Head, Network, scene_windows, score
 from lightning_fewshot.tracking.crops import crop, from_crop, mean_colour, to_crop
 
 SHIFTS, SCALES = 4.0, 1.1  # jittered scenes of the first frame: pixels of the scene, powers of the size

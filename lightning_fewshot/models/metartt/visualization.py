@@ -16,8 +16,8 @@ from torchvision.utils import draw_bounding_boxes
 
 from lightning_fewshot.drawing import PREDICTION, TRUTH
 from lightning_fewshot.episodes import Episode
-from lightning_fewshot.models.metartt.simulation import Trajectory
 from lightning_fewshot.models.metartt.network import Head
+from lightning_fewshot.models.metartt.simulation import Trajectory
 
 if TYPE_CHECKING:
     from lightning_fewshot.models.metartt.module import MetaRTT

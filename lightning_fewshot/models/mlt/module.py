@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor
-from torch.optim import Adam
 
-from lightning_fewshot.base import FewShotModule
+from lightning_fewshot.checkpoints import load_weights
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.mlt.export import StaticMatcher
 from lightning_fewshot.models.mlt.loss import match_loss, target_map
@@ -26,8 +23,8 @@ from lightning_fewshot.models.mlt.network import (
 )
 from lightning_fewshot.models.mlt.tracking import MetaTracker
 from lightning_fewshot.nn.correlation import target_cells
-from lightning_fewshot.schedules import Schedule
-from lightning_fewshot.tracking.module import TracksVideos
+from lightning_fewshot.settings import Optimization
+from lightning_fewshot.tracking.module import TrackingModule
 from lightning_fewshot.tracking.response import Search
 
 RANDOM = "random"  # init_from: untrained features on purpose
@@ -35,7 +32,7 @@ ADJUST_LR = 10.0  # of the response's scale and offset, as a multiple of the lea
 THREE_SCALES = Search(scales=3, step=1.05, penalty=0.95, damping=0.6, window=1.0, rule="multiply")  # section 4.1
 
 
-class MetaLearnerTracker(TracksVideos, FewShotModule):
+class MetaLearnerTracker(TrackingModule):
     """Match an exemplar with search windows, and adapt the features to the target in one forward pass.
 
     Two stages, two runs: "matching" trains the matching network on pairs (section 3.2.1) and gives the baseline "MLT
@@ -59,9 +56,7 @@ class MetaLearnerTracker(TracksVideos, FewShotModule):
         search: Scales, penalties and cosine window of the tracker (section 4.1).
         context: Margin of the exemplar, as a share of width plus height; as in the training data.
         channels_last: Store maps pixel by pixel, which convolves faster on most machines.
-        optimizer: The optimiser; Adam as in section 3.2.
-        schedule: See :class:`lightning_fewshot.base.FewShotModule`; constant as in the paper.
-        kwargs: See :class:`lightning_fewshot.base.FewShotModule`.
+        optimization: Optimiser and learning rate; Adam at a constant rate as in section 3.2.
 
     Raises:
         ValueError: A number is out of range.
@@ -84,11 +79,9 @@ class MetaLearnerTracker(TracksVideos, FewShotModule):
         search: Search = THREE_SCALES,
         context: float = 0.5,
         channels_last: bool = True,
-        optimizer: OptimizerCallable = Adam,
-        schedule: Schedule = "constant",
-        **kwargs: Any,
+        optimization: Optimization = Optimization("Adam", schedule="constant"),
     ) -> None:
-        super().__init__(optimizer, schedule, **kwargs)
+        super().__init__(optimization, init_from)
         counts = {"memory": (memory, 1), "target_kernels": (target_kernels, 1), "update_every": (update_every, 0)}
         for name, (count, least) in counts.items():
             if count < least:
@@ -99,15 +92,9 @@ class MetaLearnerTracker(TracksVideos, FewShotModule):
         self.meta = MetaLearner(channels[-1], kernels, target_kernels, hidden, keep) if stage == "meta" else None
         self.memory, self.update_every, self.least_score = memory, update_every, least_score
         self.radius, self.balance = radius, balance
-        self.search, self.context, self.init_from = search, context, init_from
+        self.search, self.context = search, context
         if self.meta is not None:
             self.network.requires_grad_(False)
-
-    def setup(self, stage: str) -> None:
-        """Take the matching network of the first stage, before any checkpoint of this run is loaded."""
-        super().setup(stage)
-        if stage == "fit" and self.meta is not None and self.init_from not in (None, RANDOM):
-            self._load_matching(self.init_from)
 
     def on_fit_start(self) -> None:
         """Refuse to train a meta-learner on features that have learned nothing.
@@ -208,16 +195,16 @@ class MetaLearnerTracker(TracksVideos, FewShotModule):
         cells = target_cells(torch.cat(episode.query.boxes), EXEMPLAR, STRIDE).float()
         return target_map(cells, side, self.radius).to(self.device)
 
-    def _load_matching(self, path: str) -> None:
+    def load_initial(self, path: str) -> None:
         """Take the weights of a finished first stage, all of them.
 
         Raises:
             FileNotFoundError: There is no such file.
             ValueError: Its matching network has other sizes; names the first parameter that differs.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"init_from is {path}, but there is no such file")
-        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        if self.meta is None or path == RANDOM:
+            return
+        saved = load_weights(path)
         own = self.network.state_dict()
         found = {n.removeprefix("network."): v for n, v in saved.items() if n.startswith("network.")}
         for name, value in own.items():

@@ -71,7 +71,7 @@ def stacked(examples: Examples) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: Sizes differ.
     """
-    images, masks = examples.images, examples.masks
+    images, masks = examples.images, examples.class_masks
     shapes = sorted({tuple(image.shape[-2:]) for image in images})
     if len(shapes) > 1:
         raise ValueError(
@@ -91,10 +91,10 @@ def support_objects(support: Examples, classes: Sequence[str] | None = None) -> 
     Raises:
         ValueError: There are no masks, a mask has another size than its image, or has no pixel of its class.
     """
-    if support.masks is None or support.labels is None or len(support.images) == 0:
+    if support.class_masks is None or support.labels is None or len(support.images) == 0:
         raise ValueError("support needs at least one image, and a class mask and a label for each")
     objects = []
-    for i, (image, mask, label) in enumerate(zip(support.images, support.masks, support.labels, strict=True)):
+    for i, (image, mask, label) in enumerate(zip(support.images, support.class_masks, support.labels, strict=True)):
         name = f"support image {support.names[i] if support.names else i}"
         if mask.shape != image.shape[-2:]:
             sizes = f"mask has {tuple(mask.shape)} pixels (height, width) but the image {tuple(image.shape[-2:])}"

@@ -10,12 +10,9 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
-from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor
 from torch.func import functional_call
-from torch.optim import AdamW
 
-from lightning_fewshot.base import FewShotModule
 from lightning_fewshot.episodes import VOID, Episode, Examples, Segmentation
 from lightning_fewshot.metrics.segmentation import SegmentationMetrics
 from lightning_fewshot.models.oslsm import baselines
@@ -43,8 +40,9 @@ from lightning_fewshot.models.oslsm.network import (
     mean_classifiers,
     pixel_logits,
 )
+from lightning_fewshot.module import FewShotModule, decay_groups
 from lightning_fewshot.nn.backbones import Weights
-from lightning_fewshot.schedules import Schedule
+from lightning_fewshot.settings import Optimization
 
 Method = Literal["oslsm", "nearest", "logistic", "finetune", "siamese"]
 BASE = ("nearest", "logistic", "finetune")  # methods that share one trained base classifier
@@ -111,11 +109,10 @@ class OSLSMSegmenter(FewShotModule):
         finetune_steps: Gradient steps of "finetune" on each episode's support.
         finetune_lr: Their learning rate.
         init_from: Checkpoint of another run to start from, as far as names and shapes agree.
-        optimizer: The optimiser, as a class_path with its init_args.
-        schedule: Learning rate over the run.
-        warmup: Fraction of the run in which the learning rate rises from 0.
-        final_lr: Learning rate at the end, as a fraction of the initial one ("cosine" and "geometric").
+        optimization: Optimiser and learning rate over the run.
     """
+
+    monitor = "val/miou"
 
     def __init__(
         self,
@@ -154,12 +151,9 @@ class OSLSMSegmenter(FewShotModule):
         finetune_steps: int = 50,
         finetune_lr: float = 1e-3,
         init_from: str | None = None,
-        optimizer: OptimizerCallable = AdamW,
-        schedule: Schedule = "cosine",
-        warmup: float = 0.02,
-        final_lr: float = 0.01,
+        optimization: Optimization = Optimization(warmup=0.02),
     ) -> None:
-        super().__init__(optimizer, schedule, warmup, final_lr)
+        super().__init__(optimization, init_from)
         _check_choices(method=(method, Method), conditioning=(conditioning, Conditioning))
         _check_choices(reduction=(reduction, Reduction), fc=(fc, FullyConnected))
         _check_choices(code_norm=(code_norm, CodeNorm), join_shots=(join_shots, JoinShots))
@@ -222,43 +216,26 @@ class OSLSMSegmenter(FewShotModule):
         )
         self.method, self.threshold, self.join_shots = method, threshold, join_shots
         self.reduction, self.positive_weight, self.dice = reduction, positive_weight, dice
-        self.conditioning_lr, self.init_from = conditioning_lr, init_from
+        self.conditioning_lr = conditioning_lr
         self.align_corners, self.contrast = align_corners, contrast
         self.logistic_c, self.finetune_steps, self.finetune_lr = logistic_c, finetune_steps, finetune_lr
 
-    def setup(self, stage: str) -> None:
-        """Make the base classifier's outputs, as many as the data has training classes."""
-        super().setup(stage)
-        if stage != "fit":
-            return
-        if self.method in BASE and self.network.n_classes is None:
-            self.network.set_classes(len(self.trainer.datamodule.class_names()))
-        if self.init_from is not None:
-            self.load_initial(self.init_from)
-            self.init_from = None
+    def set_classes(self, classes: tuple[str, ...]) -> None:
+        """Make the base classifier's outputs, one a training class."""
+        super().set_classes(classes)
+        self.network.set_classes(len(classes))
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the number of training classes from the checkpoint: they need not be those of the data at hand."""
-        bias = checkpoint["state_dict"].get("network.classify.bias")
-        if bias is not None and self.method in BASE and self.network.n_classes != len(bias) - 1:
-            self.network.set_classes(len(bias) - 1)
-        super().on_load_checkpoint(checkpoint)
+    @property
+    def one_output_a_class(self) -> bool:
+        """Whether there is a base classifier."""
+        return self.method in BASE
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Give the conditioning branch its own learning rate (section 4.3), and biases no weight decay."""
         slow = [] if self.network.conditioning is None else list(self.network.conditioning.parameters())
-        own = {id(p) for p in slow}
-        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in own]
-        groups = [(rest, 1.0), ([p for p in slow if p.requires_grad], self.conditioning_lr)]
-        return [
-            {"params": part, "lr_factor": factor, **decay}
-            for params, factor in groups
-            for part, decay in (
-                ([p for p in params if p.ndim > 1], {}),
-                ([p for p in params if p.ndim < 2], {"weight_decay": 0.0}),
-            )
-            if part
-        ]
+        chosen = {id(p) for p in slow}
+        rest = [p for p in self.parameters() if id(p) not in chosen]
+        return decay_groups(rest) + decay_groups(slow, self.conditioning_lr)
 
     def build_metrics(self) -> SegmentationMetrics:
         """Return mean IoU, FB-IoU and seconds a query image; void pixels that the data leaves in do not count."""
@@ -277,7 +254,7 @@ class OSLSMSegmenter(FewShotModule):
         if self.method == "siamese":
             return {"verification": self._verification(features.float(), episode)}
         classifiers = self._classifiers(episode.support)
-        with self._full_precision():
+        with self.full_precision():
             return self._mask_losses(features.float(), *classifiers, masks, episode.query.labels)
 
     def _mask_losses(
@@ -308,13 +285,13 @@ class OSLSMSegmenter(FewShotModule):
         images = resized(stacked(episode.support)[0][first], self.network.sides)
         shots = self.network.segmentation(images).float()
         objects = support_objects(episode.support, episode.classes)[first]
-        masks = list(episode.support.masks)[first]
+        masks = list(episode.support.class_masks)[first]
         targets = _targets(stacked(episode.query)[1], episode.query.labels)
         losses = []
         for query, truth, shot, found, mask in zip(features, targets, shots, objects, masks, strict=True):
             a, is_a = baselines.some_cells(query, *self._cell_labels(truth == 1, truth, query))
             b, is_b = baselines.some_cells(shot, *self._cell_labels(found, mask, shot))
-            with self._full_precision():
+            with self.full_precision():
                 told = baselines.similarity(a, b, self.network.similarity)
             losses.append(verification_loss(told, is_a[:, None] == is_b[None]))
         return torch.stack(losses).mean()
@@ -353,7 +330,7 @@ class OSLSMSegmenter(FewShotModule):
     @torch.no_grad()
     def _adapt_baseline(self, support: Examples, objects: list[Tensor]) -> PixelClassifiers | Neighbours:
         maps = self.network.features(support.images, maps_only=self.method == "finetune")
-        labelled = [self._cell_labels(o, m, f) for o, m, f in zip(objects, support.masks, maps, strict=True)]
+        labelled = [self._cell_labels(o, m, f) for o, m, f in zip(objects, support.class_masks, maps, strict=True)]
         labels = support.labels.to(self.device)
         classes = labels.unique()
         if self.method == "finetune":
@@ -397,7 +374,7 @@ class OSLSMSegmenter(FewShotModule):
         """Return the scores of every classifier at every cell, ``(S, h, w)`` for each image; above 0 is the object."""
         own_top = isinstance(state, PixelClassifiers) and state.top is not None
         features = self.network.features(images, maps_only=own_top)
-        with self._full_precision():
+        with self.full_precision():
             if own_top:
                 top = self.network.segmentation.top
                 features = [functional_call(top, dict(state.top), f[None])[0].float() for f in features]
@@ -431,10 +408,6 @@ class OSLSMSegmenter(FewShotModule):
 
     def _cell_labels(self, objects: Tensor, mask: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         return cell_labels(objects, mask, features.shape[-2:], self.align_corners)
-
-    def _full_precision(self) -> torch.autocast:
-        """Return a context without AMP: distances and scores in bfloat16 would tie."""
-        return torch.autocast(self.device.type, enabled=False)
 
     def _clock(self) -> float:
         if self.device.type == "cuda":

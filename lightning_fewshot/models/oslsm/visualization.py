@@ -26,10 +26,10 @@ def draw_tiles(episode: Episode, preds: Sequence[Segmentation]) -> Tensor:
     for i in range(min(SHOWN, len(preds))):
         asked = 0 if episode.query.labels is None else int(episode.query.labels[i])
         shot = episode.support.labels.tolist().index(asked)
-        above = overlay(episode.support.images[shot], episode.support.masks[shot] == asked + 1, SUPPORT)
+        above = overlay(episode.support.images[shot], episode.support.class_masks[shot] == asked + 1, SUPPORT)
         below = overlay(episode.query.images[i], preds[i].masks[0], PREDICTION)
-        if episode.query.masks is not None:
-            below = _outlined(below, episode.query.masks[i] == asked + 1)
+        if episode.query.class_masks is not None:
+            below = _outlined(below, episode.query.class_masks[i] == asked + 1)
         tiles.append(torch.cat([above, torch.full((3, 2, SIDE), 255, dtype=torch.uint8), below], dim=1))
     return make_grid(torch.stack(tiles), nrow=COLUMNS, padding=4, pad_value=255)
 

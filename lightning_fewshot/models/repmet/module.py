@@ -9,14 +9,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear, normalize
-from torch.optim import AdamW
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler, BoxCoder
 from torchvision.ops import clip_boxes_to_image
 
-from lightning_fewshot.base import FewShotModule
 from lightning_fewshot.episodes import Detections, Episode, Examples
 from lightning_fewshot.metrics.detection import DetectionMetrics
 from lightning_fewshot.models.repmet import adaptation
@@ -24,10 +21,11 @@ from lightning_fewshot.models.repmet.adaptation import LinearHead, MetricHead, M
 from lightning_fewshot.models.repmet.head import LogitKind, mode_probabilities, posterior_logits, squared_distances
 from lightning_fewshot.models.repmet.loss import embedding_loss, hardest, roi_losses, triplet_loss
 from lightning_fewshot.models.repmet.network import Maps, RepMetNetwork
+from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.nn.backbones import Backbone, PyramidBackbone, Weights
 from lightning_fewshot.nn.detections import collect_detections
 from lightning_fewshot.nn.nms import NmsKind
-from lightning_fewshot.schedules import Schedule
+from lightning_fewshot.settings import Optimization
 
 Method = Literal["repmet", "baseline_ft", "baseline_dml", "baseline_dml_external"]
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # scales of the box regression targets, as in Fast R-CNN
@@ -83,11 +81,11 @@ class RepMetDetector(FewShotModule):
         finetune_lr: Their learning rate.
         init_from: Checkpoint of another run to start from; parameters that it lacks keep their initial values.
         iou_thresholds: IoU thresholds of the mean average precision.
-        optimizer: The optimiser, as a class_path with its init_args.
-        schedule: Learning rate over the run; "steps" drops it to a tenth at 60 and 90 percent.
-        warmup: Fraction of the run in which the learning rate rises from 0.
-        final_lr: Learning rate at the end, as a fraction of the initial one ("cosine" and "geometric").
+        optimization: Optimiser and learning rate over the run.
     """
+
+    monitor = "val/map_50"
+    one_output_a_class = True
 
     def __init__(
         self,
@@ -127,12 +125,9 @@ class RepMetDetector(FewShotModule):
         finetune_lr: float = 5e-4,
         init_from: str | None = None,
         iou_thresholds: Sequence[float] = (0.5,),
-        optimizer: OptimizerCallable = AdamW,
-        schedule: Schedule = "cosine",
-        warmup: float = 0.02,
-        final_lr: float = 0.01,
+        optimization: Optimization = Optimization(warmup=0.02),
     ) -> None:
-        super().__init__(optimizer, schedule, warmup, final_lr)
+        super().__init__(optimization, init_from)
         if len(strides) != len(anchor_sizes):
             raise ValueError(f"strides has {len(strides)} entries but anchor_sizes has {len(anchor_sizes)}")
         if sigma <= 0 or n_modes < 1:
@@ -168,31 +163,23 @@ class RepMetDetector(FewShotModule):
             score_threshold,
             max_detections,
         )
-        self.finetune_steps, self.finetune_lr, self.init_from = finetune_steps, finetune_lr, init_from
+        self.finetune_steps, self.finetune_lr = finetune_steps, finetune_lr
         self.iou_thresholds = tuple(iou_thresholds)
         self.coder = BoxCoder(BOX_WEIGHTS)
         self.sampler = BalancedPositiveNegativeSampler(rois_per_image, 0.25)
 
+    def set_classes(self, classes: tuple[str, ...]) -> None:
+        """Make the parameters of the training classes."""
+        super().set_classes(classes)
+        self.network.set_classes(len(classes))
+
     def setup(self, stage: str) -> None:
-        """Make the parameters of the training classes, as many as the data has."""
+        """Set what stays frozen."""
         super().setup(stage)
-        if self.network.n_classes is None:
-            self.network.set_classes(len(self.trainer.datamodule.class_names()))
-            if self.init_from is not None and stage == "fit":
-                self.load_initial(self.init_from)
         if self.external:
             self.network.requires_grad_(False)
             self.network.external_trunk.requires_grad_(True)
             self.network.external_embed.requires_grad_(True)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the number of training classes from the checkpoint: they need not be those of the data at hand."""
-        name = "network.classify.weight" if self.network.linear else "network.representatives.weight"
-        if name in checkpoint["state_dict"]:
-            saved = checkpoint["state_dict"][name].shape[0] - self.network.linear
-            if self.network.n_classes != saved and not self.trainer.training:
-                self.network.set_classes(saved)
-        super().on_load_checkpoint(checkpoint)
 
     def on_fit_start(self) -> None:
         """Refuse to train an external embedding on a detector that has learned nothing; set what stays frozen."""
@@ -238,7 +225,7 @@ class RepMetDetector(FewShotModule):
         rois, labels, matched = self._training_rois(proposals.boxes, boxes, episode.query.labels)
         features = self.network.trunk(self.network.pooled(maps, rois)).float()
         targets = self.coder.encode_single(matched, torch.cat(rois))
-        with self._full_precision():
+        with self.full_precision():
             logits, margin = self._logits(features, labels)
             classification, regression = roi_losses(logits, self.network.regress(features), labels, targets)
         kept = hardest(classification + regression, self.rois_per_image * len(boxes)) if self.ohem else slice(None)
@@ -286,7 +273,7 @@ class RepMetDetector(FewShotModule):
         rois = [torch.cat([p, b]) for p, b in zip(proposals, boxes, strict=True)]
         found = torch.cat([adaptation.label_rois(r, b, n)[0] for r, b, n in zip(rois, boxes, labels, strict=True)])
         features = self._features(self.network.pooled(maps, rois))
-        with self._full_precision():
+        with self.full_precision():
             embedded = normalize(self.network.external_embed(features), dim=-1)
             return {"triplet": triplet_loss(embedded, found, self.rule.margin)}
 
@@ -314,7 +301,7 @@ class RepMetDetector(FewShotModule):
         rois = [torch.cat([p, b]) for p, b in zip(proposals, boxes, strict=True)]
         found = [adaptation.label_rois(r, b, n)[0] for r, b, n in zip(rois, boxes, support.labels, strict=True)]
         features = self._features(self.network.pooled(maps, rois))
-        with self._full_precision():
+        with self.full_precision():
             return adaptation.finetune(
                 head, features, torch.cat(found), self.rule, self.finetune_steps, self.finetune_lr
             )
@@ -333,7 +320,7 @@ class RepMetDetector(FewShotModule):
         classes = torch.cat([n[box] for n, (_, box) in zip(labels, chosen, strict=True)])
         features = self._features(self.network.pooled(maps, [roi for roi, _ in chosen]))
         weight, bias = self._last_layer()
-        with self._full_precision():
+        with self.full_precision():
             embedded = normalize(linear(features, weight, bias), dim=-1)
         return MetricHead(weight, bias, *adaptation.gather_representatives(embedded, classes, n_way, slots))
 
@@ -348,10 +335,6 @@ class RepMetDetector(FewShotModule):
     def _features(self, pooled: Tensor) -> Tensor:
         """Return what the head's last layer sees, ``(R, F)`` float32."""
         return (self.network.external_trunk if self.external else self.network.trunk)(pooled).float()
-
-    def _full_precision(self) -> torch.autocast:
-        """Return a context without AMP: distances and scores in bfloat16 would tie."""
-        return torch.autocast(self.device.type, enabled=False)
 
     def _trained_head(self, class_ids: Tensor) -> MetricHead | LinearHead:
         if self.network.linear:
@@ -379,7 +362,7 @@ class RepMetDetector(FewShotModule):
         pooled = self.network.pooled(maps, proposals)
         features = self.network.trunk(pooled).float()
         own = self._features(pooled) if self.external else features
-        with self._full_precision():
+        with self.full_precision():
             boxes = self.coder.decode_single(self.network.regress(features), torch.cat(proposals))
             scores = adaptation.class_scores(state, own, self.rule)
             if self.foreground and isinstance(state, MetricHead):

@@ -12,9 +12,9 @@ from lightning_fewshot.episodes import Episode
 from lightning_fewshot.models.metartt.adaptation import Samples, adapt_sgd
 from lightning_fewshot.models.metartt.base_module import CandidateModule
 from lightning_fewshot.models.metartt.loss import POSITIVE, classification_loss, instance_loss
+from lightning_fewshot.models.metartt.network import Head, head_maps
 from lightning_fewshot.models.metartt.pruning import Pruned
 from lightning_fewshot.models.metartt.simulation import clips_of, collect
-from lightning_fewshot.models.metartt.network import Head, head_maps
 
 DOMAINS_COMPARED = 100  # by the instance embedding loss
 

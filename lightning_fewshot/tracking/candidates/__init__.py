@@ -1,1 +1,1 @@
-"""Candidate boxes: drawn around a target, pooled from feature maps, refined by regression. RT-MDNet and MetaRTT share this."""
+"""Candidate boxes: drawn around a target, pooled from feature maps, refined by regression (RT-MDNet and MetaRTT)."""

@@ -12,9 +12,9 @@ from torch.nn.functional import conv2d, max_pool2d
 from lightning_fewshot import SiameseLearnet
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.learnet.characters.compare import Comparison, ComparisonName
-from lightning_fewshot.models.learnet.loss import pair_loss, recognition_loss
-from lightning_fewshot.models.learnet.characters.streams import ink
 from lightning_fewshot.models.learnet.characters.network import Architecture, LearnetNetwork
+from lightning_fewshot.models.learnet.characters.streams import ink
+from lightning_fewshot.models.learnet.loss import pair_loss, recognition_loss
 
 CELLS = [(a, c) for a in get_args(Architecture) for c in get_args(ComparisonName)]
 VARIANTS = [

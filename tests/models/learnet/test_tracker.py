@@ -13,8 +13,8 @@ from lightning_fewshot import SiameseLearnetTracker
 from lightning_fewshot.cli import main
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.learnet.loss import response_loss
-from lightning_fewshot.models.learnet.tracking.network import TemplateState, TrackingArchitecture, TrackingNetwork
 from lightning_fewshot.models.learnet.tracking.module import matching_cells
+from lightning_fewshot.models.learnet.tracking.network import TemplateState, TrackingArchitecture, TrackingNetwork
 from lightning_fewshot.models.learnet.tracking.streams import MEAN, SPREAD, TrackingLearnet, TrackingStream
 from lightning_fewshot.tracking.frames import ArrayFrames
 from lightning_fewshot.tracking.loop import track

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lightning_fewshot.models.metartt.adaptation import Batches
-from lightning_fewshot.models.metartt.simulation import EpisodeSettings
 from lightning_fewshot.models.metartt.network import Network
+from lightning_fewshot.models.metartt.simulation import EpisodeSettings
 from lightning_fewshot.models.metartt.tracker import TrackerSettings
 
 

@@ -5,6 +5,7 @@ import torch
 from clips import clip_episode
 
 from lightning_fewshot.models.metartt.module import Rates
+from lightning_fewshot.models.metartt.network import score
 from lightning_fewshot.models.metartt.pruned_module import PrunedMetaRTT
 from lightning_fewshot.models.metartt.pruning import (
     PruningNetwork,
@@ -17,7 +18,6 @@ from lightning_fewshot.models.metartt.pruning import (
     sample_maps,
     trajectory_loss,
 )
-from lightning_fewshot.models.metartt.network import score
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from clips import clip_episode
 from lightning_fewshot.boxes import iou
 from lightning_fewshot.models.metartt.adaptation import Batches, adapt
 from lightning_fewshot.models.metartt.loss import margin
-from lightning_fewshot.models.metartt.simulation import EpisodeSettings, clips_of, in_scenes, simulate
 from lightning_fewshot.models.metartt.network import score
+from lightning_fewshot.models.metartt.simulation import EpisodeSettings, clips_of, in_scenes, simulate
 from lightning_fewshot.tracking.crops import from_crop
 
 SETTINGS = EpisodeSettings((6, 8), (4, 5), 16)

@@ -87,7 +87,7 @@ def test_permuting_the_classes_permutes_the_masks(method):
     order = torch.tensor([2, 0, 1])
     values = torch.tensor([0, 3, 1, 2], dtype=torch.uint8)
     support = episode.support
-    renamed = support._replace(labels=order[support.labels], masks=values[support.masks.long()])
+    renamed = support._replace(labels=order[support.labels], class_masks=values[support.class_masks.long()])
     states = [module.adapt(part) for part in (support, renamed)]
     plain, permuted = (module.predict(state, episode.query) for state in states)
     for a, b in zip(plain, permuted, strict=True):
@@ -157,9 +157,9 @@ def test_one_batch_can_be_overfitted():
 def test_contrast_asks_every_query_for_the_classes_of_all_pairs(scenes, join, align):
     batch = scenes.episode("train", 1)
     module = segmenter(contrast=0.25, dice=0.25, join_shots=join, align_corners=align).eval()
-    masks, labels = batch.query.masks.clone(), batch.query.labels
+    masks, labels = batch.query.class_masks.clone(), batch.query.labels
     masks[0, :5] = 255
-    batch = batch._replace(query=batch.query._replace(masks=masks))
+    batch = batch._replace(query=batch.query._replace(class_masks=masks))
     terms = module.loss(batch)
     with torch.no_grad():
         weight, bias = module.network.classifiers(batch.support.images, torch.stack(support_objects(batch.support)))
@@ -197,8 +197,10 @@ def pairs_as_classes(batch):
     """Give a training batch as an episode in which every pair has a class of its own."""
 
     def own(part):
-        masks = [(m == label + 1) * (i + 1) for i, (m, label) in enumerate(zip(part.masks, part.labels, strict=True))]
-        return part._replace(labels=torch.arange(len(masks)), masks=torch.stack(masks).to(torch.uint8))
+        masks = [
+            (m == label + 1) * (i + 1) for i, (m, label) in enumerate(zip(part.class_masks, part.labels, strict=True))
+        ]
+        return part._replace(labels=torch.arange(len(masks)), class_masks=torch.stack(masks).to(torch.uint8))
 
     n = len(batch.query.labels)
     names = tuple(map(str, range(n)))

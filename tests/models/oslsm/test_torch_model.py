@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, interpolate
 
 from lightning_fewshot.episodes import Examples
-from lightning_fewshot.models.oslsm import baselines, network as torch_model
+from lightning_fewshot.models.oslsm import baselines
+from lightning_fewshot.models.oslsm import network as torch_model
 from lightning_fewshot.models.oslsm.export import StaticFCN
 from lightning_fewshot.models.oslsm.loss import base_loss, dice_loss, pixel_loss, verification_loss
 from lightning_fewshot.models.oslsm.masks import Sides, cell_labels, network_size, segment, support_objects, upsampled
@@ -370,13 +371,13 @@ def test_small_objects_have_a_cell_and_void_ones_are_unknown():
 
 def test_bad_supports_are_named():
     image, mask = torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 8, 8, dtype=torch.uint8)
-    support = Examples(image, torch.tensor([0]), masks=mask, names=("dog.jpg",))
+    support = Examples(image, torch.tensor([0]), class_masks=mask, names=("dog.jpg",))
     with pytest.raises(ValueError, match=r"support image dog.jpg: its mask has no pixel of class 'dog'"):
         support_objects(support, ("dog",))
     with pytest.raises(ValueError, match=r"mask has \(8, 4\) pixels \(height, width\) but the image \(8, 8\)"):
-        support_objects(support._replace(masks=[mask[0, :, :4]]))
+        support_objects(support._replace(class_masks=[mask[0, :, :4]]))
     with pytest.raises(ValueError, match="support needs at least one image"):
-        support_objects(support._replace(masks=None))
+        support_objects(support._replace(class_masks=None))
 
 
 def test_a_networks_side_is_bounded_or_a_multiple_of_its_stride_plus_one():

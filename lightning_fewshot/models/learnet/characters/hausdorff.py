@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightning_fewshot.base import FewShotModule
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.metrics.classification import MatchError
-from lightning_fewshot.models.learnet.loss import pair_loss
 from lightning_fewshot.models.learnet.characters.streams import ink
+from lightning_fewshot.models.learnet.loss import pair_loss
+from lightning_fewshot.module import FewShotModule
 
 FAR = 1e4  # pixels: where padding stands, on opposite sides for the two sets
 PAIRS_OF_POINTS = 1 << 21  # whose distances are in memory at once: 16 MB fit a cache, 128 are ten times slower
@@ -40,7 +40,7 @@ class ModifiedHausdorff(FewShotModule):
 
     Args:
         threshold: Ink, in (0, 1), from which a pixel is a point.
-        kwargs: Optimiser and schedule, see :class:`lightning_fewshot.base.FewShotModule`.
+        kwargs: Optimiser and schedule, see :class:`lightning_fewshot.module.FewShotModule`.
 
     Raises:
         ValueError: The threshold is not in (0, 1).

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_fewshot.base import FewShotModule
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.metrics.classification import MatchError
 from lightning_fewshot.models.learnet.characters.compare import ComparisonName
+from lightning_fewshot.models.learnet.characters.network import Architecture, LearnetNetwork, Predictor, PupilState
 from lightning_fewshot.models.learnet.export import StaticPupil
 from lightning_fewshot.models.learnet.loss import pair_loss, recognition_loss
-from lightning_fewshot.models.learnet.characters.network import Architecture, LearnetNetwork, Predictor, PupilState
+from lightning_fewshot.module import FewShotModule, decay_groups
 
 
 class SiameseLearnet(FewShotModule):
@@ -31,8 +31,11 @@ class SiameseLearnet(FewShotModule):
         predict_bias: Predict b(z) too, beyond the paper's 1600 outputs.
         batch_norm: Normalise between layers and on predicted filters; the paper says it of tracking only.
         init_std: Standard deviation of the Gaussian initialisation; None scales it by fan-in.
-        kwargs: Optimiser and schedule, see :class:`lightning_fewshot.base.FewShotModule`.
+        kwargs: Optimiser and schedule, see :class:`lightning_fewshot.module.FewShotModule`.
     """
+
+    monitor = "val/error"
+    mode = "min"
 
     def __init__(
         self,
@@ -75,9 +78,7 @@ class SiameseLearnet(FewShotModule):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Keep weight decay off biases, normalisation, scale and l1 weights."""
-        own = [p for p in self.parameters() if p.requires_grad]
-        few, many = [p for p in own if p.ndim < 2], [p for p in own if p.ndim >= 2]
-        return [{"params": many}, {"params": few, "weight_decay": 0.0}]
+        return decay_groups(self.parameters())
 
     def export_pupil(self, state: PupilState) -> StaticPupil:
         """Return the adapted pupil of one exemplar as an ordinary static network, ready for torch.export and ONNX.

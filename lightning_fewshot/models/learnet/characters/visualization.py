@@ -11,8 +11,8 @@ from torch.nn.functional import interpolate, pad
 
 from lightning_fewshot.drawing import PREDICTION, TRUTH
 from lightning_fewshot.episodes import Episode
-from lightning_fewshot.models.learnet.characters.streams import ink
 from lightning_fewshot.models.learnet.characters.network import LearnetNetwork
+from lightning_fewshot.models.learnet.characters.streams import ink
 
 TILE, FRAME, GAP = 56, 4, 4  # pixels
 SHOWN_PROBLEMS, SHOWN_CANDIDATES, SHOWN_FILTERS = 10, 10, 8

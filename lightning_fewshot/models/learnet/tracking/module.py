@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_fewshot.base import FewShotModule
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.learnet.export import StaticTrackingPupil
 from lightning_fewshot.models.learnet.loss import response_loss
 from lightning_fewshot.models.learnet.tracking.network import TemplateState, TrackingArchitecture, TrackingNetwork
 from lightning_fewshot.models.learnet.tracking.streams import EXEMPLAR, STRIDE, Variant
+from lightning_fewshot.module import decay_groups
 from lightning_fewshot.nn.correlation import cell_coverage, target_cells
-from lightning_fewshot.tracking.module import TracksVideos
+from lightning_fewshot.tracking.module import TrackingModule
 from lightning_fewshot.tracking.response import ResponseTracker, Search
 
 MATCHING_SIDE = 2.0  # cells: "except for the central 2 x 2 ones" (section 3.3)
@@ -22,7 +22,7 @@ ADJUST_LR = 10.0  # of the response's scale and offset, as a multiple of the lea
 FIVE_SCALES = Search(scales=5, step=1.0255, penalty=0.962, damping=0.34, window=0.168)  # SiamFC's for five
 
 
-class SiameseLearnetTracker(TracksVideos, FewShotModule):
+class SiameseLearnetTracker(TrackingModule):
     """Track with a siamese network whose second layer is predicted from the exemplar; and with its baselines.
 
     Trained on ``datamodules.tracking.base`` episodes of kind "pairs"; evaluated on sequences.
@@ -35,7 +35,7 @@ class SiameseLearnetTracker(TracksVideos, FewShotModule):
         search: Scales, penalties and cosine window of the tracker.
         context: Margin of the exemplar, as a share of width plus height; as in the training data.
         channels_last: Store maps pixel by pixel, which convolves faster on most machines.
-        kwargs: Optimiser and schedule, see :class:`lightning_fewshot.base.FewShotModule`.
+        kwargs: Optimiser and schedule, see :class:`lightning_fewshot.module.FewShotModule`.
     """
 
     def __init__(
@@ -69,10 +69,8 @@ class SiameseLearnetTracker(TracksVideos, FewShotModule):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Keep weight decay off biases and normalisation; let the response's scale and offset move faster."""
         adjust = list(self.network.adjust.parameters())
-        own = [p for p in self.parameters() if p.requires_grad and not any(p is a for a in adjust)]
-        few, many = [p for p in own if p.ndim < 2], [p for p in own if p.ndim >= 2]
-        spared = [{"params": few, "weight_decay": 0.0}, {"params": adjust, "weight_decay": 0.0, "lr_factor": ADJUST_LR}]
-        return [{"params": many}, *spared]
+        rest = [p for p in self.parameters() if not any(p is a for a in adjust)]
+        return decay_groups(rest) + decay_groups(adjust, ADJUST_LR)
 
     def tracker(self) -> SiameseTracker:
         """Return the tracker with the present weights."""

@@ -21,13 +21,14 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from lightning_fewshot.base import EpisodicDataModule, FewShotModule
 from lightning_fewshot.callbacks.checkpoints import Checkpoints
 from lightning_fewshot.callbacks.loggers import finish_loggers, run_loggers
 from lightning_fewshot.callbacks.pictures import EpisodePictures
 from lightning_fewshot.callbacks.predictions import PredictionFiles
 from lightning_fewshot.callbacks.progress import Progress
 from lightning_fewshot.callbacks.results import ResultsFile
+from lightning_fewshot.data import EpisodicDataModule
+from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.tracking.score import main as score
 
 PROG = "python -m lightning_fewshot"

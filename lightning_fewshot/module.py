@@ -1,0 +1,247 @@
+"""The contract of every paper: look at a few labelled examples, then predict.
+
+``adapt(support) -> state`` and ``predict(state, query) -> predictions`` are what a paper writes, together with its
+``loss``. The training, validation, test and predict steps are written once, here, so that no paper can be evaluated
+differently by accident. State is returned, never stored on the module: two episodes cannot mix.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from lightning_fewshot.checkpoints import (
+    KEY,
+    check_finite,
+    check_fits,
+    constructor_arguments,
+    description,
+    load_weights,
+)
+from lightning_fewshot.drawing import draw_episode
+from lightning_fewshot.episodes import Episode, Examples
+from lightning_fewshot.metrics.estimate import Estimate
+from lightning_fewshot.sampling import episode_rng
+from lightning_fewshot.settings import Optimization
+
+
+class FewShotModule(LightningModule, ABC):
+    """A paper as a LightningModule. Subclasses write ``adapt``, ``predict``, ``loss`` and ``build_metrics``.
+
+    Every metric's ``compute`` returns ``{name: Estimate}``: a value, its 95 % interval and the number of episodes.
+    After a validation or a test they stand in ``estimates`` until the next one. Constructor arguments are plain data
+    and settings groups; they are kept in ``init_args`` and written into every checkpoint.
+
+    Args:
+        optimization: Optimiser and learning rate over the run.
+        init_from: Checkpoint of another run to start training from, as far as names and shapes agree.
+
+    Attributes:
+        monitor: Logged value by which the best checkpoint is chosen.
+        mode: Whether more of it is better ("max") or less ("min").
+        one_output_a_class: Whether ``set_classes`` makes parameters for the training classes.
+        classes: Names of the training classes, where the model depends on them.
+    """
+
+    monitor: ClassVar[str] = "val/accuracy"
+    mode: ClassVar[str] = "max"
+    one_output_a_class: ClassVar[bool] = False
+    init_args: dict[str, Any]
+    estimates: dict[str, Estimate]
+    classes: tuple[str, ...] | None
+
+    def __init__(self, optimization: Optimization = Optimization(), init_from: str | None = None) -> None:
+        super().__init__()
+        self.init_args = constructor_arguments(self, inspect.currentframe())
+        self.optimization = optimization
+        self.init_from = init_from
+        self.classes = None
+        self.estimates = {}
+        self.run_seed: int | None = None
+
+    @abstractmethod
+    def adapt(self, support: Examples) -> Any:
+        """Turn labelled examples into the state that ``predict`` uses; differentiable where the paper trains it."""
+
+    @abstractmethod
+    def predict(self, state: Any, query: Examples) -> Any:
+        """Predict on new images with an adapted state."""
+
+    @abstractmethod
+    def loss(self, episode: Episode) -> dict[str, Tensor]:
+        """Return the terms of the training loss by name; their sum is minimised."""
+
+    @abstractmethod
+    def build_metrics(self) -> Metric:
+        """Return a fresh metric with ``update(preds, episode)`` and ``compute() -> {name: Estimate}``."""
+
+    def state_of(self, episode: Episode) -> Any:
+        """Return the state to predict an episode with. A paper that can do without support overrides this."""
+        return self.adapt(episode.support)
+
+    def forward(self, episode: Episode) -> Any:
+        """Adapt to the support, predict the query."""
+        return self.predict(self.state_of(episode), episode.query)
+
+    def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
+        """Sum the loss terms and log each."""
+        terms = self.loss(episode)
+        total = torch.stack(list(terms.values())).sum()
+        self._check_finite(total, terms, episode)
+        size = len(episode.query.images)
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
+        self.log("train/loss", total.detach(), batch_size=size, prog_bar=True)
+        return total
+
+    def validation_step(self, episode: Episode, batch_idx: int) -> Any:
+        """Predict one episode and count it."""
+        return self._evaluate(episode, "val")
+
+    def test_step(self, episode: Episode, batch_idx: int) -> Any:
+        """Predict one episode and count it."""
+        return self._evaluate(episode, "test")
+
+    def predict_step(self, episode: Episode, batch_idx: int) -> Any:
+        """Predict one episode."""
+        return self(episode)
+
+    # hooks with defaults ----------------------------------------------------------------------------------------
+
+    def set_classes(self, classes: tuple[str, ...]) -> None:
+        """Take the names of the training classes; a model with ``one_output_a_class`` makes its parameters here."""
+        self.classes = classes
+
+    def draw(self, episode: Episode, preds: Any) -> Tensor:
+        """Return one ``(3, H, W)`` uint8 picture of an episode: support, query, truth and prediction."""
+        return draw_episode(episode, preds)
+
+    def quality(self, episode: Episode, preds: Any) -> float:
+        """Rate the predictions of an episode, higher is better, to show the best and the worst; nan: not rated."""
+        return float("nan")
+
+    def prediction_records(self, episode: Episode, preds: Any) -> list[dict[str, Any]] | None:
+        """Return what ``predictions.json`` says of an episode; None: what its kind of predictions has by default."""
+        return None
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return what the optimiser gets; a group may hold ``lr_factor``, a multiple of the learning rate."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def load_initial(self, path: str) -> None:
+        """Start from another run's weights, as far as names and shapes agree.
+
+        Raises:
+            FileNotFoundError: There is no such checkpoint.
+            ValueError: None of its parameters fits.
+        """
+        saved, here = load_weights(path), self.state_dict()
+        fitting = {name: value for name, value in saved.items() if name in here and here[name].shape == value.shape}
+        if not fitting:
+            raise ValueError(f"init_from {path}: none of its {len(saved)} parameters fits {type(self).__name__}")
+        self.load_state_dict(fitting, strict=False)
+        self.print(f"init_from {path}: {len(fitting)} of {len(here)} parameters taken")
+
+    def compute_estimates(self, split: str) -> dict[str, Estimate]:
+        """Return the estimates of all episodes of "val" or "test" that were counted, and forget them."""
+        estimates = self.metrics[split].compute()
+        self.metrics[split].reset()
+        return estimates
+
+    # run --------------------------------------------------------------------------------------------------------
+
+    def full_precision(self) -> torch.autocast:
+        """Return a context without AMP: distances and scores in bfloat16 would tie."""
+        return torch.autocast(self.device.type, enabled=False)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return the optimiser with its schedule, stepped every batch."""
+        optimizer = self.optimization.make_optimizer(self.parameter_groups())
+        schedule = self.optimization.make_schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def setup(self, stage: str) -> None:
+        """Build the metrics, take the training classes and ``init_from``, and remember the seed of the run."""
+        if self.run_seed is not None:
+            return
+        self.run_seed = torch.initial_seed() % 2**32
+        self.metrics = nn.ModuleDict({"val": self.build_metrics(), "test": self.build_metrics()})
+        if self.one_output_a_class and self.classes is None and (stage == "fit" or not self.trainer.ckpt_path):
+            self.set_classes(self.trainer.datamodule.class_names())
+        if stage == "fit" and self.init_from is not None:
+            self.load_initial(self.init_from)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the checkpoint is of; refuse to save weights that are no numbers any more."""
+        checkpoint[KEY] = description(self)
+        check_finite(checkpoint["state_dict"], self.global_step, self._advice())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the training classes of the checkpoint, unless training has its own; refuse what does not fit."""
+        classes = checkpoint.get(KEY, {}).get("classes")
+        if classes is not None and (self._trainer is None or not self.trainer.training or self.classes is None):
+            self.set_classes(tuple(classes))
+        check_fits(self, checkpoint["state_dict"])
+
+    def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
+        """Make the randomness of a step a function of (seed, episode), so that a resumed run repeats it."""
+        torch.manual_seed(self.step_seed("train", batch.index))
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute, log and keep the estimates."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Compute, log and keep the estimates."""
+        self._finish("test")
+
+    def _evaluate(self, episode: Episode, split: str) -> Any:
+        torch.manual_seed(self.step_seed(split, episode.index))
+        preds = self(episode)
+        self.metrics[split].update(preds, episode)
+        return preds
+
+    def step_seed(self, split: str, index: int) -> int:
+        """Return the seed of one step: a function of (seed of the run, split, episode)."""
+        return int(episode_rng(self.run_seed or 0, split, index, "step").integers(2**62))
+
+    def _finish(self, split: str) -> None:
+        self.estimates = self.compute_estimates(split)
+        self.log_dict({f"{split}/{name}": float(e.value) for name, e in self.estimates.items()}, rank_zero_only=False)
+
+    def _check_finite(self, total: Tensor, terms: dict[str, Tensor], episode: Episode) -> None:
+        if torch.isfinite(total):
+            return
+        values = ", ".join(f"{name} {float(value):g}" for name, value in terms.items())
+        raise FloatingPointError(
+            f"the loss is {float(total)} at step {self.global_step} ({values}); training episode {episode.index}, "
+            f"images {', '.join(episode.query.names or ()) or 'unnamed'}. {self._advice()}"
+        )
+
+    def _advice(self) -> str:
+        checkpoint = getattr(self.trainer.checkpoint_callback, "last_good_path", None) or "none was saved yet"
+        return (
+            f"Last good checkpoint: {checkpoint}. "
+            "Lower the learning rate, or clip gradients with --trainer.gradient_clip_val 10."
+        )
+
+
+def decay_groups(parameters: Iterable[nn.Parameter], lr_factor: float = 1.0) -> list[dict[str, Any]]:
+    """Return parameter groups that keep weight decay off biases, normalisation and scales (what has one dimension).
+
+    Args:
+        parameters: Those that need no gradient are left out.
+        lr_factor: Multiple of the learning rate.
+    """
+    trained = [p for p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "lr_factor": lr_factor},
+        {"params": [p for p in trained if p.ndim < 2], "lr_factor": lr_factor, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
