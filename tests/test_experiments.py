@@ -16,8 +16,6 @@ TINY = "tiny.yaml"
 EXPERIMENTS = sorted(path for path in FOLDER.rglob("*.yaml") if not path.name.endswith(TINY))
 SWEEPS = [path for path in EXPERIMENTS if path.parent.name == "sweeps"]
 RUNNABLE = [path for path in EXPERIMENTS if path.parent.name != "sweeps"]
-COCO = ["person", "bicycle", "car", "zebra", "giraffe", "kite", "fork"]
-VOC = ["bird", "bus", "cow", "dog", "cat", "car", "person"]
 
 
 def _header(path):
