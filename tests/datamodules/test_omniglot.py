@@ -147,9 +147,9 @@ def test_other_sizes_and_modes_are_the_same_drawing(tmp_path, omniglot_maker):
     omniglot_maker.write(tmp_path / "bit.png", paper)
     grey = (paper * 255).astype(np.uint8)
     Image.fromarray(grey).save(tmp_path / "grey.png")
-    Image.fromarray(np.stack([grey] * 3, -1)).save(tmp_path / "colour.png")
+    Image.fromarray(np.stack([grey] * 3, -1)).save(tmp_path / "color.png")
     Image.fromarray(grey.repeat(2, 0).repeat(2, 1)).save(tmp_path / "large.png")
-    drawings = [read_drawing(tmp_path / f"{name}.png", 28) for name in ("bit", "grey", "colour", "large")]
+    drawings = [read_drawing(tmp_path / f"{name}.png", 28) for name in ("bit", "grey", "color", "large")]
     for other in drawings[1:]:
         np.testing.assert_array_equal(other, drawings[0])
 
