@@ -27,7 +27,7 @@ from lightning_fewshot.tracking.candidates.sampling import (
     overlapping_boxes,
     positive_boxes,
 )
-from lightning_fewshot.tracking.crops import crop, from_crop, mean_colour, to_crop
+from lightning_fewshot.tracking.crops import crop, from_crop, mean_color, to_crop
 
 SHIFTS, SCALES = 4.0, 1.1  # jittered scenes of the first frame: pixels of the scene, powers of the size
 LEAST_SIDE = 4.0  # pixels: a box never shrinks below
@@ -150,7 +150,7 @@ class CandidateTracker:
     def init(self, frame: Tensor, box: Tensor) -> TrackState:
         """Adapt to the first frame, prune for it, and learn to refine boxes."""
         network, generator = self._network, torch.default_generator
-        fill = mean_colour(frame)
+        fill = mean_color(frame)
         windows, boxes, counts = self._first_samples(frame, box, generator)
         scenes = self._scenes(frame, windows, fill)
         pruned = None
