@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from datamodules.images.augmentation import jitter_colours
+from datamodules.images.augmentation import jitter_colors
 from datamodules.images.photos import PhotoEpisodes
 from datamodules.images.reading import clean_boxes, flip, read_photo, resize
 from lightning_fewshot.episodes import Episode, Examples
@@ -110,6 +110,6 @@ class PhotoDetection(PhotoEpisodes):
         image, boxes = resize(image, clean_boxes(boxes, width, height)[0], self.short_side, self.max_side)
         if rng is not None and self.mirror and rng.random() < 0.5:
             image, boxes = flip(image, boxes)
-        if rng is not None and self.colour:
-            image = jitter_colours(image, rng)
+        if rng is not None and self.color:
+            image = jitter_colors(image, rng)
         return image, np.ascontiguousarray(boxes, np.float32)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from datamodules.detection.mosaics import compose
-from datamodules.images.augmentation import jitter_colours
+from datamodules.images.augmentation import jitter_colors
 from datamodules.images.reading import SkippedItems, clean_boxes, read_photo
 from datamodules.images.roots import Download, find_root
 from lightning_fewshot.data import EpisodeCounts, EpisodicDataModule
@@ -90,7 +90,7 @@ class TinyImageNetMosaics(EpisodicDataModule):
         val_classes: Classes kept for validation, drawn by ``seed`` from those that are not novel.
         held_out: Photos of each training class never used in training, for ``eval_classes: seen``.
         eval_classes: "novel": test on RepMet's novel classes; "seen": on held-out photos of the training classes.
-        colour: Colour augmentation in training.
+        color: Color augmentation in training.
         episodes_file: A list of test episodes to use as it is (see ``write_episodes``); items are photo file names.
         n_way: Classes of a validation or test episode.
         k_shot: Support photos of each class.
@@ -114,7 +114,7 @@ class TinyImageNetMosaics(EpisodicDataModule):
         val_classes: int = 20,
         held_out: int = 15,
         eval_classes: Literal["novel", "seen"] = "novel",
-        colour: bool = True,
+        color: bool = True,
         episodes_file: str | None = None,
         n_way: int = 5,
         k_shot: int = 1,
@@ -131,7 +131,7 @@ class TinyImageNetMosaics(EpisodicDataModule):
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size} but must be at least 1")
         self.root, self.batch_size, self.canvas = root, batch_size, canvas
-        self.max_photos, self.distractors, self.colour = max_photos, distractors, colour
+        self.max_photos, self.distractors, self.color = max_photos, distractors, color
         self.val_classes, self.held_out, self.eval_classes = val_classes, held_out, eval_classes
         self._samplers: dict[str, EpisodeSampler] = {}
         self.plans: list[EpisodePlan] | None = None
@@ -208,7 +208,7 @@ class TinyImageNetMosaics(EpisodicDataModule):
         for _ in range(self.batch_size):
             drawn = rng.choice(len(rows), 1 + int(rng.integers(self.max_photos)), replace=False)
             canvas, found = self._compose(rows[drawn], rows, rng, mirror=True)
-            canvases.append(jitter_colours(canvas, rng) if self.colour else canvas)
+            canvases.append(jitter_colors(canvas, rng) if self.color else canvas)
             boxes.append(torch.from_numpy(found))
             targets.append(torch.from_numpy(labels[drawn]))
         names = tuple(f"train-{index}-{i}" for i in range(self.batch_size))

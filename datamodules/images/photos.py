@@ -31,7 +31,7 @@ class PhotoEpisodes(EpisodicDataModule):
     Args:
         batch_size: Photos of a training batch.
         mirror: Mirror training photos with probability one half.
-        colour: Colour augmentation in training.
+        color: Color augmentation in training.
         val_classes: Classes kept for validation, drawn by ``seed`` from the training ones. 0: validate on
             held-out photos of the training classes.
         held_out: Fraction of photos kept out of training, beyond those that the data set itself keeps out.
@@ -55,7 +55,7 @@ class PhotoEpisodes(EpisodicDataModule):
         self,
         batch_size: int = 2,
         mirror: bool = True,
-        colour: bool = True,
+        color: bool = True,
         val_classes: int = 0,
         held_out: float = 0.0,
         eval_classes: Literal["novel", "seen"] = "novel",
@@ -75,7 +75,7 @@ class PhotoEpisodes(EpisodicDataModule):
             raise ValueError(f"batch_size is {batch_size} but must be at least 1")
         if not 0 <= held_out < 1:
             raise ValueError(f"held_out is {held_out} but must be at least 0 and below 1")
-        self.batch_size, self.mirror, self.colour = batch_size, mirror, colour
+        self.batch_size, self.mirror, self.color = batch_size, mirror, color
         self.val_classes, self.held_out, self.eval_classes = val_classes, held_out, eval_classes
         self.small_classes, self.episodes_file = small_classes, episodes_file
         self._samplers: dict[str, EpisodeSampler] = {}

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from datamodules.images.augmentation import jitter_colours, random_part
+from datamodules.images.augmentation import jitter_colors, random_part
 from datamodules.images.mask_reading import UNKNOWN, check_sizes, resize_pair
 from datamodules.images.photos import PhotoEpisodes
 from datamodules.images.reading import SkippedItems, read_photo
@@ -287,7 +287,7 @@ class PhotoSegmentation(PhotoEpisodes):
         if self.mirror and rng.random() < 0.5:
             image, labels = image[:, ::-1], labels[:, ::-1]
         image, labels = np.ascontiguousarray(image), np.ascontiguousarray(labels)
-        return (jitter_colours(image, rng) if self.colour else image), labels
+        return (jitter_colors(image, rng) if self.color else image), labels
 
     def _read(self, photo: MaskedPhoto, size: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Read a photo and its labels; those of ``image_size`` are kept as long as there is room."""

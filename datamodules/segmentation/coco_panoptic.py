@@ -1,4 +1,4 @@
-"""COCO panoptic (Kirillov et al., CVPR 2019): 133 classes of things and stuff, one PNG a photo, ids in its colours."""
+"""COCO panoptic (Kirillov et al., CVPR 2019): 133 classes of things and stuff, one PNG a photo, ids in its colors."""
 
 from __future__ import annotations
 

@@ -55,11 +55,11 @@ class FSS1000(PhotoSegmentation):
         return [MaskedPhoto(f"{f.parent.name}/{f.name}", f, f.with_suffix(".png"), (f.parent.name,)) for f in files]
 
     def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
-        """Return the labels of a photo: masks are black and white, as colour or grey files."""
+        """Return the labels of a photo: masks are black and white, as color or grey files."""
         try:
             bright = read_values(photo.mask) > 127
         except ValueError:
-            bright = read_photo(photo.mask).max(axis=2) > 127  # some masks are slightly coloured
+            bright = read_photo(photo.mask).max(axis=2) > 127  # some masks are slightly colored
         return bright.astype(np.int16) * np.int16(1 + self._number[photo.classes[0]])
 
     @cached_property

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.images.augmentation import jitter_colours
+from datamodules.images.augmentation import jitter_colors
 from lightning_fewshot.boxes import scale, valid
 from lightning_fewshot.data import EpisodeCounts, EpisodicDataModule
 from lightning_fewshot.episodes import Episode, Examples
@@ -255,7 +255,7 @@ class TrackingData(EpisodicDataModule):
     def _augment(self, image: Tensor, box: Tensor, rng: np.random.Generator, flip: bool) -> tuple[Tensor, Tensor]:
         if self.colour:
             picture = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-            image = torch.from_numpy(jitter_colours(picture, rng)).permute(2, 0, 1)
+            image = torch.from_numpy(jitter_colors(picture, rng)).permute(2, 0, 1)
         if flip:
             width = image.shape[2]
             box = torch.stack((width - box[:, 2], box[:, 1], width - box[:, 0], box[:, 3]), dim=1)

@@ -94,7 +94,7 @@ def make_pets(folder: Path, photos: int = 4) -> Path:
 
 
 def make_fss(folder: Path, classes: int = 12, photos: int = 4) -> Path:
-    """Write ``fewshot_data``: colour masks, black and white."""
+    """Write ``fewshot_data``: color masks, black and white."""
     for c in range(classes):
         for i in range(photos):
             labels = draw(folder / f"fewshot_data/class{c:02d}/{i + 1}.jpg", c, 200, seed=i)
@@ -136,7 +136,7 @@ def make_panoptic(folder: Path, classes: int = 8, photos: int = 4) -> Path:
         for i in range(first, first + photos * classes):
             labels = draw(folder / f"coco/{part}/{i:012d}.jpg", i, classes)
             record["images"].append({"id": i, "file_name": f"{i:012d}.jpg", "width": SIZE[0], "height": SIZE[1]})
-            ids = labels.astype(int) * 70000  # all three colour channels matter
+            ids = labels.astype(int) * 70000  # all three color channels matter
             channels = np.stack([ids % 256, ids // 256 % 256, ids // 256**2], axis=2).astype(np.uint8)
             write(folder / f"coco/annotations/panoptic_{part}/{i:012d}.png", channels)
             segments = [

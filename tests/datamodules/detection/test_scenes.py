@@ -16,14 +16,14 @@ NONE = Variation(**{field.name: 0.0 for field in fields(Variation)})
 
 
 def spread(variation: Variation) -> float:
-    """Mean over classes of how much the mean colour of their instances differs, in grey levels."""
+    """Mean over classes of how much the mean color of their instances differs, in grey levels."""
     scenes = Scenes(k_shot=40, max_objects=1, variation=variation, **SMALL)
     support = scenes.episode("test", 0).support
     labels = torch.cat(support.labels)
-    colours = torch.stack(
+    colors = torch.stack(
         [i[:, m[0]].float().mean(1) for i, m in zip(support.images, support.instance_masks, strict=True)]
     )
-    return float(np.mean([colours[labels == label].std(0).mean() for label in (0, 1)]))
+    return float(np.mean([colors[labels == label].std(0).mean() for label in (0, 1)]))
 
 
 def test_variation_says_how_far_instances_of_a_class_differ():

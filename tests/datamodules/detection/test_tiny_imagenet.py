@@ -21,7 +21,7 @@ def root(tmp_path_factory):
 
 
 def build(root, **options):
-    settings = {"val_classes": 4, "held_out": 3, "n_way": 3, "n_query": 2, "batch_size": 4, "colour": False, "seed": 1}
+    settings = {"val_classes": 4, "held_out": 3, "n_way": 3, "n_query": 2, "batch_size": 4, "color": False, "seed": 1}
     return TinyImageNetMosaics(str(root), **{**settings, **options})
 
 
@@ -32,11 +32,11 @@ def equal(a, b):
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_an_episode_is_a_function_of_seed_split_and_index(root, split):
-    first, again = build(root, colour=True), build(root, colour=True)
+    first, again = build(root, color=True), build(root, color=True)
     again.episode(split, 0)
     assert equal(first.episode(split, 5), again.episode(split, 5))
     assert not equal(first.episode(split, 5), first.episode(split, 6))
-    assert not equal(first.episode(split, 5), build(root, colour=True, seed=2).episode(split, 5))
+    assert not equal(first.episode(split, 5), build(root, color=True, seed=2).episode(split, 5))
 
 
 def test_classes_of_the_splits_are_disjoint(root):
@@ -67,10 +67,10 @@ def test_boxes_surround_the_objects_that_were_drawn(root, split, index, monkeypa
         red = image[0].numpy().astype(int)
         covered = np.zeros(red.shape, bool)
         for (x1, y1, x2, y2), label in zip(boxes.numpy(), labels, strict=True):
-            colour = np.array(maker.colour(everyone.index(episode.classes[label])))
+            color = np.array(maker.color(everyone.index(episode.classes[label])))
             a, b, c, d = int(np.ceil(x1)) + 2, int(np.ceil(y1)) + 2, int(x2) - 2, int(y2) - 2
             inside = image.permute(1, 2, 0).numpy()[b:d, a:c].astype(int)
-            assert np.abs(inside - colour).max() < 30  # the box holds nothing but its object
+            assert np.abs(inside - color).max() < 30  # the box holds nothing but its object
             covered[max(0, int(y1) - 2) : int(y2) + 3, max(0, int(x1) - 2) : int(x2) + 3] = True
         outside = (red > 220) & ~covered
         assert outside.mean() < 0.001  # and all of it

@@ -44,7 +44,7 @@ def roots(tmp_path_factory):
 
 
 def build(roots, name, **options):
-    options = {"batch_size": 3, "colour": False, "mirror": False, "image_size": None, "seed": 3, **options}
+    options = {"batch_size": 3, "color": False, "mirror": False, "image_size": None, "seed": 3, **options}
     return SETS[name][0](str(roots[name]), **{**SETS[name][2], **options})
 
 
@@ -85,10 +85,10 @@ def test_masks_are_where_the_objects_are_drawn(roots, name):
 @every_set
 def test_an_episode_is_a_function_of_seed_split_and_index(roots, name):
     for split in ("train", "test"):
-        first, again = (build(roots, name, colour=True, mirror=True, image_size=32) for _ in range(2))
+        first, again = (build(roots, name, color=True, mirror=True, image_size=32) for _ in range(2))
         again.episode(split, 1)
         assert equal(first.episode(split, 7), again.episode(split, 7))
-        other = [build(roots, name, colour=True, image_size=32, seed=4).episode(split, i) for i in (6, 7)]
+        other = [build(roots, name, color=True, image_size=32, seed=4).episode(split, i) for i in (6, 7)]
         assert not all(equal(first.episode(split, i), episode) for i, episode in zip((6, 7), other, strict=True))
 
 
@@ -183,7 +183,7 @@ def test_cropped_pairs_show_their_class_and_come_again(roots):
 def test_scaled_photos_are_decoded_once_while_there_is_room(roots, monkeypatch):
     decoded, read = [], segmentation.read_photo
     monkeypatch.setattr(segmentation, "read_photo", lambda path: decoded.append(path) or read(path))
-    options = {"image_size": 48, "mirror": True, "colour": True}
+    options = {"image_size": 48, "mirror": True, "color": True}
     data = build(roots, "pascal5i", **options)
     first = [data.episode("train", i) for i in range(8)]
     assert len(decoded) == len(set(decoded))
@@ -390,10 +390,10 @@ def test_values_outside_the_set_are_named(own):
         folder(own).setup("predict")
 
 
-def test_coloured_truncated_and_absent_masks_are_named(own):
+def test_colored_truncated_and_absent_masks_are_named(own):
     path = own / "masks/mine3.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(path)
-    with pytest.raises(ValueError, match=r"mine3.png is a coloured picture \(RGB\); save class numbers"):
+    with pytest.raises(ValueError, match=r"mine3.png is a colored picture \(RGB\); save class numbers"):
         folder(own).setup("predict")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"mine3.png is truncated"):

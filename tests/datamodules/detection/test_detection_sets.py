@@ -43,7 +43,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:skipped .* classes of")
 
 
 def build(roots, name, **options):
-    options = {"n_way": 2, "n_query": 2, "k_shot": 1, "batch_size": 4, "colour": False, "seed": 3, **options}
+    options = {"n_way": 2, "n_query": 2, "k_shot": 1, "batch_size": 4, "color": False, "seed": 3, **options}
     return SETS[name][0](str(roots[name]), **{**SETS[name][3], **options})
 
 
@@ -57,10 +57,10 @@ every_set = pytest.mark.parametrize("name", list(SETS))
 @every_set
 def test_an_episode_is_a_function_of_seed_split_and_index(roots, name):
     for split in ("train", "val", "test"):
-        first, again = build(roots, name, colour=True), build(roots, name, colour=True)
+        first, again = build(roots, name, color=True), build(roots, name, color=True)
         again.episode(split, 1)
         assert episodes_equal(first.episode(split, 7), again.episode(split, 7))
-        assert not episodes_equal(first.episode(split, 7), build(roots, name, colour=True, seed=4).episode(split, 7))
+        assert not episodes_equal(first.episode(split, 7), build(roots, name, color=True, seed=4).episode(split, 7))
 
 
 @every_set
