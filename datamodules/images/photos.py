@@ -101,7 +101,7 @@ class PhotoEpisodes(EpisodicDataModule):
         for split in STAGES[stage]:
             if split == "train":
                 _ = self.training_names
-            elif split != "predict" and self.counts[split] and not (split == "test" and self.plans):
+            elif split != "predict" and self.counts[split] != 0 and not (split == "test" and self.plans):
                 self.sampler(split)
 
     @property
