@@ -158,3 +158,22 @@ def make_folder_masks(folder: Path, classes=("cup", "pen", "key"), photos: int =
         draw(folder / f"query/q{i}.png", 50 + i, len(classes))
     (folder / "classes.txt").write_text("".join(f"{10 * (i + 1)} {name}\n" for i, name in enumerate(classes)))
     return folder
+
+
+def make_davis(folder: Path, sequences: int = 3, trained: int = 3, frames: int = 5) -> Path:
+    """Write ``davis``: one-bit masks; val.txt as published, with a line a frame, train.txt with a line a sequence."""
+    names = {part: [f"{part}{i}" for i in range(n)] for part, n in (("train", trained), ("val", sequences))}
+    root, places = folder / "davis", ("JPEGImages/480p", "Annotations/480p")
+    for number, name in enumerate((*names["train"], *names["val"])):
+        for i in range(frames):
+            labels = draw(root / places[0] / name / f"{i:05d}.jpg", number, 200, seed=i)
+            path = root / places[1] / name / f"{i:05d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(labels == number + 1).save(path)
+    lists = root / "ImageSets/480p"
+    lists.mkdir(parents=True)
+    lines = [f"/{places[0]}/{n}/{i:05d}.jpg /{places[1]}/{n}/{i:05d}.png" for n in names["val"] for i in range(frames)]
+    (lists / "val.txt").write_text("\n".join(lines))
+    if trained:
+        (lists / "train.txt").write_text("\n".join(names["train"]))
+    return folder

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -271,6 +272,16 @@ def test_both_sources_of_pascal5i_read_the_same_photos(roots):
     assert data.catalog.split_classes["test"] == tuple(sorted(NAMES[:5]))
 
 
+def test_a_fold_of_which_no_photo_shows_a_class_is_named(tmp_path):
+    root = maker.make_pascal5i(tmp_path)
+    for part in ("trn", "val"):
+        (root / f"pascal5i/splits/{part}/fold0.txt").write_text("")
+    with pytest.raises(
+        ValueError, match=r"fold is 0 but no photo here shows aeroplane, .*folds with photos are 1, 2, 3"
+    ):
+        build({"pascal5i": root}, "pascal5i").setup("test")
+
+
 def test_folds_of_coco20i_are_every_fourth_class(roots):
     assert build(roots, "coco20i", fold=1).catalog.split_classes["test"] == ("thing1", "thing5")
     assert build(roots, "panoptic", fold=2, stuff=False).catalog.split_classes["train"] == (
@@ -495,6 +506,32 @@ def test_real_masks_of_pascal5i_show_their_class_and_void(fold):
             void += (labels == -1).sum()
     assert void > 0
     assert not set(data.training_names) & {n for n, p in data.catalog.photos.items() if p.evaluation_only}
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("fold", range(1, 4))
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_photos_of_pascal5is_animals_are_read(fold):
+    animals = {1: ("cat", "chair", "cow"), 2: ("dog", "horse", "person"), 3: ("sheep", "sofa")}
+    root = Path(os.environ["FEWSHOT_DATA"]) / "pascal5i-animals"
+    data = Pascal5i(str(root), splits=FoldSplits(fold=fold), images=MaskedImages(size=240))
+    data.setup("fit")
+    data.setup("test")
+    assert data.catalog.split_classes["test"] == animals[fold]
+    for split in ("train", "test"):
+        episode = data.episode(split, 0)
+        for part in (episode.support, episode.query):
+            for mask, label in zip(part.class_masks, part.labels.tolist(), strict=True):
+                assert (mask == 1 + label).any()
+
+
+@pytest.mark.real_data
+def test_a_fold_without_photos_is_named():
+    root = Path(os.environ["FEWSHOT_DATA"]) / "pascal5i-animals"
+    with pytest.raises(
+        ValueError, match=r"fold is 0 but no photo here shows aeroplane, .*folds with photos are 1, 2, 3"
+    ):
+        Pascal5i(str(root)).setup("test")
 
 
 @pytest.mark.real_data
