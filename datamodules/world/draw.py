@@ -13,18 +13,8 @@ import numpy as np
 
 from datamodules.world.appearance import ObjectClass
 from datamodules.world.background import draw_background, draw_occluder, finish
-from datamodules.world.sprite import (
-    DEFAULT_VARIATION,
-    Look,
-    Patch,
-    Pose,
-    Variation,
-    draw_angle,
-    draw_look,
-    overlap,
-    paste,
-    render,
-)
+from datamodules.world.patch import Patch, overlap, paste
+from datamodules.world.sprite import DEFAULT_VARIATION, Look, Pose, Variation, draw_angle, draw_look, render
 
 MIN_SIZE = 32  # px; smaller pictures cannot show a pattern
 TRIES = 12  # places tried for an object before it is drawn smaller, and again before it is left out
