@@ -167,7 +167,7 @@ def test_a_monitor_that_is_not_logged_is_one_line(cli):
 def test_a_checkpoint_of_another_model_names_what_differs(cli):
     cli("fit", "--trainer.fast_dev_run", "false", "--trainer.max_epochs", 1)
     other = ["--model.widths", "[8]", "--model.proposals", "[4, 4]", "--data.n_classes", "[6, 5, 5]"]
-    other += ["--data.image_size", 64, "--data.test_episodes", 1, "--trainer.accelerator", "cpu"]
+    other += ["--data.image_size", 64, "--data.episodes.test", 1, "--trainer.accelerator", "cpu"]
     with pytest.raises(SystemExit, match=r"does not fit this RepMetDetector: \d+ parameters differ \(embed\.0\.bias"):
         cli("test", "--config", REPMET, *other, "--ckpt_path", "run/checkpoints/best.ckpt", toy=False)
 
