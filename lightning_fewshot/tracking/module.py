@@ -79,20 +79,6 @@ class TrackingModule(FewShotModule):
         super().on_test_start()
         self._fingerprint = fingerprint(self, self.tracker(), self.run_seed)
 
-    def on_predict_start(self) -> None:
-        """Refuse to track with weights that nobody trained.
-
-        Raises:
-            ValueError: There is no checkpoint; says where one comes from.
-        """
-        super().on_predict_start()
-        if any(True for _ in self.parameters()) and not self.trainer.ckpt_path:
-            raise ValueError(
-                f"{type(self).__name__} needs trained weights: make them with `python -m lightning_fewshot fit "
-                "--config experiments/<experiment>.yaml`, which leaves runs/<experiment>/<time>/checkpoints/best.ckpt, "
-                "and give that file as --ckpt_path"
-            )
-
     def predict_step(self, episode: Episode, batch_idx: int) -> Any:
         """Track a video into ``<run folder>/tracks``: boxes, times and an annotated mp4."""
         if not is_sequence(episode):

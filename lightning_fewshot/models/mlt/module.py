@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lightning_fewshot.checkpoints import load_weights
+from lightning_fewshot.checkpoint_files import load_weights
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.mlt.export import StaticMatcher
 from lightning_fewshot.models.mlt.loss import match_loss, target_map
