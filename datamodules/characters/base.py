@@ -193,7 +193,8 @@ class CharacterPairs(EpisodicDataModule):
         if self.augment is not None:
             images = jitter(images, self.augment, self.rng("train", index, "augment"))
         support, query = images[: len(labels)], images[len(labels) :]
-        return Episode(Examples(support, own), Examples(query, torch.from_numpy(labels)), classes, index)
+        query = Examples(query, torch.from_numpy(labels))
+        return Episode(Examples(support, own), query, classes, index, protocol=self.train)
 
 
 def draw_pairs(
@@ -276,7 +277,8 @@ def problem_episode(
         )
         for chosen in (exemplars, candidates.reshape(-1))
     )
-    return Episode(support, query._replace(labels=torch.from_numpy(labels.reshape(-1))), PAIR_CLASSES, index)
+    query = query._replace(labels=torch.from_numpy(labels.reshape(-1)))
+    return Episode(support, query, PAIR_CLASSES, index, protocol="problems")
 
 
 def with_symmetries(characters: Characters, quarter_turns: bool, mirror: bool) -> Characters:

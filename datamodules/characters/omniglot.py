@@ -109,4 +109,4 @@ def _run_episode(run: Run, index: int) -> Episode:
         torch.from_numpy(labels.reshape(-1)),
         names=tuple(f"run{index + 1:02d}/training/{i}" for i in range(ways)) * count,
     )
-    return Episode(support, query, PAIR_CLASSES, index)
+    return Episode(support, query, PAIR_CLASSES, index, protocol="problems")

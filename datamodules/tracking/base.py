@@ -161,7 +161,7 @@ class TrackingData(EpisodicDataModule):
         items = [self._pair(rng) for _ in range(self.batch_size)]
         exemplars, searches, labels = zip(*items, strict=True)
         query = _examples(searches)._replace(labels=torch.tensor(labels))
-        return Episode(_examples(exemplars), query, ("object",), index)
+        return Episode(_examples(exemplars), query, ("object",), index, protocol="pairs")
 
     def _pair(self, rng: np.random.Generator) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], int]:
         video, target, (first,) = self._draw(rng, 1)
@@ -189,7 +189,7 @@ class TrackingData(EpisodicDataModule):
             exemplars.append(self._cut(target, anchor, self.exemplar, rng, flip, moved=False))
             searches += [self._cut(target, t, self.search, rng, flip, moved=True) for t in sorted(times)]
         query = _examples(searches)._replace(labels=torch.ones(len(searches), dtype=torch.int64))
-        return Episode(_examples(exemplars), query, ("object",), index)
+        return Episode(_examples(exemplars), query, ("object",), index, protocol="clips")
 
     def _frames(self, rng: np.random.Generator, index: int) -> Episode:
         """Section 5 of MetaRTT: T frames of one video in order, whole."""
@@ -202,7 +202,7 @@ class TrackingData(EpisodicDataModule):
             first.append(clip[0])
             others += clip[1:]
         parts = [Examples([f for f, _ in items], boxes=[b for _, b in items]) for items in (first, others)]
-        return Episode(*parts, ("object",), index, class_ids=tuple(used))
+        return Episode(*parts, ("object",), index, class_ids=tuple(used), protocol="frames")
 
     def _draw(self, rng: np.random.Generator, n: int, but: Any = ()) -> tuple[int, Target, list[int]]:
         """Draw a video, an object in it and ``n`` different frames where it is visible."""
