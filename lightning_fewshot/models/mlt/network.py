@@ -1,8 +1,8 @@
 """The matching network of MLT, section 3.2.1, and its target-specific last layer, eq. (4).
 
 The stream is :class:`~lightning_fewshot.nn.siamese.SiameseStream`: 127 pixels give 8 x 8 cells, 255 pixels 24 x 24, so
-17 x 17 responses. Four convolutions end in *hidden* maps; the fifth, 1x1, is the last layer ``w_N`` that target-specific kernels are
-concatenated to. Its output is normalised at every location, and correlated.
+17 x 17 responses. Four convolutions end in *hidden* maps; the fifth, 1x1, is the last layer ``w_N`` that
+target-specific kernels are concatenated to. Its output is normalised at every location, and correlated.
 
 Shapes: P exemplars, R patches of each, C hidden channels, K kernels of the last layer, E target-specific kernels,
 (h, w) an exemplar's map, (H, W) a patch's, (H', W') the response.

@@ -1,4 +1,4 @@
-"""Images and visualisations of one-shot recognition: ranked problems, and figure 3 (predicted filters and their responses).
+"""Images and visualisations of one-shot recognition: ranked problems, and figure 3 (filters and their responses).
 
 Shapes: P exemplars, R candidates of each.
 """

@@ -1,4 +1,4 @@
-"""Images and visualisations of a tracked sequence: the track, and figure 4 (predicted filters and the output of their layer)."""
+"""Images and visualisations of a tracked sequence: the track, and figure 4 (filters and what they answer)."""
 
 from __future__ import annotations
 
