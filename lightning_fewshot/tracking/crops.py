@@ -15,6 +15,7 @@ Shapes: N windows, S pixels of a crop's side, (3, H, W) a frame, ``...`` any lea
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,6 +23,37 @@ from torch.nn.functional import avg_pool2d, grid_sample
 
 EXEMPLAR, SEARCH = 127, 255  # pixels (Learnet section 3.3; MLT section 3.2.1)
 CONTEXT = 0.5
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """Which crops a tracker cuts; as those it was trained on.
+
+    Args:
+        exemplar: Side of an exemplar, in pixels.
+        search: Side of a search patch, in pixels at the exemplar's scale; at least that of an exemplar.
+        context: Margin of the exemplar, as a share of width plus height, at least 0.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    exemplar: int = EXEMPLAR
+    search: int = SEARCH
+    context: float = CONTEXT
+
+    def __post_init__(self) -> None:
+        if self.exemplar < 1:
+            raise ValueError(f"exemplar is {self.exemplar} but must be at least 1 pixel")
+        if self.search < self.exemplar:
+            raise ValueError(f"search is {self.search} but must be at least {self.exemplar}, the exemplar's side")
+        if self.context < 0:
+            raise ValueError(f"context is {self.context} but must be at least 0")
+
+    @property
+    def ratio(self) -> float:
+        """Side of a search window over side of an exemplar window, so that both show the target at one size."""
+        return self.search / self.exemplar
 
 
 def context_side(boxes: Tensor, context: float = CONTEXT) -> Tensor:

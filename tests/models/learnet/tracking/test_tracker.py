@@ -12,14 +12,14 @@ from torch.nn.functional import conv2d, max_pool2d
 from lightning_fewshot import SiameseLearnetTracker
 from lightning_fewshot.cli import main
 from lightning_fewshot.episodes import Episode, Examples
-from lightning_fewshot.models.learnet.loss import response_loss
-from lightning_fewshot.models.learnet.tracking.module import matching_cells
 from lightning_fewshot.models.learnet.tracking.network import TemplateState, TrackingArchitecture, TrackingNetwork
-from lightning_fewshot.models.learnet.tracking.streams import MEAN, SPREAD, TrackingLearnet, TrackingStream
+from lightning_fewshot.models.learnet.tracking.omega import TrackingLearnet
+from lightning_fewshot.nn.response_loss import SquareLoss, pair_targets, query_cells
+from lightning_fewshot.nn.siamese import MEAN, SPREAD
 from lightning_fewshot.tracking.frames import ArrayFrames
 from lightning_fewshot.tracking.loop import track
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 ARCHITECTURES = get_args(TrackingArchitecture)
 
 
@@ -35,7 +35,7 @@ def _images(count, side, seed=0):
 
 
 def _network(architecture, **options):
-    network = TrackingNetwork(architecture, **{"stream": "S", "learnet": "S", **options})
+    network = TrackingNetwork(architecture, **{"stream": "S", **options})
     with torch.no_grad():
         network.predict(network.adapt(_images(4, 127)), _images(4, 255, 1))  # moves the running statistics
     return network.eval()
@@ -46,16 +46,21 @@ def _pairs(labels, seed=0):
     boxes = [torch.tensor([[97.5, 97.5, 157.5, 157.5]])] * count
     query = Examples(_images(count, 255, seed), torch.tensor(labels), boxes=boxes)
     support = Examples(_images(count, 127, seed + 1), boxes=[torch.tensor([[33.5, 33.5, 93.5, 93.5]])] * count)
-    return Episode(support, query, ("object",))
+    return Episode(support, query, ("object",), protocol="pairs")
+
+
+def _target(episode):
+    return pair_targets(SquareLoss(), episode, query_cells(episode, "pairs", 127, 8), torch.zeros(2, 17, 17))
 
 
 def test_layers_are_alexnets_and_the_variants_thinner():
-    shapes = {v: [tuple(c.weight.shape) for c in TrackingStream(v).convs] for v in "ABC"}
+    streams = {v: TrackingNetwork("siamese_shared", v).stream for v in "ABC"}
+    shapes = {v: [tuple(c.weight.shape) for c in stream.convs] for v, stream in streams.items()}
     assert shapes["A"] == [(96, 3, 11, 11), (256, 48, 5, 5), (384, 256, 3, 3), (384, 192, 3, 3), (256, 192, 3, 3)]
     assert shapes["B"] == [(48, 3, 11, 11), (128, 24, 5, 5), (384, 128, 3, 3), (384, 192, 3, 3), (64, 192, 3, 3)]
     assert shapes["C"][:4] == shapes["B"][:4]
     assert shapes["C"][4] == (32, 192, 3, 3)
-    assert TrackingStream("A").convs[0].stride == (2, 2)
+    assert streams["A"].convs[0].stride == (2, 2)
 
 
 def test_a_learnet_has_one_output_for_every_element_of_the_filters():
@@ -94,7 +99,7 @@ def test_pupil_follows_equation_8():
             x = x * scale[:, None, None] + (norm.bias - norm.running_mean * scale)[:, None, None]
             x = x.relu() if i < 4 else x
             x = max_pool2d(x, 3, 2) if i < 2 else x
-        ours = stream(network._pixels(image, "images", 1), state.filters)
+        ours = stream(network.stream.pixels(image), state.filters)
     torch.testing.assert_close(ours.double(), x, rtol=1e-3, atol=1e-3)
 
 
@@ -107,7 +112,7 @@ def test_the_response_is_a_loop_over_subwindows():
         for row, column in [(0, 0), (8, 8), (16, 3)]:
             window = x[..., 8 * row : 8 * row + 127, 8 * column : 8 * column + 127]
             features = network.adapt(window).template[0]  # the same network, as it is shared
-            expected = network.adjust((template * features).sum().view(1, 1, 1, 1))
+            expected = network.response.adjust((template * features).sum().view(1, 1, 1, 1))
             torch.testing.assert_close(response[row, column], expected.flatten()[0], rtol=1e-3, atol=1e-3)
 
 
@@ -131,14 +136,14 @@ def test_exemplars_predict_different_filters_and_unshared_streams_differ():
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_parameter_learns(architecture):
-    module = SiameseLearnetTracker(architecture, stream="S", learnet="S")
+    module = SiameseLearnetTracker(architecture, stream="S")
     module.loss(_pairs([1, 1, 0]))["locations"].backward()
     still = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not still
 
 
 def test_central_2_by_2_cells_match():
-    target = matching_cells(_pairs([1, 0]), torch.zeros(2, 17, 17))
+    target = _target(_pairs([1, 0]))
     line = torch.tensor([0.5, 1.0, 0.5])
     expected = torch.zeros(2, 17, 17)
     expected[0, 7:10, 7:10] = line[:, None] * line
@@ -149,30 +154,12 @@ def test_central_2_by_2_cells_match():
 def test_a_moved_object_moves_the_label():
     episode = _pairs([1])
     moved = episode.query._replace(boxes=[episode.query.boxes[0] + torch.tensor([12.0, -8.0, 12.0, -8.0])])
-    target = matching_cells(episode._replace(query=moved), torch.zeros(1, 17, 17))
+    target = _target(episode._replace(query=moved))
     assert (target[0] == 1).nonzero().tolist() == [[7, 9], [7, 10]]  # row 8 - 1; column 8 + 12 / 8, between two cells
 
 
-@pytest.mark.parametrize("balance", [True, False])
-def test_loss_is_the_papers_in_numpy(balance):
-    rng = np.random.default_rng(0)
-    responses = rng.normal(size=(3, 5, 5))
-    target = np.zeros((3, 5, 5))
-    target[:2, 2, 2], target[:2, 2, 3] = 1, 0.5
-    losses = target * np.log1p(np.exp(-responses)) + (1 - target) * np.log1p(np.exp(responses))
-    if balance:
-        expected = 0.0
-        for r, t in zip(responses, target, strict=True):
-            matching = (t * np.log1p(np.exp(-r))).sum() / t.sum() if t.any() else 0
-            expected += (matching + ((1 - t) * np.log1p(np.exp(r))).sum() / (1 - t).sum()) / 2 / 3
-    else:
-        expected = losses.mean()
-    ours = response_loss(torch.from_numpy(responses), torch.from_numpy(target), balance)
-    assert ours.item() == pytest.approx(expected, rel=1e-5)
-
-
 def test_one_episode_can_be_learned():
-    module = SiameseLearnetTracker("siamese_learnet", stream="S", learnet="S")
+    module = SiameseLearnetTracker("siamese_learnet", stream="S")
     episode = _pairs([1, 1, 0])
     groups = [{**g, "lr": 2e-3 * g.get("lr_factor", 1)} for g in module.parameter_groups()]
     optimizer = torch.optim.AdamW(groups)
@@ -188,7 +175,7 @@ def test_one_episode_can_be_learned():
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_exported_pupil_is_static_and_the_same(architecture):
-    module = SiameseLearnetTracker(architecture, stream="S", learnet="S")
+    module = SiameseLearnetTracker(architecture, stream="S")
     module.network = _network(architecture)
     with torch.no_grad():
         state = module.eval().adapt(Examples(_images(1, 127)))
@@ -203,7 +190,7 @@ def test_the_exported_pupil_is_static_and_the_same(architecture):
 
 
 def test_onnx_of_the_pupil_answers_the_same_to_any_number_of_patches(tmp_path):
-    module, x = SiameseLearnetTracker("siamese_learnet", stream="S", learnet="S"), _images(3, 255, 1)
+    module, x = SiameseLearnetTracker("siamese_learnet", stream="S"), _images(3, 255, 1)
     module.network = _network("siamese_learnet")
     with torch.no_grad():
         state = module.eval().adapt(Examples(_images(1, 127)))
@@ -217,7 +204,7 @@ def test_onnx_of_the_pupil_answers_the_same_to_any_number_of_patches(tmp_path):
 
 
 def test_a_tracker_without_training_still_returns_boxes_that_are_finite():
-    module = SiameseLearnetTracker("siamese_learnet", stream="S", learnet="S")
+    module = SiameseLearnetTracker("siamese_learnet", stream="S")
     module.network = _network("siamese_learnet")
     video = ArrayFrames(np.random.default_rng(0).integers(0, 256, (4, 70, 90, 3), dtype=np.uint8))
     result = track(module.eval().tracker(), video, torch.tensor([-5.0, -4.0, 12.0, 9.0]))  # partly outside
@@ -231,6 +218,7 @@ def test_a_tracker_without_training_still_returns_boxes_that_are_finite():
     [
         (lambda: TrackingNetwork("siamese"), "architecture is 'siamese' but must be one of siamese_shared"),
         (lambda: TrackingNetwork(stream="D"), "stream is 'D' but must be one of A, B, C, S"),
+        (lambda: TrackingNetwork("siamese_shared", learnet="A"), "architecture 'siamese_shared' predicts nothing"),
         (lambda: _network("siamese_shared").adapt(_images(1, 100)), r"must be \(P, 3, 127, 127\)"),
         (lambda: _network("siamese_shared").adapt(_images(1, 127)[:, :1]), r"but must be \(B, 3, H, W\)"),
         (
@@ -241,8 +229,12 @@ def test_a_tracker_without_training_still_returns_boxes_that_are_finite():
         ),
         (lambda: TrackingLearnet((24, 5, 5), "S")(torch.zeros(1, 3, 127, 127)), "raise batch_size"),
         (
-            lambda: matching_cells(_pairs([1])._replace(query=Examples(_images(1, 255))), torch.zeros(1, 17, 17)),
-            "set data.train to pairs",
+            lambda: SiameseLearnetTracker(stream="S").loss(_pairs([1])._replace(protocol="clips")),
+            "training episodes are 'clips' but must be 'pairs': set data.train",
+        ),
+        (
+            lambda: SiameseLearnetTracker(stream="S").loss(_pairs([1])._replace(query=Examples(_images(1, 255)))),
+            "must have boxes",
         ),
     ],
 )
@@ -252,8 +244,8 @@ def test_bad_input_is_said(work, message):
 
 
 def test_fit_ends_with_tracks_and_figure_4(in_tmp, monkeypatch):
-    sizes = ["--data.batch_size=2", "--data.num_workers=0", "--data.train_episodes=2", "--data.val_episodes=1"]
-    sizes += ["--data.test_episodes=1", "--data.max_frames=4", "--data.image_size=96", "--trainer.max_epochs=1"]
+    sizes = ["--data.batch_size=2", "--data.num_workers=0", "--data.episodes={train: 2, val: 1, test: 1}"]
+    sizes += ["--data.max_frames=4", "--data.image_size=96", "--trainer.max_epochs=1"]
     config = str(ROOT / "experiments/learnet_tracker.yaml")
     cli = main(["fit", "--config", config, "--trainer.accelerator=cpu", "--run_dir=run", *sizes])
     assert cli.model.estimates["success_auc"].n == 1

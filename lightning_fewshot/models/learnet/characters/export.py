@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 
 from torch import Tensor, nn
-from torch.nn.functional import conv2d
 
+from lightning_fewshot.models.learnet.characters.drawings import ink
 from lightning_fewshot.models.learnet.characters.network import LearnetNetwork, PupilState
-from lightning_fewshot.models.learnet.characters.streams import Stream, ink
-from lightning_fewshot.models.learnet.tracking.network import TemplateState, TrackingNetwork
-from lightning_fewshot.models.learnet.tracking.streams import pixels
+from lightning_fewshot.models.learnet.characters.streams import Stream
+from lightning_fewshot.models.learnet.filters import fixed_convolution
 from lightning_fewshot.nn.dynamic import DynamicConv2d, FactorisedConv2d, FactorisedDynamicConv2d
 
 
@@ -40,38 +39,6 @@ class StaticPupil(nn.Module):
         return self.compare(self.stream(ink(images))[None], self.reference, self.weights)[0]
 
 
-class StaticTrackingPupil(nn.Module):
-    """phi(x; omega(z)) correlated with z's template, for one z: ``(N, 3, 255, 255)`` to responses ``(N, 17, 17)``.
-
-    Args:
-        network: The trained network; it is copied, not changed.
-        state: What ``adapt`` returned for one exemplar.
-
-    Raises:
-        ValueError: The state holds more than one exemplar.
-    """
-
-    def __init__(self, network: TrackingNetwork, state: TemplateState) -> None:
-        super().__init__()
-        if len(state.template) != 1:
-            raise ValueError(f"the state holds {len(state.template)} exemplars but 1 is exported")
-        self.stream = copy.deepcopy(network.stream)
-        second = self.stream.convs[1]
-        if isinstance(second, FactorisedDynamicConv2d):
-            self.stream.convs[1] = _fixed(*second.fuse(state.filters[0]))
-            self.stream.predicted = False
-        elif isinstance(second, FactorisedConv2d):
-            self.stream.convs[1] = _fixed(*second.fuse())
-        self.adjust = copy.deepcopy(network.adjust)
-        self.register_buffer("template", state.template.detach().clone())  # (1, K, h, w)
-        self.eval().requires_grad_(False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Match search patches ``(N, 3, H, W)`` with the exemplar: ``(N, H', W')``."""
-        maps = self.stream(pixels(images, "search patches", 1, self.stream))
-        return self.adjust(conv2d(maps, self.template))[:, 0]
-
-
 def _static_stream(stream: Stream, state: PupilState) -> Stream:
     static = Stream("plain", batch_norm=False)
     static.norms = copy.deepcopy(stream.norms)
@@ -86,11 +53,4 @@ def _static_conv(conv: nn.Module, state: PupilState) -> nn.Conv2d:
         weight, bias = conv.fuse()
     else:
         weight, bias = conv.weight, conv.bias
-    return _fixed(weight, bias)
-
-
-def _fixed(weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    static = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], device=weight.device)
-    static.weight = nn.Parameter(weight.detach().clone())
-    static.bias = nn.Parameter(bias.detach().clone())
-    return static
+    return fixed_convolution(weight, bias)

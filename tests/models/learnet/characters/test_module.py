@@ -11,13 +11,11 @@ from lightning_fewshot import ModifiedHausdorff, SiameseLearnet
 from lightning_fewshot.cli import main
 from lightning_fewshot.episodes import Episode, Examples
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 TINY = [
     "--data.n_way=5",
     "--data.pairs=8",
-    "--data.train_episodes=2",
-    "--data.val_episodes=1",
-    "--data.test_episodes=2",
+    "--data.episodes={train: 2, val: 1, test: 2}",
 ]
 
 
@@ -75,7 +73,7 @@ def test_draw_any_number_of_problems(module_class, problems, ways):
     labels = torch.zeros(problems, ways, dtype=torch.int64)
     labels[:, 1] = 1
     query = Examples(images[problems:], labels.flatten())
-    episode = Episode(Examples(images[:problems]), query, ("incongruous", "congruous"))
+    episode = Episode(Examples(images[:problems]), query, ("incongruous", "congruous"), protocol="problems")
     module = module_class().eval()
     picture = module.draw(episode, module(episode).detach())
     assert picture.dtype == torch.uint8

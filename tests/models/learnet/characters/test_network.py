@@ -12,18 +12,18 @@ from torch.nn.functional import conv2d, max_pool2d
 from lightning_fewshot import SiameseLearnet
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.learnet.characters.compare import Comparison, ComparisonName
-from lightning_fewshot.models.learnet.characters.network import Architecture, LearnetNetwork
-from lightning_fewshot.models.learnet.characters.streams import ink
-from lightning_fewshot.models.learnet.loss import pair_loss, recognition_loss
+from lightning_fewshot.models.learnet.characters.drawings import ink
+from lightning_fewshot.models.learnet.characters.loss import pair_loss, recognition_loss
+from lightning_fewshot.models.learnet.characters.network import Architecture, LearnetNetwork, PredictedLayer
 
 CELLS = [(a, c) for a in get_args(Architecture) for c in get_args(ComparisonName)]
 VARIANTS = [
-    {"predicted_layer": 1},
-    {"predicted_layer": 3},
-    {"predictor": "naive"},
-    {"predict_bias": True},
+    {"predicted": PredictedLayer(number=1)},
+    {"predicted": PredictedLayer(number=3)},
+    {"predicted": PredictedLayer(predictor="naive")},
+    {"predicted": PredictedLayer(bias=True)},
     {"batch_norm": False},
-    {"predictor": "naive", "predict_bias": True, "batch_norm": False},
+    {"predicted": PredictedLayer(predictor="naive", bias=True), "batch_norm": False},
 ]
 
 
@@ -155,7 +155,9 @@ def test_one_batch_can_be_learned(architecture, comparison):
     torch.manual_seed(0)
     module = SiameseLearnet(architecture, comparison)
     labels = torch.arange(16) % 2
-    episode = Episode(Examples(_images(16)), Examples(_images(16, 1), labels), ("incongruous", "congruous"))
+    episode = Episode(
+        Examples(_images(16)), Examples(_images(16, 1), labels), ("incongruous", "congruous"), protocol="pairs"
+    )
     loss = _learn(module, episode, 60)
     right = (module(episode).flatten() > 0) == labels.bool()
     assert right.all()
@@ -189,8 +191,8 @@ def test_exported_variants_equal_the_dynamic_one(options):
 
 
 def test_torch_export_and_onnx_equal_the_dynamic_pupil(tmp_path):
-    module = SiameseLearnet("learnet", "weighted_l1", predict_bias=True)
-    module.network = _network("learnet", "weighted_l1", predict_bias=True)
+    module = SiameseLearnet("learnet", "weighted_l1", predicted=PredictedLayer(bias=True))
+    module.network = _network("learnet", "weighted_l1", predicted=PredictedLayer(bias=True))
     x = _images(6, 1)
     with torch.no_grad():
         state = module.adapt(Examples(_images(1)))
@@ -211,19 +213,6 @@ def test_one_exemplar_is_exported():
         module.export_pupil(module.adapt(Examples(_images(2))))
 
 
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (torch.zeros(2, 1, 32, 32, dtype=torch.uint8), r"images are \(1, 32, 32\) but must be \(1, 28, 28\)"),
-        (torch.zeros(2, 3, 28, 28, dtype=torch.uint8), r"images are \(3, 28, 28\)"),
-        (torch.zeros(2, 1, 28, 28), "images are torch.float32 but must be uint8"),
-    ],
-)
-def test_wrong_pictures_are_refused(images, message):
-    with pytest.raises(ValueError, match=message):
-        SiameseLearnet().adapt(Examples(images))
-
-
 def test_images_must_be_shared_out():
     module = SiameseLearnet().eval()
     with pytest.raises(ValueError, match="5 images cannot be shared out equally among 2 exemplars"):
@@ -235,13 +224,34 @@ def test_images_must_be_shared_out():
     [
         ({"architecture": "siamese"}, "architecture is 'siamese' but must be one of siamese_shared"),
         ({"comparison": "cosine"}, "comparison is 'cosine' but must be one of inner_product"),
-        ({"predicted_layer": 4}, "predicted_layer is 4 but must be one of 1, 2, 3"),
-        ({"predictor": "full"}, "predictor is 'full'"),
+        ({"predicted": {"number": 4}}, "number is 4 but must be one of 1, 2, 3"),
+        ({"predicted": {"predictor": "full"}}, "predictor is 'full'"),
+        (
+            {"architecture": "siamese_shared", "predicted": {"number": 3}},
+            "architecture 'siamese_shared' predicts nothing",
+        ),
+        (
+            {"architecture": "siamese_unshared_factorised", "predicted": {"bias": True}},
+            "architecture 'siamese_unshared_factorised' has number alone",
+        ),
     ],
 )
-def test_unknown_options_are_named(options, message):
+def test_options_that_do_not_exist_or_do_not_act_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        LearnetNetwork(**options)
+        LearnetNetwork(
+            **{name: PredictedLayer(**value) if name == "predicted" else value for name, value in options.items()}
+        )
+
+
+def test_the_factorised_layer_can_be_another():
+    network = LearnetNetwork("siamese_unshared_factorised", "euclidean", PredictedLayer(number=3))
+    assert hasattr(network.stream.convs[2], "filters")
+
+
+def test_a_training_episode_says_what_it_is():
+    episode = Episode(Examples(_images(2)), Examples(_images(2), torch.tensor([0, 1])), ("a", "b"), protocol="problems")
+    with pytest.raises(ValueError, match="training episodes are 'problems' but must be 'pairs' or 'alphabets'"):
+        SiameseLearnet().loss(episode)
 
 
 @pytest.mark.parametrize(("architecture", "comparison"), CELLS)
@@ -271,7 +281,9 @@ def test_recognition_loss_matches_log_probabilities():
 def test_whole_alphabets_can_be_learned(architecture):
     torch.manual_seed(0)
     module, labels = SiameseLearnet(architecture=architecture), torch.arange(4)
-    episode = Episode(Examples(_images(4), labels), Examples(_images(4, 1), labels), ("a", "b", "c", "d"))
+    episode = Episode(
+        Examples(_images(4), labels), Examples(_images(4, 1), labels), ("a", "b", "c", "d"), protocol="alphabets"
+    )
     # drawings of noise, which have nothing in common: chance would leave the loss at log 4
     assert _learn(module, episode, 40) < 0.5 * np.log(4)
 
