@@ -1,15 +1,16 @@
 """A video as an Episode, for ``test`` and ``predict``; and how training episodes of tracking papers look.
 
-A *sequence* (validation, test, predict) is one object in one video:
+A *sequence* (validation, test, predict) is one object in one video; its ``protocol`` is "one_pass", or "supervised" for
+VOT's protocol, which starts a lost tracker again:
 
 - ``support``: ``images`` is ``frames[:1]`` (a ``Frames`` of one), ``boxes`` a list of one ``(1, 4)``.
 - ``query``: ``images`` is the whole video as a ``Frames``, not decoded; ``boxes`` a list of one ``(T', 4)``, the truth,
   NaN where the object is absent, T' <= T where a benchmark annotates fewer frames, or None where nothing is known;
-  polygons ``(T', 8)`` instead of boxes ask for VOT's supervised protocol;
+  polygons ``(T', 8)`` instead of boxes where the protocol is "supervised";
   ``names`` holds the name of the sequence.
 
 Training episodes come from ``datamodules.tracking.base.TrackingData(train=...)``, B items each, boxes in pixels of the
-image they stand beside:
+image they stand beside; the protocol says which kind they are:
 
 - ``"pairs"`` (Learnet, section 3.3): ``support.images`` ``(B, 3, 127, 127)`` uint8 exemplars; ``query.images``
   ``(B, 3, 255, 255)`` search patches; ``query.labels`` ``(B,)`` int64, 1 for the same object and 0 for another one;
@@ -35,21 +36,24 @@ def sequence_episode(frames: Frames, boxes: Tensor, index: int = 0, truth: bool 
 
     Args:
         frames: The video.
-        boxes: ``(T', 4)`` boxes or ``(T', 8)`` polygons; the first is where the tracker starts, others may be NaN.
+        boxes: ``(T', 4)`` boxes, or ``(T', 8)`` polygons for the supervised protocol; the first is where the tracker
+            starts, others may be NaN.
         index: Number of the sequence in its split.
         truth: Whether all of ``boxes`` is known; else the first alone is.
     """
     names = (frames.name,)
-    first = polygon_boxes(boxes[:1]) if boxes.shape[1] == 8 else boxes[:1]
-    support = Examples(frames[:1], boxes=[first], names=names)
-    return Episode(support, Examples(frames, boxes=[boxes] if truth else None, names=names), ("object",), index)
+    polygons = boxes.shape[1] == 8
+    support = Examples(frames[:1], boxes=[polygon_boxes(boxes[:1]) if polygons else boxes[:1]], names=names)
+    query = Examples(frames, boxes=[boxes] if truth else None, names=names)
+    protocol = "supervised" if polygons and truth else "one_pass"
+    return Episode(support, query, ("object",), index, protocol=protocol)
 
 
 def is_sequence(episode: Episode) -> bool:
-    """Tell a video from a training episode."""
-    return isinstance(episode.query.images, Frames)
+    """Tell a video to track from a training episode."""
+    return episode.protocol in ("one_pass", "supervised")
 
 
 def is_supervised(episode: Episode) -> bool:
-    """Tell a sequence whose truth is polygons, for the supervised protocol."""
-    return is_sequence(episode) and episode.query.boxes is not None and episode.query.boxes[0].shape[1] == 8
+    """Tell a video that is tracked by VOT's supervised protocol."""
+    return episode.protocol == "supervised"
