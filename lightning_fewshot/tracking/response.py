@@ -25,7 +25,7 @@ from lightning_fewshot.tracking.crops import (
     centres,
     crop,
     exemplar_windows,
-    mean_colour,
+    mean_color,
     search_windows,
 )
 
@@ -100,7 +100,7 @@ class Following(NamedTuple):
         model: What ``adapt`` returned, or what became of it.
         box: ``(4,)`` where the object was last, in pixels of the frame.
         size: ``(2,)`` its first width and height.
-        fill: ``(3,)`` colour of what is outside the frame.
+        fill: ``(3,)`` color of what is outside the frame.
     """
 
     model: Any
@@ -153,7 +153,7 @@ class ResponseTracker(ABC):
     def init(self, frame: Tensor, box: Tensor) -> Following:
         """Cut the exemplar and adapt to it."""
         frame = frame.to(self._device)
-        fill = mean_colour(frame)
+        fill = mean_color(frame)
         exemplar = crop(frame, exemplar_windows(box, self.context)[None], self.exemplar, fill)
         return Following(self.adapt(exemplar), box, box[2:] - box[:2], fill)
 

@@ -26,7 +26,7 @@ from lightning_fewshot.tracking.candidates.sampling import (
 from lightning_fewshot.tracking.candidates.scenes import centre_limits, in_scenes
 from lightning_fewshot.tracking.candidates.settings import TrackerSettings
 from lightning_fewshot.tracking.candidates.strategy import Strategy, TrackState, View
-from lightning_fewshot.tracking.crops import crop, from_crop, mean_colour, to_crop
+from lightning_fewshot.tracking.crops import crop, from_crop, mean_color, to_crop
 
 SHIFTS, SCALES = 4.0, 1.1  # jittered scenes of the first frame: pixels of the scene, powers of the size
 LEAST_SIDE = 4.0  # pixels: a box never shrinks below
@@ -72,7 +72,7 @@ class CandidateTracker:
 
     def init(self, frame: Tensor, box: Tensor) -> TrackState:
         """Adapt to the first frame, prune for it, and learn to refine boxes."""
-        network, pruned, fill = self._network, None, mean_colour(frame)
+        network, pruned, fill = self._network, None, mean_color(frame)
         windows, boxes, counts = self._first_samples(frame, box)
         scenes = self._scenes(frame, windows, fill)
         data = _features(network, scenes, boxes, counts)

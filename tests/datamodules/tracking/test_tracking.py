@@ -9,18 +9,22 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.tracking.base import Target, TrackingData
+from datamodules.tracking.base import Target, TrackingData, hold_out
 from datamodules.tracking.benchmarks import OTB, UAV123, VOT, TempleColor128
-from datamodules.tracking.drawn_videos import DrawnVideos
+from datamodules.tracking.davis import DAVISVideos
+from datamodules.tracking.drawn_videos import DrawnVideos, DrawnVideoSettings
 from datamodules.tracking.got10k import GOT10k
 from datamodules.tracking.imagenet_vid import ImageNetVID, list_video, read_objects
-from datamodules.tracking.still_videos import Still, StillFrames, StillVideos
+from datamodules.tracking.patches import CropSettings, VideoAugmentation
+from datamodules.tracking.still_videos import Still, StillFrames, StillVideos, StillVideoSettings
+from datamodules.tracking.training import Clips, Pairs, WholeFrames
 from datamodules.tracking.video_file import VideoFile, parse_box
+from lightning_fewshot.data import EpisodeCounts
 from lightning_fewshot.tracking.frames import ArrayFrames
 
 
 def load(name):
-    path = Path(__file__).parents[1] / f"data/{name}/make.py"
+    path = Path(__file__).parents[2] / f"data/{name}/make.py"
     spec = importlib.util.spec_from_file_location(f"make_{name}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -29,12 +33,16 @@ def load(name):
 
 maker, photos, tiny = load("videos"), load("photos"), load("tiny_imagenet")
 SETS = {
-    "drawn": lambda root, **o: DrawnVideos(n_videos=20, n_frames=8, image_size=96, test_episodes=3, **o),
+    "drawn": lambda root, **o: DrawnVideos(20, DrawnVideoSettings(8, 96), EpisodeCounts(1000, 10, 3), **o),
     "got10k": lambda root, **o: GOT10k(root, **o),
-    "vid": lambda root, **o: ImageNetVID(root, held_out=0.2, **o),
-    "stills": lambda root, **o: StillVideos("tiny_imagenet", root, image_size=96, n_frames=8, **o),
-    "otb": lambda root, **o: OTB(root, train_on="got10k", train_root=root, **o),
+    "vid": lambda root, **o: ImageNetVID(root, val_share=0.2, **o),
+    "stills": lambda root, **o: StillVideos("tiny_imagenet", root, StillVideoSettings(8, 96), **o),
+    "otb": lambda root, **o: GOT10k(root, test=OTB(root, max_frames=o.get("max_frames")), **o),
+    "davis": lambda root, **o: DAVISVideos(root, val_share=0.4, **o),
 }
+MOVED = CropSettings(shift=8, stretch=0.05)
+KINDS = {"pairs": Pairs(crops=MOVED), "clips": Clips(4, MOVED), "frames": WholeFrames(4)}
+VARIED = VideoAugmentation(mirror=True, color=True)
 every_set = pytest.mark.parametrize("name", list(SETS))
 
 
@@ -46,13 +54,14 @@ def root(tmp_path_factory):
     maker.make_got10k(base)
     maker.make_vid(base)
     maker.make_vid(base, 3, part="val")
+    maker.make_davis(base)
     tiny.make(base)
     photos.make_coco(base, ["person", "dog", "cat", "car", "bus", "bird", "zebra"], 8)
     return str(base)
 
 
 def build(root, name, **options):
-    data = SETS[name](root, **{"batch_size": 3, "clip_frames": 4, "seed": 3, **options})
+    data = SETS[name](root, **{"batch_size": 3, "seed": 3, **options})
     data.setup("fit")
     data.setup("test")
     return data
@@ -68,14 +77,15 @@ def equal(a, b):
 
 
 @every_set
-@pytest.mark.parametrize("train", ["pairs", "clips", "frames"])
-def test_an_episode_is_a_function_of_seed_and_index(root, name, train):
-    options = {"train": train, "shift": 8, "stretch": 0.05, "mirror": True, "colour": True}
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_an_episode_is_a_function_of_seed_and_index(root, name, kind):
+    options = {"training": KINDS[kind], "augmentation": VARIED}
     first, again = build(root, name, **options), build(root, name, **options)
     order = [4, 0, 7]
     found = {i: first.episode("train", i) for i in order}
     for i in sorted(order):
         assert equal(found[i], again.episode("train", i))
+        assert found[i].protocol == kind
     assert not equal(found[0], found[4])
     assert not equal(found[0], build(root, name, **{**options, "seed": 4}).episode("train", 0))
 
@@ -100,7 +110,8 @@ def test_pairs_have_the_papers_sizes_and_the_object_in_the_middle(root, name):
 
 def test_the_object_is_in_the_box(root):
     """In the tiny videos it is red: the box of each crop frames the red square."""
-    data = build(root, "got10k", shift=20, stretch=0.05, mirror=True, batch_size=8)
+    pairs = Pairs(crops=CropSettings(shift=20, stretch=0.05))
+    data = build(root, "got10k", training=pairs, augmentation=VideoAugmentation(mirror=True), batch_size=8)
     episode = data.episode("train", 0)
     for examples in (episode.support, episode.query):
         for image, box in zip(examples.images, examples.boxes, strict=True):
@@ -130,7 +141,7 @@ def greys(images):
 
 
 def test_three_in_four_pairs_show_one_object_within_the_gap():
-    data = Numbered(batch_size=40, max_gap=10)
+    data = Numbered(Pairs(max_gap=10), batch_size=40)
     labels, gaps = [], []
     for index in range(25):
         episode = data.episode("train", index)
@@ -146,10 +157,19 @@ def test_three_in_four_pairs_show_one_object_within_the_gap():
     assert np.mean(labels) == pytest.approx(0.75, abs=0.04)
     assert max(gaps) == 10
     assert min(gaps) == 1
+    assert episode.support.query_index.tolist() == list(range(40))
+
+
+def test_any_two_frames_of_a_video_make_a_pair_at_no_cost():
+    """A gap of a million frames takes the time of the video's own frames."""
+    episodes = [Numbered(Pairs(max_gap=gap, positives=1.0), batch_size=20).episode("train", 1) for gap in (64, 10**9)]
+    assert equal(*episodes)
+    gaps = [abs(t - u) for (_, t), (_, u) in zip(*(greys(e.images) for e in episodes[0][:2]), strict=True)]
+    assert max(gaps) > 30
 
 
 def test_clips_show_one_object_in_order():
-    data = Numbered("clips", batch_size=5, clip_frames=6)
+    data = Numbered(Clips(6), batch_size=5)
     episode = data.episode("train", 0)
     assert episode.support.images.shape == (5, 3, 127, 127)
     assert episode.query.images.shape == (30, 3, 255, 255)
@@ -164,7 +184,7 @@ def test_clips_show_one_object_in_order():
 
 
 def test_whole_frames_come_in_order_and_from_different_videos():
-    data = Numbered("frames", batch_size=3, clip_frames=6)
+    data = Numbered(WholeFrames(6), batch_size=3)
     episode = data.episode("train", 0)
     first = greys(torch.stack(episode.support.images))
     rest = greys(torch.stack(episode.query.images))
@@ -177,7 +197,7 @@ def test_whole_frames_come_in_order_and_from_different_videos():
 
 
 def test_whole_frames_can_be_reduced():
-    frame = Numbered("frames", batch_size=1, max_side=20).episode("train", 0)
+    frame = Numbered(WholeFrames(max_side=20), batch_size=1).episode("train", 0)
     assert frame.support.images[0].shape == (3, 20, 20)
     assert frame.support.boxes[0].tolist() == [[5, 5, 15, 15]]
 
@@ -185,8 +205,9 @@ def test_whole_frames_can_be_reduced():
 @every_set
 def test_sequences_are_lazy_and_carry_their_truth(root, name):
     data = build(root, name, max_frames=6)
-    assert data.counts["test"] == data.count("test")
+    assert data.counts["test"] == (data.test_set or data).count("test")
     episode = data.episode("test", 0)
+    assert episode.protocol == "one_pass"
     assert len(episode.support.images) == 1
     assert torch.equal(episode.support.images[0], episode.query.images[0])
     assert 1 <= len(episode.query.images) <= 6
@@ -199,7 +220,7 @@ def test_sequences_are_lazy_and_carry_their_truth(root, name):
 
 
 def test_splits_share_no_video(root):
-    for data in (GOT10k(root, held_out=0.3), ImageNetVID(root, held_out=0.4)):
+    for data in (GOT10k(root, val_share=0.3), ImageNetVID(root, val_share=0.4), DAVISVideos(root, 0.4)):
         assert not set(data.videos["train"]) & set(data.videos["val"])
         assert data.videos["val"]
     stills = StillVideos("tiny_imagenet", root).stills
@@ -229,7 +250,7 @@ def test_an_absent_object_is_never_trained_on(root):
 def test_a_missing_frame_is_named(tmp_path):
     maker.make_got10k(tmp_path, 2)
     (tmp_path / "GOT-10k/train/GOT-10k_Train_000001/00000005.jpg").unlink()
-    data = GOT10k(str(tmp_path), held_out=0.0, train="frames", clip_frames=3, batch_size=2)
+    data = GOT10k(str(tmp_path), val_share=0.0, training=WholeFrames(3), batch_size=2)
     with pytest.raises(FileNotFoundError, match="frame 5 of sequence GOT-10k_Train_000001 is missing"):
         data.episode("train", 0)
 
@@ -255,7 +276,7 @@ def test_vid_boxes_include_the_last_pixel(root):
 @pytest.mark.parametrize(("parts", "count"), [("train", 5), ("val", 3), ("both", 8)])
 def test_vid_trains_on_either_part(root, parts, count):
     """MLT trains its meta-learner on the validation videos (section 3.2.2)."""
-    data = ImageNetVID(root, parts, held_out=0.0, batch_size=2)
+    data = ImageNetVID(root, parts, val_share=0.0, batch_size=2)
     data.setup("fit")
     assert data.count("train") == count
     assert data.episode("train", 0).query.images.shape == (2, 3, 255, 255)
@@ -278,8 +299,9 @@ def test_pseudo_videos_show_the_object_in_its_box(tmp_path):
     photo[20:50, 16:40] = (0, 0, 255)
     cv2.imwrite(str(tmp_path / "a.png"), photo)
     cv2.imwrite(str(tmp_path / "b.png"), np.full((50, 70, 3), 90, np.uint8))
+    settings = StillVideoSettings(image_size=128, relight=0.0, target_size=0.3)
     still = Still(str(tmp_path / "a.png"), (16.0, 20.0, 40.0, 50.0))
-    frames = StillFrames(still, str(tmp_path / "b.png"), (0, "train", 5), 6, 128, (0.3, 1.4, 0.0, 0.3))
+    frames = StillFrames(still, str(tmp_path / "b.png"), (0, "train", 5), settings)
     boxes = frames.boxes()
     for t in range(6):
         red = ((frames[t][0] > 150) & (frames[t][1] < 60)).nonzero()
@@ -295,7 +317,7 @@ def test_pseudo_videos_show_the_object_in_its_box(tmp_path):
 
 
 def test_pseudo_videos_of_coco(root):
-    data = StillVideos("coco", root, batch_size=2, image_size=64)
+    data = StillVideos("coco", root, StillVideoSettings(image_size=64), batch_size=2)
     data.setup("fit")
     assert data.episode("train", 0).query.images.shape == (2, 3, 255, 255)
 
@@ -306,18 +328,41 @@ def test_benchmarks(root, cls, count):
     data.setup("test")
     assert data.counts["test"] == count
     assert data.protocol("test")["benchmark"] == cls.benchmark
+    with pytest.raises(ValueError, match=f"has no training video; .* --data.test datamodules.{cls.__name__}"):
+        data.setup("fit")
+
+
+def test_a_test_set_stands_in_for_the_test_videos_alone(root):
+    """In its own settings; the other set's limits are those of its validation."""
+    counts = EpisodeCounts(10, 1, 1)
+    data = GOT10k(root, test=OTB(root, max_frames=5), episodes=counts, max_frames=7, batch_size=2)
+    for stage in ("fit", "test", "predict"):
+        data.setup(stage)
+    assert data.counts == {"train": 10, "val": 1, "test": 7, "predict": 1}
+    assert len(data.episode("val", 0).query.images) == 7
+    tested = data.episode("test", 1)
+    assert tested.query.names == OTB(root).episode("test", 1).query.names == data.episode("predict", 1).query.names
+    assert len(tested.query.images) == 5
+    assert tested.index == 1
+    protocol = data.protocol("test")
+    assert (protocol["benchmark"], protocol["trained_on"], protocol["max_frames"]) == ("otb", "GOT10k", 5)
+    assert "benchmark" not in data.protocol("val")
 
 
 def test_vot_is_supervised_or_one_pass(root):
-    supervised, one_pass = VOT(root=root), VOT("one-pass", root)
+    supervised, one_pass = VOT(root=root), VOT("one-pass", root=root)
     assert supervised.target("test", 0).boxes().shape == (20, 8)
     assert one_pass.target("test", 0).boxes().shape == (20, 4)
     assert supervised.protocol("test")["evaluation"] == "supervised"
+    assert supervised.episode("test", 0).protocol == "supervised"
+    assert one_pass.episode("test", 0).protocol == "one_pass"
+    with pytest.raises(ValueError, match="evaluation is 'otb' but must be"):
+        VOT("otb")
 
 
 def test_vot_opens_a_training_video_without_reading_all_its_boxes(root, monkeypatch):
     monkeypatch.setattr(Target, "boxes", lambda self: pytest.fail("all boxes were read"))
-    data = VOT("one-pass", root, train_on="got10k", train_root=root)
+    data = GOT10k(root, test=VOT("one-pass", root=root))
     assert data.target("train", 0, np.random.default_rng(0)) is not None
 
 
@@ -330,22 +375,38 @@ def test_sequences_by_name(root):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("build", "message"),
     [
-        ({"batch_size": 0}, "batch_size is 0 but must be at least 1"),
-        ({"clip_frames": 0}, "clip_frames is 0"),
-        ({"positives": 1.5}, r"positives is 1.5 but must be in \[0, 1\]"),
-        ({"max_frames": 0}, "max_frames is 0 but must be at least 1"),
+        (lambda: Numbered(batch_size=0), "batch_size is 0 but must be at least 1"),
+        (lambda: Numbered(max_frames=0), "max_frames is 0 but must be at least 1"),
+        (lambda: Clips(0), "frames is 0 but must be at least 1"),
+        (lambda: WholeFrames(0), "frames is 0 but must be at least 1"),
+        (lambda: WholeFrames(max_side=0), "max_side is 0 but must be at least 1"),
+        (lambda: Pairs(positives=1.5), r"positives is 1.5 but must be in \[0, 1\]"),
+        (lambda: Pairs(max_gap=0), "max_gap is 0 but must be at least 1"),
+        (lambda: CropSettings(exemplar=0), "crops.exemplar is 0 but must be at least 1"),
+        (lambda: CropSettings(shift=-1), "crops.shift is -1 but must be at least 0"),
+        (lambda: CropSettings(stretch=1), "crops.stretch is 1 but must be at least 0 and below 1"),
+        (lambda: hold_out([], 1.5), r"val_share is 1.5 but must be in \[0, 1\]"),
+        (lambda: DrawnVideoSettings(n_frames=0), "videos.n_frames is 0 but must be at least 1"),
+        (lambda: DrawnVideoSettings(speed=0), "videos.speed is 0 but must be positive"),
+        (lambda: DrawnVideos(0), "n_videos is 0 but must be at least 1"),
+        (
+            lambda: DrawnVideos(episodes=EpisodeCounts(test=None)),
+            "episodes.test is null but the drawn world has no end",
+        ),
+        (lambda: StillVideoSettings(wander=0.6), r"videos.wander is 0.6 but must be in \[0, 0.5\]"),
+        (lambda: StillVideoSettings(resize=0.5), "videos.resize is 0.5 but must be at least 1"),
     ],
 )
-def test_numbers_out_of_range(options, message):
+def test_numbers_out_of_range(build, message):
     with pytest.raises(ValueError, match=message):
-        Numbered(**options)
+        build()
 
 
 def test_videos_that_are_too_short_for_a_clip():
     with pytest.raises(ValueError, match="none of 100 training videos has 80 frames with the object in sight"):
-        Numbered("frames", clip_frames=80).episode("train", 0)
+        Numbered(WholeFrames(80)).episode("train", 0)
 
 
 def test_data_that_is_not_there_says_what_to_download(tmp_path, monkeypatch):
@@ -382,7 +443,7 @@ def test_a_million_frames_cost_no_memory():
     """Twenty thousand drawn videos of a thousand frames each: opening one draws nothing."""
     import tracemalloc
 
-    data = DrawnVideos(n_videos=20_000, n_frames=1000)
+    data = DrawnVideos(20_000, DrawnVideoSettings(n_frames=1000))
     tracemalloc.start()
     data.setup("fit")
     _ = [data.target("train", i) for i in range(0, 20_000, 100)]
@@ -392,17 +453,33 @@ def test_a_million_frames_cost_no_memory():
 
 
 @pytest.mark.real_data
-def test_real_videos_in_the_got10k_layout():
-    data = GOT10k(os.environ["FEWSHOT_DATA"], "videos", batch_size=2)
+@pytest.mark.parametrize(("folder", "counts"), [("videos", (16, 2)), ("videos-2", (5, 1))])
+def test_real_videos_in_the_got10k_layout(folder, counts):
+    data = GOT10k(os.environ["FEWSHOT_DATA"], folder, batch_size=2)
     data.setup("fit")
-    assert (data.count("train"), data.count("val")) == (16, 2)
+    assert (data.count("train"), data.count("val")) == counts
     assert data.episode("train", 0).query.images.shape == (2, 3, 255, 255)
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("photos", ["tiny_imagenet", "yolo"])
 def test_real_photos_as_videos(photos):
-    data = StillVideos(photos, os.environ["FEWSHOT_DATA"], train="frames", batch_size=2)
+    data = StillVideos(photos, os.environ["FEWSHOT_DATA"], training=WholeFrames(), batch_size=2)
     data.setup("fit")
     assert data.count("train") > 1000
     assert len(data.episode("train", 0).query.images) == 10
+
+
+@pytest.mark.real_data
+def test_real_davis():
+    root = os.environ["FEWSHOT_DATA"]
+    data = DAVISVideos(root, val_share=0.3, batch_size=2)
+    data.setup("fit")
+    assert (data.count("train"), data.count("val")) == (10, 4)
+    assert data.episode("train", 0).query.images.shape == (2, 3, 255, 255)
+    benchmark = DAVISVideos(root)
+    benchmark.setup("test")
+    assert benchmark.counts["test"] == 14
+    episodes = [benchmark.episode("test", i) for i in range(14)]
+    assert sum(len(e.query.images) for e in episodes) == sum(len(e.query.boxes[0]) for e in episodes) == 910
+    assert episodes[0].support.boxes[0].tolist() == [[62, 36, 248, 188]]

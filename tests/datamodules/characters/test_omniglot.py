@@ -12,6 +12,7 @@ from PIL import Image
 
 from datamodules.characters.omniglot import OmniglotPairs
 from datamodules.characters.omniglot_files import read_drawing
+from datamodules.characters.training import PairBatch
 
 
 @pytest.fixture
@@ -20,7 +21,9 @@ def root(tmp_path, omniglot_maker):
 
 
 def _data(root, **kwargs):
-    return OmniglotPairs(**({"root": str(root), "n_way": 5, "pairs": 10, "val_alphabets": 1, "problems": 4} | kwargs))
+    return OmniglotPairs(
+        **({"root": str(root), "n_way": 5, "training": PairBatch(10), "val_alphabets": 1, "problems": 4} | kwargs)
+    )
 
 
 def test_layout_is_read_in_order(root):
@@ -59,6 +62,7 @@ def test_lakes_runs(root):
     assert episode.support.images.shape == (5, 1, 28, 28)
     assert episode.query.images.shape == (25, 1, 28, 28)
     assert episode.query.labels.view(5, 5).argmax(1).tolist() == [1, 3, 0, 2, 4]
+    assert episode.protocol == "problems"
     assert data.protocol("test")["problems"] == 10
     with pytest.raises(ValueError, match="test episode 2 was asked for but there are 2 runs"):
         data.episode("test", 2)
@@ -147,9 +151,9 @@ def test_other_sizes_and_modes_are_the_same_drawing(tmp_path, omniglot_maker):
     omniglot_maker.write(tmp_path / "bit.png", paper)
     grey = (paper * 255).astype(np.uint8)
     Image.fromarray(grey).save(tmp_path / "grey.png")
-    Image.fromarray(np.stack([grey] * 3, -1)).save(tmp_path / "colour.png")
+    Image.fromarray(np.stack([grey] * 3, -1)).save(tmp_path / "color.png")
     Image.fromarray(grey.repeat(2, 0).repeat(2, 1)).save(tmp_path / "large.png")
-    drawings = [read_drawing(tmp_path / f"{name}.png", 28) for name in ("bit", "grey", "colour", "large")]
+    drawings = [read_drawing(tmp_path / f"{name}.png", 28) for name in ("bit", "grey", "color", "large")]
     for other in drawings[1:]:
         np.testing.assert_array_equal(other, drawings[0])
 

@@ -4,31 +4,31 @@ import numpy as np
 import pytest
 
 from datamodules.tracking.base import Target, TrackingData
-from datamodules.tracking.benchmarks import OTB
+from datamodules.tracking.drawn_videos import DrawnVideos
 from datamodules.tracking.mixed_videos import MixedVideos
+from lightning_fewshot.data import EpisodeCounts
 
 
 class Fake(TrackingData):
     """Tells which video was opened."""
 
-    def __init__(self, name, counts):
-        super().__init__()
-        self.name, self.counts = name, counts
+    def __init__(self, name, counts, episodes=EpisodeCounts(val=None)):
+        super().__init__(episodes=episodes)
+        self.name, self.numbers = name, counts
 
     def count(self, split):
-        return self.counts[split]
+        return self.numbers[split]
 
     def target(self, split, video, rng=None):
-        assert 0 <= video < self.counts[split]
+        assert 0 <= video < self.numbers[split]
         return (self.name, split, video)
 
 
 @pytest.fixture
 def mixed():
-    data = MixedVideos(["drawn", "videos", "coco"], [0.5, 0.3, 0.2])
     counts = [{"train": 100, "val": 3}, {"train": 4, "val": 1}, {"train": 1000, "val": 50}]
-    data.sources = [Fake(name, {**c, "test": c["val"]}) for name, c in zip("abc", counts, strict=True)]
-    return data
+    sources = [Fake(name, {**c, "test": c["val"]}) for name, c in zip("abc", counts, strict=True)]
+    return MixedVideos(sources, [0.5, 0.3, 0.2])
 
 
 def test_items_come_by_their_shares_whatever_the_sizes(mixed):
@@ -51,16 +51,29 @@ def test_validation_takes_the_sets_in_turn(mixed):
     assert {mixed.target("test", v)[0] for v in range(mixed.count("test"))} == {"a"}
 
 
-def test_a_benchmark_borrows_the_shares_too(mixed):
-    data = OTB(train_on="mixed")
-    data.training = mixed
+def test_a_source_says_how_many_of_its_sequences_are_validated_on():
+    counts = {"train": 5, "val": 4, "test": 4}
+    sources = [Fake("a", counts), Fake("b", counts, EpisodeCounts(val=0)), Fake("c", counts, EpisodeCounts(val=2))]
+    data = MixedVideos(sources)
+    assert [data.target("val", v)[::2] for v in range(data.count("val"))] == [
+        ("a", 0),
+        ("c", 0),
+        ("a", 1),
+        ("c", 1),
+        ("a", 2),
+        ("a", 3),
+    ]
+
+
+def test_a_mixture_in_a_mixture_keeps_its_shares(mixed):
+    data = MixedVideos([mixed])
     rng = np.random.default_rng(0)
     chosen = [data.target("train", data.choose(rng))[0] for _ in range(600)]
     assert chosen.count("b") == pytest.approx(180, abs=40)
 
 
 def test_drawn_videos_alone_need_no_files():
-    data = MixedVideos(["drawn"], batch_size=1, num_workers=0)
+    data = MixedVideos([DrawnVideos()], batch_size=1, num_workers=0)
     assert isinstance(data.target("train", 0), Target)
     assert data.episode("train", 3).query.images.shape == (1, 3, 255, 255)
     assert bool((data.episode("train", 3).query.images == data.episode("train", 3).query.images).all())
@@ -70,9 +83,9 @@ def test_drawn_videos_alone_need_no_files():
     ("options", "message"),
     [
         ({"sources": []}, "sources is empty"),
-        ({"sources": ["drawn"], "shares": [0.5, 0.5]}, "for each of 1 sources"),
-        ({"sources": ["drawn", "videos"], "shares": [1.0, -0.5]}, "a share of at least 0"),
-        ({"sources": ["drawn"], "shares": [0.0]}, "a share of at least 0"),
+        ({"sources": [DrawnVideos()], "shares": [0.5, 0.5]}, "for each of 1 sources"),
+        ({"sources": [DrawnVideos(), DrawnVideos()], "shares": [1.0, -0.5]}, "a share of at least 0"),
+        ({"sources": [DrawnVideos()], "shares": [0.0]}, "a share of at least 0"),
     ],
 )
 def test_bad_shares_are_refused(options, message):

@@ -1,19 +1,26 @@
 """Pairs and problems: what they hold, that they are pure functions of their number, and the drawn alphabets."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 
-from datamodules.characters.affine import AffineJitter, jitter
-from datamodules.characters.base import Characters, draw_alphabets, draw_pairs, draw_problems, with_symmetries
-from datamodules.characters.drawn_alphabets import DrawnAlphabets
+from datamodules.characters.affine import AffineJitter, DrawingAugmentation, jitter
+from datamodules.characters.base import CharacterPairs
+from datamodules.characters.drawings import Characters, with_symmetries
+from datamodules.characters.drawn_alphabets import AlphabetSettings, DrawnAlphabets
+from datamodules.characters.problems import draw_problems
+from datamodules.characters.training import AlphabetBatch, PairBatch, draw_alphabets, draw_pairs
+from lightning_fewshot.data import EpisodeCounts
 
-SMALL = {"background_alphabets": 4, "evaluation_alphabets": 3, "fewest": 6, "most": 9, "drawers": 5}
+SMALL = AlphabetSettings(background=4, evaluation=3, fewest=6, most=9, drawers=5)
 
 
 @pytest.fixture(scope="module")
 def data():
-    return DrawnAlphabets(**SMALL, n_way=6, pairs=50, problems=8, val_alphabets=2)
+    return DrawnAlphabets(SMALL, n_way=6, training=PairBatch(50), problems=8, val_alphabets=2)
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +65,13 @@ def test_alphabets_are_what_they_say(uneven):
 
 
 def test_an_episode_of_alphabets():
-    data = DrawnAlphabets(**SMALL, n_way=6, val_alphabets=1, train="alphabets", train_alphabets=2)
+    data = DrawnAlphabets(SMALL, n_way=6, val_alphabets=1, training=AlphabetBatch(2))
     episode = data.episode("train", 3)
     assert episode.support.images.shape == episode.query.images.shape == (12, 1, 28, 28)
     assert torch.equal(episode.support.labels, episode.query.labels)
     assert episode.query.labels.tolist() == [0, 1, 2, 3, 4, 5] * 2
     assert len(episode.classes) == 6
+    assert episode.protocol == "alphabets"
     assert torch.equal(data.episode("train", 3).query.images, episode.query.images)
     assert not torch.equal(data.episode("train", 4).query.images, episode.query.images)
 
@@ -81,7 +89,7 @@ def test_problems_are_what_they_say(uneven):
 
 
 def test_episodes_are_functions_of_their_number(data):
-    again = DrawnAlphabets(**SMALL, n_way=6, pairs=50, problems=8, val_alphabets=2)
+    again = DrawnAlphabets(SMALL, n_way=6, training=PairBatch(50), problems=8, val_alphabets=2)
     for split in ("train", "val", "test"):
         later = again.episode(split, 5)
         for one, other in ((data.episode(split, 5), later), (data.episode(split, 5), data.episode(split, 5))):
@@ -93,7 +101,9 @@ def test_episodes_are_functions_of_their_number(data):
 
 def test_workers_do_not_change_episodes():
     def labels(workers):
-        data = DrawnAlphabets(**SMALL, n_way=6, problems=8, val_episodes=4, num_workers=workers, val_alphabets=1)
+        data = DrawnAlphabets(
+            SMALL, n_way=6, problems=8, episodes=EpisodeCounts(val=4), num_workers=workers, val_alphabets=1
+        )
         data.setup("validate")
         return [(e.index, e.query.images.sum().item(), e.query.labels.tolist()) for e in data.val_dataloader()]
 
@@ -107,6 +117,15 @@ def test_problem_episode(data):
     assert episode.query.images.dtype == torch.uint8
     assert (episode.query.labels.view(8, 6).sum(1) == 1).all()
     assert len(episode.query.names) == 48
+    assert episode.protocol == "problems"
+
+
+def test_an_episode_of_pairs(data):
+    episode = data.episode("train", 0)
+    assert episode.protocol == "pairs"
+    assert episode.query.labels.tolist() == [1, 0] * 25
+    assert episode.support.query_index.tolist() == list(range(50))
+    assert episode.support.labels is None
 
 
 def test_splits_share_no_alphabet_and_no_drawing(data):
@@ -118,7 +137,7 @@ def test_splits_share_no_alphabet_and_no_drawing(data):
 
 
 def test_val_may_repeat_the_training_alphabets():
-    data = DrawnAlphabets(**SMALL, n_way=6, val_alphabets=0)
+    data = DrawnAlphabets(SMALL, n_way=6, val_alphabets=0)
     assert data.characters("val").alphabets == data.characters("train").alphabets
     assert data.protocol("val")["seen_in_training"]
     assert not data.protocol("test")["seen_in_training"]
@@ -164,37 +183,54 @@ def test_jitter_shifts_by_pixels_and_fills_with_white():
 
 
 def test_augmentation_is_a_function_of_the_number():
-    data = DrawnAlphabets(**SMALL, n_way=6, val_alphabets=1, augment=AffineJitter())
-    plain = DrawnAlphabets(**SMALL, n_way=6, val_alphabets=1)
+    data = DrawnAlphabets(SMALL, n_way=6, val_alphabets=1, augmentation=DrawingAugmentation(affine=AffineJitter()))
+    plain = DrawnAlphabets(SMALL, n_way=6, val_alphabets=1)
     assert torch.equal(data.episode("train", 1).query.images, data.episode("train", 1).query.images)
     assert not torch.equal(data.episode("train", 1).query.images, plain.episode("train", 1).query.images)
     assert torch.equal(data.episode("test", 1).query.images, plain.episode("test", 1).query.images)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("build", "message"),
     [
-        ({"n_way": 1}, "n_way is 1 but must be at least 2"),
-        ({"pairs": 1}, "pairs is 1 but must be at least 2"),
-        ({"train": "clips"}, "train is 'clips' but must be 'pairs' or 'alphabets'"),
-        ({"train_alphabets": 0}, "train_alphabets is 0 but must be at least 1"),
-        ({"problems": 0}, "problems is 0 but must be at least 1"),
-        ({"val_alphabets": -1}, "val_alphabets is -1"),
-        ({"negatives": "none"}, "negatives is 'none'"),
-        ({"drawers": 0}, "drawers is 0"),
-        ({"fewest": 9, "most": 8}, "fewest is 9 but most is 8"),
+        (lambda: DrawnAlphabets(n_way=1), "n_way is 1 but must be at least 2"),
+        (lambda: DrawnAlphabets(problems=0), "problems is 0 but must be at least 1"),
+        (lambda: DrawnAlphabets(val_alphabets=-1), "val_alphabets is -1"),
+        (lambda: PairBatch(1), "pairs is 1 but must be at least 2"),
+        (lambda: PairBatch(negatives="none"), "negatives is 'none'"),
+        (lambda: AlphabetBatch(0), "alphabets is 0 but must be at least 1"),
+        (lambda: AlphabetSettings(drawers=0), "alphabets.drawers is 0"),
+        (lambda: AlphabetSettings(fewest=9, most=8), "alphabets.fewest is 9 but alphabets.most is 8"),
+        (lambda: AffineJitter(rotate=-1), "affine.rotate is -1 but must be at least 0"),
     ],
 )
-def test_bad_options_are_named(options, message):
+def test_bad_options_are_named(build, message):
     with pytest.raises(ValueError, match=message):
-        DrawnAlphabets(**options)
+        build()
+
+
+@pytest.mark.parametrize("training", ["clips", "datamodules.Clips"])
+def test_another_tasks_kind_of_training_is_refused(training, capsys):
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(CharacterPairs, "data")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--data=datamodules.DrawnAlphabets", f"--data.training={training}"])
+    assert "training" in capsys.readouterr().err
 
 
 def test_drawn_character_with_one_drawing():
     with pytest.raises(ValueError, match="character 'alphabet00/character01' of split 'train' has 1 drawing"):
-        DrawnAlphabets(**SMALL | {"drawers": 1}, n_way=6, val_alphabets=1).characters("train")
+        DrawnAlphabets(replace(SMALL, drawers=1), n_way=6, val_alphabets=1).characters("train")
 
 
 def test_unknown_split(data):
-    with pytest.raises(ValueError, match="split is 'predict' but DrawnAlphabets has train, val and test"):
-        data.episode("predict", 0)
+    with pytest.raises(ValueError, match="split is 'novel' but DrawnAlphabets has train, val, test and predict"):
+        data.episode("novel", 0)
+
+
+def test_predictions_are_made_on_the_first_test_episode(data):
+    data.setup("predict")
+    predicted, tested = data.episode("predict", 0), data.episode("test", 0)
+    assert data.counts["predict"] == 1
+    assert torch.equal(predicted.query.images, tested.query.images)
+    assert predicted.query.names == tested.query.names
