@@ -190,10 +190,10 @@ def test_pruning_learns_a_trade(tiny):
 
 TINY = [
     "--data=datamodules.DrawnVideos",
-    "--data.train=frames",
+    "--data.training=datamodules.WholeFrames",
     "--data.batch_size=2",
     "--data.n_videos=6",
-    "--data.n_frames=10",
+    "--data.videos.n_frames=10",
     "--data.episodes={train: 2, val: 1, test: 2}",
     "--data.num_workers=0",
     "--trainer.accelerator=cpu",

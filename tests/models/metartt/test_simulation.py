@@ -109,8 +109,9 @@ def test_hard_examples_of_a_single_clip_are_refused(run):
 
 
 def test_videos_shorter_than_a_clip_are_refused():
-    from datamodules import DrawnVideos
+    from datamodules import DrawnVideos, WholeFrames
+    from datamodules.tracking.drawn_videos import DrawnVideoSettings
 
-    data = DrawnVideos(train="frames", batch_size=2, clip_frames=6, n_frames=4, n_videos=8)
+    data = DrawnVideos(n_videos=8, videos=DrawnVideoSettings(n_frames=4), training=WholeFrames(6), batch_size=2)
     with pytest.raises(ValueError, match="has 6 frames with the object in sight"):
         data.episode("train", 0)
