@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.images.augmentation import jitter_colours
+from datamodules.images.augmentation import jitter_colors
 from lightning_fewshot.boxes import scale
-from lightning_fewshot.tracking.crops import centres, crop, mean_color, search_windows, to_crop
+from lightning_fewshot.tracking.crops import CropSettings, centres, crop, mean_color, search_windows, to_crop
 
 
 @dataclass(frozen=True)
-class CropSettings:
-    """How exemplars and search patches are cut.
+class TrainingCrops(CropSettings):
+    """How exemplars and search patches are cut to train on.
 
     Args:
         exemplar: Side of an exemplar, in pixels.
@@ -29,21 +29,15 @@ class CropSettings:
         stretch: Scale a search patch by up to this share, 0.05 is five percent.
     """
 
-    exemplar: int = 127
-    search: int = 255
-    context: float = 0.5
     shift: float = 0.0
     stretch: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("exemplar", "search"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"crops.{name} is {getattr(self, name)} but must be at least 1")
-        for name in ("context", "shift"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"crops.{name} is {getattr(self, name)} but must be at least 0")
+        super().__post_init__()
+        if self.shift < 0:
+            raise ValueError(f"shift is {self.shift} but must be at least 0")
         if not 0 <= self.stretch < 1:
-            raise ValueError(f"crops.stretch is {self.stretch} but must be at least 0 and below 1")
+            raise ValueError(f"stretch is {self.stretch} but must be at least 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ class VideoAugmentation:
         """Return an image ``(3, H, W)`` and its box ``(1, 4)``, varied."""
         if self.color:
             pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-            image = torch.from_numpy(jitter_colours(pixels, rng)).permute(2, 0, 1)
+            image = torch.from_numpy(jitter_colors(pixels, rng)).permute(2, 0, 1)
         if flip:
             width = image.shape[2]
             box = torch.stack((width - box[:, 2], box[:, 1], width - box[:, 0], box[:, 3]), dim=1)
@@ -79,7 +73,7 @@ def cut_exemplar(frame: Tensor, box: Tensor, crops: CropSettings) -> tuple[Tenso
     return _cut(frame, box, search_windows(box, 1.0, crops.context, 1.0), crops.exemplar)
 
 
-def cut_search(frame: Tensor, box: Tensor, crops: CropSettings, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def cut_search(frame: Tensor, box: Tensor, crops: TrainingCrops, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Cut a search patch around an object with a box ``(4,)``, moved and scaled where that is asked for."""
     window = search_windows(box, 1.0, crops.context, crops.search / crops.exemplar)
     if crops.shift or crops.stretch:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.tracking.patches import CropSettings, cut_exemplar, cut_search, reduce_frame
+from datamodules.tracking.patches import TrainingCrops, cut_exemplar, cut_search, reduce_frame
 from lightning_fewshot.boxes import valid
 from lightning_fewshot.episodes import Episode, Examples
 
@@ -82,7 +82,7 @@ class Pairs(TrainingItems):
 
     max_gap: int = 50
     positives: float = 0.75
-    crops: CropSettings = field(default_factory=CropSettings)
+    crops: TrainingCrops = field(default_factory=TrainingCrops)
     min_side: float = 4.0
 
     def __post_init__(self) -> None:
@@ -130,7 +130,7 @@ class Clips(TrainingItems):
     """
 
     frames: int = 6
-    crops: CropSettings = field(default_factory=CropSettings)
+    crops: TrainingCrops = field(default_factory=TrainingCrops)
     min_side: float = 4.0
 
     def __post_init__(self) -> None:

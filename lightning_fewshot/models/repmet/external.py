@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_fewshot.checkpoints import load_weights
+from lightning_fewshot.checkpoint_files import load_weights
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.repmet.adaptation import LinearHead, MetricHead
 from lightning_fewshot.models.repmet.detector import EpisodeDetector

@@ -15,7 +15,7 @@ from datamodules.tracking.davis import DAVISVideos
 from datamodules.tracking.drawn_videos import DrawnVideos, DrawnVideoSettings
 from datamodules.tracking.got10k import GOT10k
 from datamodules.tracking.imagenet_vid import ImageNetVID, list_video, read_objects
-from datamodules.tracking.patches import CropSettings, VideoAugmentation
+from datamodules.tracking.patches import TrainingCrops, VideoAugmentation
 from datamodules.tracking.still_videos import Still, StillFrames, StillVideos, StillVideoSettings
 from datamodules.tracking.training import Clips, Pairs, WholeFrames
 from datamodules.tracking.video_file import VideoFile, parse_box
@@ -40,7 +40,7 @@ SETS = {
     "otb": lambda root, **o: GOT10k(root, test=OTB(root, max_frames=o.get("max_frames")), **o),
     "davis": lambda root, **o: DAVISVideos(root, val_share=0.4, **o),
 }
-MOVED = CropSettings(shift=8, stretch=0.05)
+MOVED = TrainingCrops(shift=8, stretch=0.05)
 KINDS = {"pairs": Pairs(crops=MOVED), "clips": Clips(4, MOVED), "frames": WholeFrames(4)}
 VARIED = VideoAugmentation(mirror=True, color=True)
 every_set = pytest.mark.parametrize("name", list(SETS))
@@ -110,7 +110,7 @@ def test_pairs_have_the_papers_sizes_and_the_object_in_the_middle(root, name):
 
 def test_the_object_is_in_the_box(root):
     """In the tiny videos it is red: the box of each crop frames the red square."""
-    pairs = Pairs(crops=CropSettings(shift=20, stretch=0.05))
+    pairs = Pairs(crops=TrainingCrops(shift=20, stretch=0.05))
     data = build(root, "got10k", training=pairs, augmentation=VideoAugmentation(mirror=True), batch_size=8)
     episode = data.episode("train", 0)
     for examples in (episode.support, episode.query):
@@ -384,9 +384,9 @@ def test_sequences_by_name(root):
         (lambda: WholeFrames(max_side=0), "max_side is 0 but must be at least 1"),
         (lambda: Pairs(positives=1.5), r"positives is 1.5 but must be in \[0, 1\]"),
         (lambda: Pairs(max_gap=0), "max_gap is 0 but must be at least 1"),
-        (lambda: CropSettings(exemplar=0), "crops.exemplar is 0 but must be at least 1"),
-        (lambda: CropSettings(shift=-1), "crops.shift is -1 but must be at least 0"),
-        (lambda: CropSettings(stretch=1), "crops.stretch is 1 but must be at least 0 and below 1"),
+        (lambda: TrainingCrops(exemplar=0), "exemplar is 0 but must be at least 1 pixel"),
+        (lambda: TrainingCrops(shift=-1), "crops.shift is -1 but must be at least 0"),
+        (lambda: TrainingCrops(stretch=1), "crops.stretch is 1 but must be at least 0 and below 1"),
         (lambda: hold_out([], 1.5), r"val_share is 1.5 but must be in \[0, 1\]"),
         (lambda: DrawnVideoSettings(n_frames=0), "videos.n_frames is 0 but must be at least 1"),
         (lambda: DrawnVideoSettings(speed=0), "videos.speed is 0 but must be positive"),

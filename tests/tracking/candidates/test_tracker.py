@@ -1,12 +1,18 @@
 """The loop over frames: it follows what it has learned, keeps its state to itself, and survives bad targets."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from clips import as_frames, video
 
 from lightning_fewshot.boxes import iou
-from lightning_fewshot.models.metartt import MetaRTT, PrunedMetaRTT, RTMDNet
-from lightning_fewshot.models.metartt.tracker import CandidateTracker, TrackerSettings, jittered_windows
+from lightning_fewshot.models.metartt import MetaRTT, PrunedMetaRTT
+from lightning_fewshot.models.rt_mdnet import RTMDNet
+from lightning_fewshot.models.rt_mdnet.settings import SGDAdaptation
+from lightning_fewshot.tracking.candidates.settings import Batches, CandidateNetworkSettings, TrackerSettings
+from lightning_fewshot.tracking.candidates.tracker import CandidateTracker, jittered_windows
+from lightning_fewshot.tracking.files import fingerprint
 from lightning_fewshot.tracking.loop import track
 from lightning_fewshot.tracking.tracker import Tracker
 
@@ -27,9 +33,9 @@ def test_is_a_tracker_and_repeats_itself(cls, tiny):
 
 def test_follows_a_square_after_adapting_to_it(tiny):
     """Untrained features: the head that 50 steps of SGD fit must do it, on enough channels."""
-    tiny |= {"channels": (16, 24, 32), "hidden": 32}
+    tiny["network"] = CandidateNetworkSettings((16, 24, 32), 32, 40, 4.0)
     tiny["tracking"] = TrackerSettings(first=(60, 200), first_scenes=2, frame=(10, 30), every=5, box_regression=False)
-    module = RTMDNet(**tiny, k_init=50, init_lr=3e-3, online_lr=3e-3, drop=0.0).eval()
+    module = RTMDNet(**tiny, adaptation=SGDAdaptation(50, 15, init_lr=3e-3, online_lr=3e-3), drop=0.0).eval()
     images, boxes = video(12, step=4.0)
     found = track(module.tracker(), as_frames(images), boxes[0]).boxes
     still = iou(boxes[:1], boxes)[0]
@@ -72,12 +78,12 @@ def test_adapts_every_t_frames_and_when_lost(tiny, monkeypatch):
 
 def test_the_refined_box_is_the_result_and_does_not_steer_the_search(tiny, monkeypatch):
     images, boxes = video(5)
-    monkeypatch.setattr("lightning_fewshot.models.metartt.tracker.margin", lambda scores: scores[..., 1].abs() + 1)
-    tracker = RTMDNet(**tiny, k_init=5).eval().tracker()
+    monkeypatch.setattr("lightning_fewshot.tracking.candidates.tracker.margin", lambda scores: scores[..., 1].abs() + 1)
+    tracker = RTMDNet(**tiny, adaptation=SGDAdaptation(k_init=5)).eval().tracker()
     tracks = []
     for shift in (0.0, 5.0):
         monkeypatch.setattr(
-            CandidateTracker, "_refine", lambda self, network, ridge, f, chosen, w, by=shift: chosen + by
+            CandidateTracker, "_refine", lambda self, state, features, chosen, window, by=shift: chosen + by
         )
         torch.manual_seed(0)
         with torch.no_grad():
@@ -147,10 +153,14 @@ def test_pruned_state_is_smaller(tiny):
 
 def test_settings_tell_result_files_apart(tiny):
     module = MetaRTT(**tiny)
-    found = vars(module.tracker())
-    assert found["candidates"] == 64
-    assert found["k_init"] == 5
-    assert found["batches"] == (4, 6, 8)
+    first = fingerprint(module, module.tracker())
+    assert fingerprint(module, module.tracker()) == first
+    module.tracking = replace(module.tracking, candidates=65)
+    assert fingerprint(module, module.tracker()) != first
+    module.tracking = replace(module.tracking, candidates=64)
+    assert fingerprint(module, module.tracker()) == first
+    module.inner = replace(module.inner, clip=1.0)
+    assert fingerprint(module, module.tracker()) != first
 
 
 def test_jittered_scenes():
@@ -169,3 +179,9 @@ def test_numbers_are_checked():
         TrackerSettings(candidates=3)
     with pytest.raises(ValueError, match=r"tracking.frame is \(0, 4\)"):
         TrackerSettings(frame=(0, 4))
+    with pytest.raises(ValueError, match="regression_areas is"):
+        TrackerSettings(regression_areas=(1.5, 2.0))
+    with pytest.raises(ValueError, match=r"tracking\.scale is 0\.5 but must be at least 1"):
+        TrackerSettings(scale=0.5)
+    with pytest.raises(ValueError, match=r"batches\.positives is 0 but must be at least 1"):
+        Batches(positives=0)

@@ -5,72 +5,59 @@ and with the third convolution dilated by three, so that the map has a stride of
 *scene*: the window of ``scene`` times the target's size around it, resampled so that the target has ``target_pixels``
 pixels.
 
-The head is functional: its parameters travel as a dictionary whose tensors have a leading dimension, one head a clip.
-
 Shapes: N scenes of S x S pixels, P clips, R samples, C channels of the last map, F = 9 C features of a sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, dropout, max_pool2d, relu
+from torch.nn.functional import conv2d, max_pool2d, relu
 
-from lightning_fewshot.nn.backbones import Backbone, Weights
+from lightning_fewshot.nn.backbones import Backbone
+from lightning_fewshot.settings import BackboneSettings
+from lightning_fewshot.tracking.candidates.head import LAYERS, Head
 from lightning_fewshot.tracking.candidates.roi_align import POOLED, pooled_regions
+from lightning_fewshot.tracking.candidates.settings import (
+    CHANNELS,
+    RECEPTIVE_FIELD,
+    TARGET_SIZE,
+    CandidateNetworkSettings,
+)
 
-Head = dict[str, Tensor]
-
-CHANNELS = (96, 256, 512)
-TARGET_SIZE = 107  # pixels
 STRIDE = 8
-RECEPTIVE_FIELD = 75  # pixels of the three convolutions
 PADDING = 1.2  # a sample is looked at with this much of its surroundings
 CENTRED = 128.0  # subtracted from pixels
 PIXEL_SPREAD = 64.0  # their standard deviation, about: inputs, and the steps of an optimiser, are then of order one
 CONVOLUTIONS = ("conv1", "conv2", "conv3")
-LAYERS = ("fc4", "fc5", "fc6")
 
 
 class SharedNetwork(nn.Module):
     """Three convolutions, or a pretrained network's first stages with a dilated third convolution on top.
 
     Args:
-        channels: Of the three convolutions; of the last one alone where there is a backbone.
-        backbone: A timm network whose map of stride 8 stands for the first two convolutions; None: VGG-M's.
-        weights: Of the backbone: "none", "timm" or "package".
-        frozen_stages: First maps of the backbone whose layers are not trained; its batch normalisation never is.
+        channels: Of the three convolutions; of the third alone where there is a backbone.
+        backbone: Whose map of stride 8 stands for the first two convolutions; None: VGG-M's own.
+
+    Raises:
+        ValueError: ``channels`` has another length.
     """
 
-    def __init__(
-        self,
-        channels: Sequence[int] = CHANNELS,
-        backbone: str | None = None,
-        weights: Weights = "none",
-        frozen_stages: int = 0,
-    ) -> None:
+    def __init__(self, channels: tuple[int, ...] = CHANNELS, backbone: BackboneSettings | None = None) -> None:
         super().__init__()
-        self.body = None
+        wanted = 3 if backbone is None else 1
+        if len(channels) != wanted:
+            raise ValueError(f"channels is {channels} but must have {wanted} numbers, one a convolution")
+        self.body: Backbone | None = None
+        self.stages: tuple[str, ...] = CONVOLUTIONS if backbone is None else CONVOLUTIONS[2:]
         if backbone is None:
             self.conv1 = nn.Conv2d(3, channels[0], 7, stride=2)
             self.conv2 = nn.Conv2d(channels[0], channels[1], 5, stride=2)
             self.conv3 = nn.Conv2d(channels[1], channels[2], 3, dilation=3)
-            self.stages: tuple[str, ...] = CONVOLUTIONS
         else:
-            self.body = Backbone(backbone, (STRIDE,), weights, True, frozen_stages, channels_last=True)
-            self.conv3 = nn.Conv2d(self.body.channels[0], channels[-1], 3, dilation=3, padding=3)
-            self.stages = ("conv3",)
-            self._drop_unused()
-        for stage in self.stages:
-            layer = getattr(self, stage)
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
-        if backbone is None:  # maps of order one, in spite of the normalisation
-            with torch.no_grad():
-                self.conv2.weight *= 2**0.75
-                self.conv3.weight *= 2**0.75
+            self.body = _backbone(backbone)
+            self.conv3 = nn.Conv2d(self.body.channels[0], channels[0], 3, dilation=3, padding=3)
+        self._initialise()
         self.to(memory_format=torch.channels_last)
 
     @property
@@ -94,7 +81,7 @@ class SharedNetwork(nn.Module):
             scenes: ``(N, 3, S, S)``.
             masks: Multiply each map by its mask, eq. (10): ``(N, C_l)`` by name.
         """
-        found: Head = {}
+        maps: Head = {}
         scenes = scenes.contiguous(memory_format=torch.channels_last)  # pooling is seven times as fast
         x = (scenes - CENTRED) / PIXEL_SPREAD if self.body is None else _unit_scale(self.body(scenes)[0])
         for stage in self.stages:
@@ -102,66 +89,46 @@ class SharedNetwork(nn.Module):
             x = relu(conv2d(x, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation))
             if masks is not None:
                 x = x * masks[stage][..., None, None]  # eq. (10)
-            found[stage] = x
+            maps[stage] = x
             if stage == "conv1":
                 x = max_pool2d(response_normalisation(x), 3, stride=2)
             elif stage == "conv2":
                 x = response_normalisation(x)
-        return found
+        return maps
 
-    def _drop_unused(self) -> None:
-        """Take the stages beyond stride 8 out of the backbone: they would be computed for nothing."""
-        body = self.body.body
-        last = self.body.indices[0]
-        if hasattr(body, "blocks") and hasattr(body, "_stage_out_idx"):
-            body.blocks = body.blocks[: max(stage for stage, out in body._stage_out_idx.items() if out <= last)]
-        elif hasattr(body, "return_layers"):
-            names, wanted = list(body), list(body.return_layers)[: last + 1]
-            for name in names[names.index(wanted[-1]) + 1 :]:
-                del body[name]
-            body.return_layers = {name: body.return_layers[name] for name in wanted}
+    def _initialise(self) -> None:
+        for stage in self.stages:
+            _initialise_relu(getattr(self, stage))
+        if self.body is None:  # maps of order one, in spite of the normalisation
+            with torch.no_grad():
+                self.conv2.weight *= 2**0.75
+                self.conv3.weight *= 2**0.75
 
 
-class Network(nn.Module):
+class CandidateNetwork(nn.Module):
     """Shared convolutions, regions of samples, and the initial parameters of the head.
 
     Args:
-        channels: See :class:`SharedNetwork`.
-        hidden: Width of fc4 and fc5.
-        target_pixels: Pixels of the target's side in a scene.
-        scene: Side of a scene, in sides of the target.
+        settings: Widths and sizes.
         backbone: See :class:`SharedNetwork`.
-        weights: See :class:`SharedNetwork`.
-        frozen_stages: See :class:`SharedNetwork`.
-
-    Raises:
-        ValueError: A scene is too small for the convolutions.
     """
 
     def __init__(
         self,
-        channels: Sequence[int] = CHANNELS,
-        hidden: int = 512,
-        target_pixels: int = TARGET_SIZE,
-        scene: float = 4.5,
-        backbone: str | None = None,
-        weights: Weights = "none",
-        frozen_stages: int = 0,
+        settings: CandidateNetworkSettings = CandidateNetworkSettings(),
+        backbone: BackboneSettings | None = None,
     ) -> None:
         super().__init__()
-        self.target_pixels, self.scene = target_pixels, scene
-        self.scene_size = round(scene * target_pixels)
-        if scene < 2 or self.scene_size < 2 * RECEPTIVE_FIELD:
-            raise ValueError(
-                f"scene is {scene} and target_pixels {target_pixels}: a scene of {self.scene_size} pixels, "
-                f"but scene must be at least 2 and a scene have {2 * RECEPTIVE_FIELD} pixels or more"
-            )
-        self.shared = SharedNetwork(channels, backbone, weights, frozen_stages)
+        self.target_pixels = settings.target_pixels
+        self.scene = settings.scene
+        self.scene_size = settings.scene_size
+        self.shared = SharedNetwork(tuple(settings.channels), backbone)
         self.features = self.shared.out_channels * POOLED * POOLED
-        self.fc4, self.fc5, self.fc6 = nn.Linear(self.features, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, 2)
+        self.fc4 = nn.Linear(self.features, settings.hidden)
+        self.fc5 = nn.Linear(settings.hidden, settings.hidden)
+        self.fc6 = nn.Linear(settings.hidden, 2)
         for layer in (self.fc4, self.fc5):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            _initialise_relu(layer)
 
     def head(self, clips: int = 1) -> Head:
         """Return theta_init^0 of the head, once a clip: ``(P, ...)``, all clips sharing the memory."""
@@ -198,6 +165,32 @@ class Network(nn.Module):
         return early.get(stage, (STRIDE, self.shared.offset, RECEPTIVE_FIELD))
 
 
+def _backbone(settings: BackboneSettings) -> Backbone:
+    """Return a timm network that ends at stride 8; what lies beyond would be computed for nothing."""
+    backbone = Backbone(
+        settings.name,
+        strides=(STRIDE,),
+        weights=settings.weights,
+        frozen_batchnorm=settings.frozen_batchnorm,
+        frozen_stages=settings.frozen_stages,
+        channels_last=True,
+    )
+    body, last = backbone.body, backbone.indices[0]
+    if hasattr(body, "blocks") and hasattr(body, "_stage_out_idx"):
+        body.blocks = body.blocks[: max(stage for stage, out in body._stage_out_idx.items() if out <= last)]
+    elif hasattr(body, "return_layers"):
+        names, wanted = list(body), list(body.return_layers)[: last + 1]
+        for name in names[names.index(wanted[-1]) + 1 :]:
+            del body[name]
+        body.return_layers = {name: body.return_layers[name] for name in wanted}
+    return backbone
+
+
+def _initialise_relu(layer: nn.Conv2d | nn.Linear) -> None:
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias)
+
+
 def _unit_scale(x: Tensor) -> Tensor:
     """Divide maps ``(N, C, h, w)`` by their root mean square: backbones differ by orders of magnitude."""
     return x / x.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-6)
@@ -211,39 +204,6 @@ def response_normalisation(x: Tensor) -> Tensor:
     """
     root = torch.addcmul(x.new_tensor(2.0), x, x, value=1e-4).rsqrt()
     return x * root * root.sqrt()  # a power of 0.75 takes three times as long
-
-
-def head_maps(head: Head, features: Tensor, masks: Head | None = None, drop: float = 0.0) -> Head:
-    """Return what each layer of the head gives: fc4 and fc5 after the ReLU ``(P, R, .)``, fc6 the logits ``(P, R, 2)``.
-
-    Args:
-        head: Parameters ``(P, ...)`` by name.
-        features: ``(P, R, F)``.
-        masks: Multiply fc4 and fc5 by their masks ``(P, .)``, eq. (10).
-        drop: Share of the inputs of fc5 and fc6 that is dropped.
-    """
-    found: Head = {}
-    x = features
-    for name in LAYERS:
-        x = torch.baddbmm(head[f"{name}.bias"][:, None], x, head[f"{name}.weight"].mT)
-        if name != "fc6":
-            x = relu(x)
-            if masks is not None:
-                x = x * masks[name][:, None]  # eq. (10)
-            found[name] = x
-            x = dropout(x, drop) if drop else x
-    return {**found, "fc6": x}
-
-
-def score(head: Head, features: Tensor, masks: Head | None = None, drop: float = 0.0) -> Tensor:
-    """Return f(x; theta), logits ``(P, R, 2)``; arguments as in :func:`head_maps`.
-
-    >>> ones = {f"{k}.weight": torch.ones(1, n, 2) for k, n in (("fc4", 2), ("fc5", 2), ("fc6", 2))}
-    >>> ones |= {f"{k}.bias": torch.zeros(1, 2) for k in ("fc4", "fc5", "fc6")}
-    >>> score(ones, torch.tensor([[[1.0, 2.0]]])).tolist()  # 3 + 3, twice
-    [[[12.0, 12.0]]]
-    """
-    return head_maps(head, features, masks, drop)["fc6"]
 
 
 def scene_windows(boxes: Tensor, scene: float, least: float = 8.0) -> Tensor:

@@ -1,31 +1,47 @@
 """The modules: equation (8) against finite differences, the rows of the tables, checkpoints, the command line."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from clips import clip_episode, video
 
 from lightning_fewshot.cli import main
-from lightning_fewshot.models.metartt import MetaRTT, PrunedMetaRTT, RTMDNet
-from lightning_fewshot.models.metartt.tracker import TrackerSettings
+from lightning_fewshot.models.metartt import (
+    FirstFramePrunedMetaRTT,
+    MetaRTT,
+    MetaTrackerBaseline,
+    PrunedMetaRTT,
+    StaticPrunedMetaRTT,
+)
+from lightning_fewshot.models.metartt.settings import (
+    InnerLoop,
+    MetaGradient,
+    OnlineAdaptation,
+    Perceptrons,
+    TestLoss,
+)
+from lightning_fewshot.tracking.candidates.settings import CandidateNetworkSettings
 
-ROWS = {
-    "MetaRTT": {},
-    "not using estimated targets": {"estimated_targets": False},
-    "not using hard examples": {"hard_examples": False},
-    "scalar learning rates": {"rates": "scalar"},
-    "fixed learning rate": {"rates": "fixed"},
-    "Meta-Tracker": {"online": "sgd", "k_on": 15, "hard_examples": False},
-    "Meta-Tracker with hard examples": {"online": "sgd", "k_on": 15},
-    "first order": {"first_order": True},
-    "recomputed": {"recompute": True},
+ROWS = {  # class, changes of the episode, further settings
+    "MetaRTT": (MetaRTT, {}, {}),
+    "not using estimated targets": (MetaRTT, {"estimated_targets": False}, {}),
+    "not using hard examples": (MetaRTT, {"hard_examples": False}, {}),
+    "scalar learning rates": (MetaRTT, {}, {"inner": InnerLoop(rates="scalar")}),
+    "fixed learning rate": (MetaRTT, {}, {"inner": InnerLoop(rates="fixed")}),
+    "Meta-Tracker": (MetaTrackerBaseline, {"hard_examples": False}, {}),
+    "Meta-Tracker with hard examples": (MetaTrackerBaseline, {}, {}),
+    "first order": (MetaRTT, {}, {"meta_gradient": MetaGradient(first_order=True)}),
+    "recomputed": (MetaRTT, {}, {"meta_gradient": MetaGradient(recompute=True)}),
 }
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_of_table_1_learns(name, tiny):
-    module = MetaRTT(**tiny, **ROWS[name], gap=2.5)
+    cls, changes, options = ROWS[name]
+    tiny["episode"] = replace(tiny["episode"], **changes)
+    module = cls(**tiny, **options, test_loss=TestLoss(gap=2.5))
     terms = module.loss(clip_episode(2))
     assert set(terms) == ({"initial"} if "Meta-Tracker" in name else {"initial", "online"})
     sum(terms.values()).backward()
@@ -44,7 +60,13 @@ def test_the_shared_network_is_not_adapted(tiny):
 @pytest.mark.parametrize("recompute", [False, True])
 def test_equation_8_against_finite_differences(tiny, recompute):
     """The whole episode: both adaptations, estimated targets, hard examples, the shared network in front."""
-    module = MetaRTT(**tiny, k_init=2, k_on=2, initial_rate=0.05, gap=2.0, recompute=recompute).double()
+    module = MetaRTT(
+        **tiny,
+        inner=InnerLoop(2, initial_rate=0.05),
+        online=OnlineAdaptation(2),
+        test_loss=TestLoss(gap=2.0),
+        meta_gradient=MetaGradient(recompute=recompute),
+    ).double()
     with torch.no_grad():  # zero biases put dead units exactly on the corner of a ReLU
         for p in module.parameters():
             p.add_(0.02 * torch.randn(p.shape))
@@ -72,7 +94,7 @@ def test_recomputation_changes_no_gradient(tiny):
     found = []
     for recompute in (False, True):
         torch.manual_seed(0)
-        module = MetaRTT(**tiny, recompute=recompute)
+        module = MetaRTT(**tiny, meta_gradient=MetaGradient(recompute=recompute))
         torch.manual_seed(1)
         sum(module.loss(clip_episode(2)).values()).backward()
         found.append([p.grad for p in module.parameters()])
@@ -81,7 +103,7 @@ def test_recomputation_changes_no_gradient(tiny):
 
 
 def test_meta_learning_lowers_the_loss_after_adaptation(tiny):
-    tiny |= {"channels": (8, 12, 16), "hidden": 16}
+    tiny["network"] = CandidateNetworkSettings((8, 12, 16), 16, 40, 4.0)
     module = MetaRTT(**tiny)
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
     losses = []
@@ -107,44 +129,23 @@ def test_predict_finds_targets_with_the_adapted_head(tiny):
         module.predict(state, query)
 
 
-def test_rt_mdnet_learns_a_layer_for_every_video(tiny):
-    module = RTMDNet(**tiny, domains=7)
-    episode = clip_episode(2)._replace(class_ids=(3, 12))
-    sum(module.loss(episode).values()).backward()
-    touched = module.branches.grad[:, 1].abs().sum(1) > 0  # negative rows: no instance loss
-    assert touched.nonzero().flatten().tolist() == [3, 5]
-    with pytest.raises(ValueError, match="no class_ids"):
-        module.loss(episode._replace(class_ids=None))
-
-
-def test_rt_mdnet_starts_from_a_fresh_last_layer(tiny):
-    module = RTMDNet(**tiny)
-    first, second = module.start(), module.start()
-    assert not torch.equal(first["fc6.weight"], second["fc6.weight"])
-    assert torch.equal(first["fc4.weight"], second["fc4.weight"])
-
-
 def test_a_checkpoint_of_another_k_is_refused(tiny):
-    saved = {"state_dict": MetaRTT(**tiny, k_init=5).state_dict()}
+    saved = {"state_dict": MetaRTT(**tiny).state_dict()}
     with pytest.raises(ValueError, match="k_init is 7 but the checkpoint was meta-trained with k_init 5"):
-        MetaRTT(**tiny, k_init=7).on_load_checkpoint(saved)
-    MetaRTT(**tiny, k_init=5).on_load_checkpoint(saved)
+        MetaRTT(**tiny, inner=InnerLoop(7)).on_load_checkpoint(saved)
+    with pytest.raises(ValueError, match="k_on is 3 but the checkpoint was meta-trained with k_on 5"):
+        MetaRTT(**tiny, online=OnlineAdaptation(3)).on_load_checkpoint(saved)
+    MetaRTT(**tiny).on_load_checkpoint(saved)
 
 
-def test_numbers_are_checked(tiny):
-    with pytest.raises(ValueError, match="k_on is 0 but must be at least 1"):
-        MetaRTT(**tiny, k_on=0)
-    with pytest.raises(ValueError, match="domains is 0"):
-        RTMDNet(**tiny, domains=0)
-    with pytest.raises(ValueError, match="regression_areas is"):
-        TrackerSettings(regression_areas=(1.5, 2.0))
+def test_the_sparsity_is_checked(tiny):
     with pytest.raises(ValueError, match="sparsity is -1"):
         PrunedMetaRTT(**tiny, sparsity=-1)
 
 
-@pytest.mark.parametrize("pruning", ["adaptive", "static", "first_frame"])
-def test_theta_is_fixed_while_the_pruning_network_learns(pruning, tiny):
-    module = PrunedMetaRTT(**tiny, pruning=pruning).train()
+@pytest.mark.parametrize("cls", [PrunedMetaRTT, StaticPrunedMetaRTT, FirstFramePrunedMetaRTT])
+def test_theta_is_fixed_while_the_pruning_network_learns(cls, tiny):
+    module = cls(**tiny).train()
     module.loss(clip_episode(2))["prune"].backward()
     for name, p in module.named_parameters():
         assert p.requires_grad is name.startswith("psi."), name
@@ -153,7 +154,7 @@ def test_theta_is_fixed_while_the_pruning_network_learns(pruning, tiny):
 
 def test_a_static_mask_prunes_within_a_short_run(tiny):
     """With the learning rate of metartt/prune.yaml: a bare vector would move by 0.5 in 100 steps, and prune nothing."""
-    module = PrunedMetaRTT(**tiny, pruning="static", sparsity=3.0)
+    module = StaticPrunedMetaRTT(**tiny, sparsity=3.0)
     optimizer = torch.optim.Adam(module.parameter_groups(), lr=0.005)
     for group in optimizer.param_groups:
         group["lr"] *= group["lr_factor"]
@@ -171,7 +172,7 @@ def test_pruning_learns_a_trade(tiny):
     rates = []
     for sparsity in (0.0, 3.0):
         torch.manual_seed(0)
-        module = PrunedMetaRTT(**tiny, sparsity=sparsity, pruning_drop=0.0)
+        module = PrunedMetaRTT(**tiny, sparsity=sparsity, perceptrons=Perceptrons(drop=0.0))
         optimizer = torch.optim.Adam(module.psi.parameters(), lr=0.02)
         for step in range(25):
             torch.manual_seed(step)
@@ -189,26 +190,20 @@ def test_pruning_learns_a_trade(tiny):
 
 TINY = [
     "--data=datamodules.DrawnVideos",
-    "--data.train=frames",
+    "--data.training=datamodules.WholeFrames",
     "--data.batch_size=2",
     "--data.n_videos=6",
-    "--data.n_frames=10",
-    "--data.train_episodes=2",
-    "--data.val_episodes=1",
-    "--data.test_episodes=2",
+    "--data.videos.n_frames=10",
+    "--data.episodes={train: 2, val: 1, test: 2}",
     "--data.num_workers=0",
     "--trainer.accelerator=cpu",
     "--trainer.max_epochs=1",
     "--trainer.enable_progress_bar=false",
-    "--checkpoint.monitor=val/success_auc",
 ]
 SIZES = {
-    "channels": "[3, 4, 5]",
-    "hidden": "6",
-    "target_pixels": "40",
-    "scene": "4.0",
-    "batches": "[4, 6, 8]",
-    "episode": "{first: [6, 8], frame: [4, 6], candidates: 16}",
+    "network": "{channels: [3, 4, 5], hidden: 6, target_pixels: 40, scene: 4.0}",
+    "batches": "{positives: 4, negatives: 6, mined: 8}",
+    "episode": "{first: [6, 8], candidates: 16}",
     "tracking": "{candidates: 16, first: [20, 60], first_scenes: 2, frame: [6, 12], regression_samples: 20}",
 }
 
@@ -220,7 +215,10 @@ def _fit(in_tmp, model, run_dir, *args):
 
 
 def test_the_three_stages_chain_on_the_command_line(in_tmp):
-    assert _fit(in_tmp, "RTMDNet", "base", "--model.k_init=4", "--model.k_on=2")["success_auc"]["n"] == 2
+    assert (
+        _fit(in_tmp, "RTMDNet", "base", "--model.adaptation.k_init=4", "--model.adaptation.k_on=2")["success_auc"]["n"]
+        == 2
+    )
     base = next((in_tmp / "base/checkpoints").glob("*.ckpt"))
     metrics = _fit(in_tmp, "MetaRTT", "meta", f"--model.init_from={base}")
     assert metrics["fps"]["value"] > 0

@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch.nn.functional import local_response_norm
 
-from lightning_fewshot.models.metartt.network import Network, SharedNetwork, response_normalisation, score
+from lightning_fewshot.settings import BackboneSettings
+from lightning_fewshot.tracking.candidates.head import score
+from lightning_fewshot.tracking.candidates.network import CandidateNetwork, SharedNetwork, response_normalisation
+from lightning_fewshot.tracking.candidates.settings import CandidateNetworkSettings
+
+PAPER_SIZE = CandidateNetworkSettings((2, 2, 2), 4, 107, 4.5)
 
 
 def test_receptive_field_and_stride_of_the_map():
@@ -38,7 +43,7 @@ def test_response_normalisation_is_that_of_one_channel():
 
 
 def test_a_target_covers_the_cells_that_see_it_wholly():
-    network = Network((2, 2, 2), 4, 107, 4.5)
+    network = CandidateNetwork(PAPER_SIZE)
     low = 200.0
     boxes = torch.tensor([[[low, low, low + 107, low + 107]]])
     padded = low - 0.1 * 107, low + 1.1 * 107
@@ -48,14 +53,13 @@ def test_a_target_covers_the_cells_that_see_it_wholly():
 
 
 def test_regions_of_small_boxes_are_points():
-    network = Network((2, 2, 2), 4, 107, 4.5)
+    network = CandidateNetwork(PAPER_SIZE)
     region = network.regions(torch.tensor([[[200.0, 200.0, 210.0, 240.0]]]))[0, 0]
     torch.testing.assert_close(region[2:], region[:2])
     torch.testing.assert_close(region[:2], (torch.tensor([205.0, 220.0]) - 75 / 2) / 8)  # the sample's middle
 
 
-def test_moving_a_scene_by_a_stride_moves_the_features():
-    network = Network((3, 4, 5), 6, 40, 4.0)
+def test_moving_a_scene_by_a_stride_moves_the_features(network):
     scene = torch.rand(1, 3, 176, 176) * 255
     boxes = torch.tensor([[[60.0, 60.0, 100.0, 104.0]]])
     before = network.describe(network.shared(scene[..., 8:, 8:]), boxes - 8)
@@ -64,15 +68,15 @@ def test_moving_a_scene_by_a_stride_moves_the_features():
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet10t"])
 def test_a_backbone_ends_at_stride_eight(name):
-    network = Network((3, 4, 5), 6, 40, 4.0, backbone=name, frozen_stages=2)
+    backbone = BackboneSettings(name, frozen_stages=2, frozen_batchnorm=True)
+    network = CandidateNetwork(CandidateNetworkSettings((5,), 6, 40, 4.0), backbone)
     maps = network.shared(torch.rand(2, 3, 160, 160) * 255)
     assert maps.shape == (2, 5, 20, 20)
     assert sum(p.numel() for p in network.shared.parameters()) < 1.5e6  # nothing beyond stride 8 is kept
     assert any(not p.requires_grad for p in network.shared.parameters())
 
 
-def test_heads_of_clips_are_independent():
-    network = Network((3, 4, 5), 6, 40, 4.0)
+def test_heads_of_clips_are_independent(network):
     head = {k: v + 0.1 * torch.randn(3, *v.shape[1:]) for k, v in network.head(3).items()}
     features = torch.randn(3, 5, network.features)
     each = [score({k: v[p : p + 1] for k, v in head.items()}, features[p : p + 1]) for p in range(3)]
@@ -81,4 +85,23 @@ def test_heads_of_clips_are_independent():
 
 def test_a_scene_too_small_is_refused():
     with pytest.raises(ValueError, match=r"scene is 3\.0 and target_pixels 32: a scene of 96 pixels"):
-        Network(target_pixels=32, scene=3.0)
+        CandidateNetworkSettings(target_pixels=32, scene=3.0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"channels": (4, 0, 4)}, r"channels is \(4, 0, 4\) but every number must be at least 1"),
+        ({"hidden": 0}, "hidden is 0 but must be at least 1"),
+    ],
+)
+def test_widths_are_checked(values, message):
+    with pytest.raises(ValueError, match=message):
+        CandidateNetworkSettings(**values)
+
+
+def test_a_backbone_leaves_one_convolution():
+    with pytest.raises(ValueError, match=r"channels is \(3, 4, 5\) but must have 1 numbers"):
+        SharedNetwork((3, 4, 5), BackboneSettings("resnet10t"))
+    with pytest.raises(ValueError, match=r"channels is \(5,\) but must have 3 numbers"):
+        SharedNetwork((5,))
