@@ -1,4 +1,4 @@
-"""Every yaml in experiments/, found by glob, runs through the command of its own header, on the sizes of its tiny file."""
+"""Every yaml in experiments/, found by glob, runs through the command of its header, on the sizes of its tiny file."""
 
 import importlib.util
 import json

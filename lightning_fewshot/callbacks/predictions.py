@@ -61,9 +61,7 @@ class PredictionFiles(Callback):
         pictures = self.run_dir / "pictures"
         print(f"{len(self._records)} predictions: {path}" + (f"; pictures: {pictures}" if pictures.exists() else ""))
 
-    def _write_mask(
-        self, name: str, file: str, preds: Segmentation, classes: tuple[str, ...]
-    ) -> list[dict[str, Any]]:
+    def _write_mask(self, name: str, file: str, preds: Segmentation, classes: tuple[str, ...]) -> list[dict[str, Any]]:
         from lightning_fewshot.drawing import write_mask
 
         path = self.run_dir / "masks" / file

@@ -103,7 +103,9 @@ def test_labels_do_not_cover_each_other():
         box = (40 + shift, 60 + shift, 90, 110)
         place = place_label(box, (0, 0, 50, 12), (200, 300), taken)
         assert all(place[3] <= t[1] or t[3] <= place[1] or place[2] <= t[0] or t[2] <= place[0] for t in taken)
-        assert 0 <= place[0] and place[2] <= 200 and 0 <= place[1] and place[3] <= 300
+        assert min(place) >= 0
+        assert place[2] <= 200
+        assert place[3] <= 300
         taken.append(place)
 
 
