@@ -1,6 +1,7 @@
 """Nearest labelled locations: what 1-NN (section 6) and siamese matching label a query image with.
 
-Shapes: P query locations, M labelled locations of all shots of one class, D features, (h, w) locations of a query image.
+Shapes: P query locations, M labelled locations of all shots of one class, D features, (h, w) locations of a query
+image.
 """
 
 from __future__ import annotations
@@ -26,9 +27,7 @@ class Neighbours(NamedTuple):
     classes: Tensor
 
 
-def labelled_locations(
-    maps: Sequence[Tensor], labelled: Sequence[tuple[Tensor, Tensor]], labels: Tensor
-) -> Neighbours:
+def labelled_locations(maps: Sequence[Tensor], labelled: Sequence[tuple[Tensor, Tensor]], labels: Tensor) -> Neighbours:
     """Collect the known locations of all shots of each class.
 
     Args:

@@ -146,9 +146,7 @@ class ConditioningBranch(nn.Module):
         if encoder.prototype_init:
             self.start_from_prototypes()
 
-    def forward(
-        self, images: Sequence[Tensor] | Tensor, objects: Sequence[Tensor] | Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Sequence[Tensor] | Tensor, objects: Sequence[Tensor] | Tensor) -> tuple[Tensor, Tensor]:
         """Return w ``(S, D)`` and b ``(S,)`` of S shots, eq. (1); all shots pass through the network together.
 
         w is scaled by ``1 / sqrt(D)``, so that scores start near 1 whatever the width.

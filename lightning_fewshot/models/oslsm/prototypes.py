@@ -22,10 +22,10 @@ NORMALISED = SegmentationBranchSettings(feature_norm=True)
 
 
 class PrototypeSegmenter(PixelSegmenter):
-    """Score each location by its inner product with the prototype of each shot, over ``sqrt(D)``; no training is needed.
+    """Score each location by its inner product with the prototype of each shot, over ``sqrt(D)``. Needs no training.
 
-    With ``feature_norm`` features have mean 0 and variance 1 over locations, so that 0 is "as like as any", and the sign
-    is that of the cosine. ``fit`` takes the mean and variance of each channel from the training images, in one pass
+    With ``feature_norm`` features have mean 0 and variance 1 over locations, so that 0 is "as like as any"; the sign of
+    a score is that of the cosine. ``fit`` takes the mean and variance of each channel from the training images, in one pass
     without gradients; without ``fit`` they are those of each image itself.
 
     Args:

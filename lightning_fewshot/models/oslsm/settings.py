@@ -62,8 +62,8 @@ class ImageSides:
 
     Args:
         query_size: Both sides in pixels, at least 32; None: as they are.
-        max_side: Where sides are kept, images whose longer side is above this are scaled down, in pixels; masks keep the
-            image's size. With ``align_corners`` a side may be up to a stride larger.
+        max_side: Where sides are kept, images whose longer side is above this are scaled down, in pixels; masks keep
+            the image's size. With ``align_corners`` a side may be up to a stride larger.
         align_corners: Locations lie from the first pixel to the last: right for networks that pad both sides alike
             (nearly all of timm's), with a ``query_size`` that is a multiple of ``output_stride`` plus 1; where there is
             none, images are scaled to the next such sides. False: each lies in the middle of its pixels (a VGG).
@@ -135,7 +135,9 @@ class SupportEncoder:
         check_side("support encoder's size", self.size)
         check_dropout(self.dropout)
         if self.pooling is not None and self.conditioning != "masked":
-            raise ValueError(f"conditioning is {self.conditioning!r} but pooling sees no mask but its own: set one of both")
+            raise ValueError(
+                f"conditioning is {self.conditioning!r} but pooling sees no mask but its own: set one of both"
+            )
         if self.prototype_init and not self.hashing:
             raise ValueError("prototype_init needs hashing: the inverse of the hash is what it sets")
         if self.lr_factor < 0:

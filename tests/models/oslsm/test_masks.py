@@ -7,7 +7,13 @@ from torch.nn.functional import interpolate
 
 from lightning_fewshot.episodes import Examples
 from lightning_fewshot.models.oslsm import classifiers
-from lightning_fewshot.models.oslsm.classifiers import PixelClassifiers, any_shot, mean_classifiers, pixel_logits, segment
+from lightning_fewshot.models.oslsm.classifiers import (
+    PixelClassifiers,
+    any_shot,
+    mean_classifiers,
+    pixel_logits,
+    segment,
+)
 from lightning_fewshot.models.oslsm.grid import location_labels, network_size, upsampled
 from lightning_fewshot.models.oslsm.masks import support_objects
 from lightning_fewshot.models.oslsm.settings import ImageSides

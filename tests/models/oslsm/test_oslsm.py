@@ -30,7 +30,10 @@ def encoder(**options):
         *((f"{name}Segmenter", {}) for name in ("OSLSM", "NearestNeighbour", "Logistic", "FineTuning", "Siamese")),
         *(("OSLSMSegmenter", {"encoder": encoder(**e)}) for e in ({"conditioning": "channel"}, {"hashing": False})),
         ("OSLSMSegmenter", {"encoder": encoder(pooling=Prototypes(0.5))}),
-        *(("OSLSMSegmenter", {"loss": PixelLoss(**p)}) for p in ({"reduction": "sum"}, {"dice": 0.5}, {"contrast": 0.5})),
+        *(
+            ("OSLSMSegmenter", {"loss": PixelLoss(**p)})
+            for p in ({"reduction": "sum"}, {"dice": 0.5}, {"contrast": 0.5})
+        ),
         ("OSLSMSegmenter", {"shot_aggregation": "mean"}),
         ("OSLSMSegmenter", {**LITE, "encoder": encoder(prototype_init=True, code_norm=True)}),
     ],
@@ -105,7 +108,9 @@ def test_contrast_asks_every_query_for_the_classes_of_all_pairs(scenes, segmente
     terms = module.loss(batch)
     with torch.no_grad():
         weight, bias = module.conditioning(batch.support.images, torch.stack(support_objects(batch.support)))
-        cells = torch.einsum("pd,qdhw->pqhw", weight, module.batch_features(batch.query.images)) + bias[:, None, None, None]
+        cells = (
+            torch.einsum("pd,qdhw->pqhw", weight, module.batch_features(batch.query.images)) + bias[:, None, None, None]
+        )
         scores = upsampled(cells, (64, 64), align).double()
     known = masks != 255
     own, losses, overlaps = [], [], []
@@ -165,7 +170,7 @@ def test_training_joins_shots_as_prediction_does(make_scenes, segmenter, how):
 
 def test_pairs_that_do_not_say_whose_their_shots_are_are_refused(scenes, segmenter):
     batch = scenes.episode("train", 0)
-    with pytest.raises(ValueError, match="training needs support.query_index"):
+    with pytest.raises(ValueError, match=r"training needs support\.query_index"):
         segmenter().loss(batch._replace(support=batch.support._replace(query_index=None)))
     one = batch.support._replace(query_index=torch.zeros(3, dtype=torch.int64))
     with pytest.raises(ValueError, match="query_index gives shots to 1 of 3 query images"):

@@ -81,7 +81,9 @@ def test_masks_follow_their_object_where_locations_lie_on_corner_pixels(scenes, 
     assert np.array_equal(pred.masks[0].numpy()[sure], (expected > 0)[sure])
 
 
-@pytest.mark.parametrize("method", ["OSLSMSegmenter", "LogisticSegmenter", "NearestNeighbourSegmenter", "PrototypeSegmenter"])
+@pytest.mark.parametrize(
+    "method", ["OSLSMSegmenter", "LogisticSegmenter", "NearestNeighbourSegmenter", "PrototypeSegmenter"]
+)
 def test_images_of_any_size_are_segmented_in_their_own(scenes, segmenter, method):
     module, episode = segmenter(method, sides=ImageSides(max_side=128)).eval(), scenes.episode("test", 0)
     sizes = [(1, 1), (64, 64), (4100, 60), (33, 500)]
@@ -93,9 +95,14 @@ def test_images_of_any_size_are_segmented_in_their_own(scenes, segmenter, method
 
 
 def test_finetuning_the_backbones_own_head_is_exported_as_it_predicts(scenes, segmenter):
-    module, episode = segmenter(
-        "FineTuningSegmenter", backbone=BackboneSettings("efficientnet_lite0"), branch=SegmentationBranchSettings(16)
-    ).eval(), scenes.episode("test", 0)
+    module, episode = (
+        segmenter(
+            "FineTuningSegmenter",
+            backbone=BackboneSettings("efficientnet_lite0"),
+            branch=SegmentationBranchSettings(16),
+        ).eval(),
+        scenes.episode("test", 0),
+    )
     state = module.adapt(episode.support)
     with torch.no_grad():
         exported = module.export_fcn(state)(episode.query.images)[0, 0] > 0
