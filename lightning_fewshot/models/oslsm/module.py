@@ -75,6 +75,10 @@ class OSLSMSegmenter(PixelSegmenter):
         check_choice("shot_aggregation", shot_aggregation, get_args(ShotAggregation))
         if bias_lr_factor <= 0:
             raise ValueError(f"bias_lr_factor is {bias_lr_factor} but must be above 0")
+        if encoder.prototype_init and branch.fc is not None:
+            raise ValueError(
+                "prototype_init needs fc: null in branch: new layers give features that no prototype is of"
+            )
         self.conditioning = ConditioningBranch(backbone, encoder, self.segmentation.n_features, sides.align_corners)
         self.encoder = encoder
         self.pixel_loss = loss
@@ -117,12 +121,12 @@ class OSLSMSegmenter(PixelSegmenter):
     def _loss_terms(self, scores: Tensor, masks: Tensor, episode: Episode) -> dict[str, Tensor]:
         settings, labels = self.pixel_loss, episode.query.labels
         pairs = torch.arange(len(masks), device=masks.device)
-        of_pair = scores[pairs, pairs] if settings.contrast else scores[:, 0]
+        asked = scores[pairs, pairs] if settings.contrast else scores[:, 0]
         target = label_targets(masks, labels)
-        likelihood = pixel_loss(of_pair, target, settings.reduction, settings.positive_weight)  # eq. (3)
+        likelihood = pixel_loss(asked, target, settings.reduction, settings.positive_weight)  # eq. (3)
         terms = {"pixels": (1 - settings.dice - settings.contrast) * likelihood}
         if settings.dice:
-            terms["dice"] = settings.dice * dice_loss(of_pair, target)
+            terms["dice"] = settings.dice * dice_loss(asked, target)
         if settings.contrast:
             terms["contrast"] = settings.contrast * dice_loss(scores, label_targets(masks[None], labels[:, None]))
         return terms

@@ -167,7 +167,7 @@ class ConditioningBranch(nn.Module):
         if last.in_features != self.n_features:
             raise ValueError(
                 f"prototype_init needs features equal to those before the conditioning branch's last layer, "
-                f"{last.in_features}, but they are {self.n_features}: set fc: null in branch"
+                f"{last.in_features}, but they are {self.n_features}"
             )
         index, sign = self.to_classifier.index[:-1], self.to_classifier.sign[:-1]
         last.weight.zero_()

@@ -152,11 +152,11 @@ class PixelSegmenter(FewShotModule):
 
     def logits(self, state: Any, images: Sequence[Tensor] | Tensor) -> list[Tensor]:
         """Return the scores of every classifier at every location, ``(S, h, w)`` for each image."""
-        features = self._features_of(state, images)
+        features = self._state_features(state, images)
         with self.full_precision():
             return [self.location_logits(state, f) for f in features]
 
-    def _features_of(self, state: Any, images: Sequence[Tensor] | Tensor) -> list[Tensor]:
+    def _state_features(self, state: Any, images: Sequence[Tensor] | Tensor) -> list[Tensor]:
         """Return conv-fc7 of every image, with the state's own fc6 and fc7 where it has them."""
         top = getattr(state, "top", None)
         if top is None:

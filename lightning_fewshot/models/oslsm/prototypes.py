@@ -7,6 +7,8 @@ Shapes: S shots, D features, (H, W) pixels, (h, w) feature-map locations.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,11 @@ from lightning_fewshot.models.oslsm.pooling import pooling_weights, prototypes
 from lightning_fewshot.models.oslsm.settings import ImageSides, Prototypes, SegmentationBranchSettings
 from lightning_fewshot.settings import BackboneSettings
 
+NOTHING_TRAINED = (
+    ".*configure_optimizers` returned `None`",
+    "`training_step` returned `None`",
+    "`parameters` is an empty",
+)
 NORMALISED = SegmentationBranchSettings(feature_norm=True)
 
 
@@ -25,8 +32,8 @@ class PrototypeSegmenter(PixelSegmenter):
     """Score each location by its inner product with the prototype of each shot, over ``sqrt(D)``. Needs no training.
 
     With ``feature_norm`` features have mean 0 and variance 1 over locations, so that 0 is "as like as any"; the sign of
-    a score is that of the cosine. ``fit`` takes the mean and variance of each channel from the training images, in one pass
-    without gradients; without ``fit`` they are those of each image itself.
+    a score is that of the cosine. ``fit`` takes the mean and variance of each channel from the training images, in one
+    pass without gradients; without ``fit`` they are those of each image itself.
 
     Args:
         backbone: Any timm model with feature maps.
@@ -66,6 +73,12 @@ class PrototypeSegmenter(PixelSegmenter):
         return prototypes(features[None], weights, self.prototypes.background)
 
     # calibration ------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Do without Lightning's warnings that nothing is optimised: nothing is meant to be."""
+        super().setup(stage)
+        for message in NOTHING_TRAINED:
+            warnings.filterwarnings("ignore", message)
 
     def configure_optimizers(self) -> None:
         """Return no optimiser: nothing is trained."""

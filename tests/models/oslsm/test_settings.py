@@ -63,7 +63,7 @@ def test_a_group_names_what_is_out_of_range(group, changes, message):
         (
             "OSLSMSegmenter",
             {"encoder": SupportEncoder(size=64, prototype_init=True)},
-            "prototype_init needs features equal to those before .* last layer, 512, but they are 16: set fc: null",
+            "prototype_init needs fc: null in branch",
         ),
         ("LogisticSegmenter", {"c": 0.0}, "c is 0.0 but must be above 0"),
         ("FineTuningSegmenter", {"steps": 0}, "steps is 0 but must be at least 1"),
