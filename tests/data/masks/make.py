@@ -158,3 +158,11 @@ def make_folder_masks(folder: Path, classes=("cup", "pen", "key"), photos: int =
         draw(folder / f"query/q{i}.png", 50 + i, len(classes))
     (folder / "classes.txt").write_text("".join(f"{10 * (i + 1)} {name}\n" for i, name in enumerate(classes)))
     return folder
+
+
+def make_all(root: Path) -> None:
+    """Make every layout that an experiment reads."""
+    for make in (make_pascal5i, make_camvid, make_pets, make_fss, make_coco20i):
+        make(root)
+    make_panoptic(root, classes=16)  # eight things, two of them in a fold
+    make_folder_masks(root / "my-masks")
