@@ -22,7 +22,10 @@ DOWNLOAD = Download(
 
 
 class DAVIS(VideoSegmentation):
-    """One-shot video segmentation on DAVIS-2016: test on the sequences of val.txt, train on those of train.txt."""
+    """One-shot video segmentation on DAVIS-2016: test on the sequences of val.txt, train on those of train.txt.
+
+    To validate in training, keep some of these: ``splits: {val_classes: 5}``.
+    """
 
     def all_names(self) -> Sequence[str]:
         """Return all sequences that are there: the classes."""

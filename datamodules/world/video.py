@@ -86,14 +86,7 @@ def draw_video(
     Raises:
         ValueError: no frames, a size or range out of bounds, or a motion that hides the target in frame 0.
     """
-    if n_frames < 1:
-        raise ValueError(f"n_frames is {n_frames}, must be at least 1")
-    if size < MIN_SIZE:
-        raise ValueError(f"size is {size} px, must be at least {MIN_SIZE}")
-    if not 8 / size <= scale[0] <= scale[1] <= 0.8:
-        raise ValueError(f"scale is {scale}, must be 8 px ({8 / size:.3f}) <= smallest <= greatest <= 0.8")
-    if not 0 < min_visible <= 1:
-        raise ValueError(f"min_visible is {min_visible}, must be in (0, 1]")
+    _check(n_frames, size, scale, min_visible)
     for _ in range(PLANS):
         actors = [Actor(rng, cls, size, scale, motion, variation) for cls in (target, *distractors)]
         video = Video(rng, actors, n_frames, size, clutter, min_visible, motion, variation)
@@ -197,3 +190,15 @@ class Video:
             rows, columns, inner = overlap(patch, mask.shape)
             mask[rows, columns] &= ~patch.mask[inner]
         return mask
+
+
+def _check(n_frames: int, size: int, scale: tuple[float, float], min_visible: float) -> None:
+    """Refuse what cannot be drawn."""
+    if n_frames < 1:
+        raise ValueError(f"n_frames is {n_frames}, must be at least 1")
+    if size < MIN_SIZE:
+        raise ValueError(f"size is {size} px, must be at least {MIN_SIZE}")
+    if not 8 / size <= scale[0] <= scale[1] <= 0.8:
+        raise ValueError(f"scale is {scale}, must be 8 px ({8 / size:.3f}) <= smallest <= greatest <= 0.8")
+    if not 0 < min_visible <= 1:
+        raise ValueError(f"min_visible is {min_visible}, must be in (0, 1]")

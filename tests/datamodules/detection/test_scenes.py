@@ -68,5 +68,9 @@ def test_bad_settings_are_named():
         SceneSettings(clutter=(2, 1))
     with pytest.raises(ValueError, match=r"classes\.val is 0 but must be at least 1"):
         SceneClasses(val=0)
+    with pytest.raises(ValueError, match=r"repaint is 2\.0 but must be at least 0 and at most 1"):
+        Variation(repaint=2.0)
+    with pytest.raises(ValueError, match=r"tilt is 0\.5 but must be at least 0 and below 0\.5"):
+        Variation(tilt=0.5)
     with pytest.raises(ValueError, match="batch_size is 0 but must be at least 1"):
         Scenes(batch_size=0)
