@@ -51,7 +51,8 @@ class Episode(NamedTuple):
         class_ids: ``(N,)`` numbers of the classes in the whole split, for metrics that pool episodes.
         protocol: What kind of episode this is: "episode" (a few-shot task), "batch" (plain supervised images, no
             support), "pairs", "clips", "frames" or "alphabets" (training episodes of trackers and characters),
-            "problems" (one-shot recognition), "one_pass" or "supervised" (a video to track).
+            "problems" (one-shot recognition), "one_pass" or "supervised" (a video to track), or "video" (a video to
+            segment: its first frame is the support, the others are the query in order).
     """
 
     support: Examples | None

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.images.augmentation import jitter_colours
+from datamodules.images.augmentation import jitter_colors
 from lightning_fewshot.boxes import scale
 from lightning_fewshot.tracking.crops import centres, crop, mean_color, search_windows, to_crop
 
@@ -66,7 +66,7 @@ class VideoAugmentation:
         """Return an image ``(3, H, W)`` and its box ``(1, 4)``, varied."""
         if self.color:
             pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-            image = torch.from_numpy(jitter_colours(pixels, rng)).permute(2, 0, 1)
+            image = torch.from_numpy(jitter_colors(pixels, rng)).permute(2, 0, 1)
         if flip:
             width = image.shape[2]
             box = torch.stack((width - box[:, 2], box[:, 1], width - box[:, 0], box[:, 3]), dim=1)

@@ -14,7 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.images import tiny_imagenet
+from datamodules.images.coco import read_coco_photos
 from datamodules.images.reading import read_photo
+from datamodules.images.roots import find_root
+from datamodules.images.yolo import read_yolo_photos
 from datamodules.tracking.base import Target, TrackingData, as_splits, hold_out
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.tracking.crops import centres, crop, square_windows, to_crop
@@ -179,29 +183,22 @@ def _photo(path: str) -> Tensor:
 
 
 def _read_tiny_imagenet(root: str | None) -> list[Still]:
-    from datamodules.detection.tiny_imagenet import DOWNLOAD
-    from datamodules.images.roots import find_root
-
-    folder = find_root(root, DOWNLOAD)
-    found = []
+    folder = find_root(root, tiny_imagenet.DOWNLOAD)
+    stills = []
     for table in sorted(folder.glob("train/n*/*_boxes.txt")):
         for line in table.read_text().splitlines():
             name, *numbers = line.split()
             x1, y1, x2, y2 = map(float, numbers)
-            found.append(Still(str(table.parent / "images" / name), (x1, y1, x2 + 1, y2 + 1)))
-    return _large(found)
+            stills.append(Still(str(table.parent / "images" / name), (x1, y1, x2 + 1, y2 + 1)))
+    return _large(stills)
 
 
 def _read_coco(root: str | None) -> list[Still]:
-    from datamodules.detection.coco import CocoDetection
-
-    return _of_photos(CocoDetection(root).read_photos())
+    return _of_photos(read_coco_photos(root))
 
 
 def _read_yolo(root: str | None) -> list[Still]:
-    from datamodules.detection.yolo import YoloDetection
-
-    return _of_photos(YoloDetection(root).read_photos())
+    return _of_photos(read_yolo_photos(root))
 
 
 def _of_photos(photos: list) -> list[Still]:

@@ -1,4 +1,4 @@
-"""Where a video of the drawn world takes place: the background, the camera and the light."""
+"""The stage of a video of the drawn world: the ground, the camera that pans over it, and the light."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 
 from datamodules.world.appearance import ObjectClass
-from datamodules.world.background import add_grain, draw_ground_colours, draw_primitives
+from datamodules.world.background import add_grain, draw_ground_colors, draw_primitives
 from datamodules.world.motion import Motion, Wave
-from datamodules.world.sprite import Pose, Variation, draw_angle, draw_look, motion_kernel, paste, render
+from datamodules.world.patch import motion_kernel, paste
+from datamodules.world.sprite import Pose, Variation, draw_angle, draw_look, render
 from datamodules.world.textures import N_TILES, TILE_SIZE, background_tiles
 
 HAND = (5.0, 12.0)  # period of the trembling of the camera, in frames
@@ -25,24 +26,20 @@ class Stage:
         motion: Motion,
         variation: Variation,
     ):
-        self.size = size
-        self.motion = motion
+        self.size, self.motion = size, motion
         self.world = self._draw_world(rng, clutter, variation)
         self.start = rng.uniform(0, self.world.shape[0], 2)
-        self.camera = Wave(rng, motion.period, 2)
-        self.hand = Wave(rng, HAND, 2)
-        self.gain = Wave(rng, motion.period, 1)
-        self.cast = Wave(rng, motion.period, 3)
+        self.camera, self.hand = Wave(rng, motion.period, 2), Wave(rng, HAND, 2)
+        self.gain, self.cast = Wave(rng, motion.period, 1), Wave(rng, motion.period, 3)
         self.slope = rng.uniform(-0.25, 0.25, 2)
-        self.grain = rng.uniform(0, 0.25)
-        self.seed = int(rng.integers(2**63))
+        self.grain, self.seed = rng.uniform(0, 0.25), int(rng.integers(2**63))
 
     def _draw_world(self, rng: np.random.Generator, clutter: Sequence[ObjectClass], variation: Variation) -> np.ndarray:
         """Paint an endless ground (its border meets itself) of at least twice the picture's size."""
         times = -(-2 * self.size // TILE_SIZE)
         side = times * TILE_SIZE
         value = np.tile(background_tiles()[int(rng.integers(N_TILES))], (times, times))
-        world = cv2.LUT(cv2.merge([value] * 3), draw_ground_colours(rng))
+        world = cv2.LUT(cv2.merge([value] * 3), draw_ground_colors(rng))
         draw_primitives(rng, world, int(rng.integers(0, 40)), self.size)
         for cls in clutter:
             diameter = self.size * rng.uniform(0.2, 0.4)

@@ -19,7 +19,8 @@ from datamodules.world.actors import Actor, Screen
 from datamodules.world.appearance import ObjectClass
 from datamodules.world.draw import MIN_SIZE, mask_boxes
 from datamodules.world.motion import Motion
-from datamodules.world.sprite import DEFAULT_VARIATION, Patch, Variation, overlap, paste
+from datamodules.world.patch import Patch, overlap, paste
+from datamodules.world.sprite import DEFAULT_VARIATION, Variation
 from datamodules.world.stage import Stage
 
 FIRST_VISIBLE = 0.7  # least visible share of the target in frame 0, from which a tracker starts
@@ -82,7 +83,7 @@ def draw_video(
     Raises:
         ValueError: no frames, a size or range out of bounds, or a motion that hides the target in frame 0.
     """
-    _check_sizes(n_frames, size, scale, min_visible=min_visible)
+    _check(n_frames, size, scale, min_visible=min_visible)
     for _ in range(PLANS):
         actors = [
             Actor(rng, cls, size, scale=scale, motion=motion, variation=variation) for cls in (target, *distractors)
@@ -194,7 +195,8 @@ class Video:
         return mask
 
 
-def _check_sizes(n_frames: int, size: int, scale: tuple[float, float], min_visible: float) -> None:
+def _check(n_frames: int, size: int, scale: tuple[float, float], min_visible: float) -> None:
+    """Refuse what cannot be drawn."""
     if n_frames < 1:
         raise ValueError(f"n_frames is {n_frames}, must be at least 1")
     if size < MIN_SIZE:

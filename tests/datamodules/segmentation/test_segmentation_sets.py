@@ -1,6 +1,9 @@
 """All data sets of photos with masks: the same properties for each layout, and what is wrong with bad input."""
 
 import importlib.util
+import inspect
+import os
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +13,21 @@ from PIL import Image
 
 from datamodules.images.augmentation import random_part
 from datamodules.images.mask_reading import read_values
-from datamodules.segmentation import base as segmentation
-from datamodules.segmentation.base import EntrySampler
+from datamodules.images.mismatched_support import MismatchedSupport
+from datamodules.segmentation import masked_photo
 from datamodules.segmentation.camvid import CamVid
 from datamodules.segmentation.coco20i import Coco20i
 from datamodules.segmentation.coco_panoptic import CocoPanoptic
+from datamodules.segmentation.entries import EntrySampler
 from datamodules.segmentation.folder_masks import FolderMasks
 from datamodules.segmentation.fss1000 import FSS1000
 from datamodules.segmentation.pascal5i import NAMES, Pascal5i, read_entries
 from datamodules.segmentation.pets import OxfordPets
+from datamodules.segmentation.settings import FoldSplits, MaskedImages, MaskRules
+from lightning_fewshot.data import EpisodeCounts
 from lightning_fewshot.sampling import write_episodes
 
-spec = importlib.util.spec_from_file_location("make_masks", Path(__file__).parents[1] / "data/masks/make.py")
+spec = importlib.util.spec_from_file_location("make_masks", Path(__file__).parents[2] / "data/masks/make.py")
 maker = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(maker)
 
@@ -44,8 +50,19 @@ def roots(tmp_path_factory):
 
 
 def build(roots, name, **options):
-    options = {"batch_size": 3, "colour": False, "mirror": False, "image_size": None, "seed": 3, **options}
-    return SETS[name][0](str(roots[name]), **{**SETS[name][2], **options})
+    made, _, defaults = SETS[name]
+    options = {"batch_size": 3, "color": False, "mirror": False, "size": None, "seed": 3, **defaults, **options}
+    return made(str(roots[name]), **grouped(made, options))
+
+
+def grouped(made, options):
+    """Put options into the settings groups that have them; other fields keep the class's own defaults."""
+    options = dict(options)
+    for key, group in {"splits": FoldSplits, "images": MaskedImages, "rules": MaskRules}.items():
+        known = inspect.signature(made).parameters.get(key)
+        chosen = {f.name: options.pop(f.name) for f in fields(group) if f.name in options}
+        options[key] = replace(group() if known is None else known.default, **chosen)
+    return options
 
 
 def equal(a, b):
@@ -85,26 +102,26 @@ def test_masks_are_where_the_objects_are_drawn(roots, name):
 @every_set
 def test_an_episode_is_a_function_of_seed_split_and_index(roots, name):
     for split in ("train", "test"):
-        first, again = (build(roots, name, colour=True, mirror=True, image_size=32) for _ in range(2))
+        first, again = (build(roots, name, color=True, mirror=True, size=32) for _ in range(2))
         again.episode(split, 1)
         assert equal(first.episode(split, 7), again.episode(split, 7))
-        other = [build(roots, name, colour=True, image_size=32, seed=4).episode(split, i) for i in (6, 7)]
+        other = [build(roots, name, color=True, size=32, seed=4).episode(split, i) for i in (6, 7)]
         assert not all(equal(first.episode(split, i), episode) for i, episode in zip((6, 7), other, strict=True))
 
 
 @every_set
 def test_classes_are_disjoint_and_no_training_photo_is_tested(roots, name):
     data = build(roots, name)
-    assert not set(data.split_classes["train"]) & set(data.split_classes["test"])
-    held_out = any(p.held_out for p in data.photos.values())
+    assert not set(data.catalog.split_classes["train"]) & set(data.catalog.split_classes["test"])
+    held_out = any(p.evaluation_only for p in data.catalog.photos.values())
     for i in range(12):
         episode = data.episode("test", i)
         names = (*episode.support.names, *episode.query.names)
         assert len(set(names)) == len(names) == 2
         assert not set(names) & set(data.training_names)
-        assert not held_out or all(data.photos[n].held_out for n in names)
-        assert [data.split_classes["test"][c] for c in episode.class_ids] == list(episode.classes)
-        assert all(episode.classes[0] in data.photos[n].classes for n in names)
+        assert not held_out or all(data.catalog.photos[n].evaluation_only for n in names)
+        assert [data.catalog.split_classes["test"][c] for c in episode.class_ids] == list(episode.classes)
+        assert all(episode.classes[0] in data.catalog.photos[n].classes for n in names)
 
 
 @every_set
@@ -113,7 +130,7 @@ def test_a_training_pair_shows_its_class_twice_and_novel_classes_are_background(
     for i in range(4):
         episode = data.episode("train", i)
         assert len(episode.support.names) == 2 * len(episode.query.names)
-        assert not set(episode.classes) & set(data.split_classes["test"])
+        assert not set(episode.classes) & set(data.catalog.split_classes["test"])
         assert episode.class_ids == tuple(data.class_names().index(c) for c in episode.classes)
         for j, label in enumerate(episode.query.labels.tolist()):
             assert (episode.query.class_masks[j] == label + 1).any()
@@ -139,12 +156,12 @@ def test_training_visits_every_photo_once_in_a_pass(roots, name):
 @pytest.mark.parametrize("name", ["camvid", "panoptic"])
 def test_untrained_classes_may_be_void_in_training(roots, name):
     plain, void = build(roots, name), build(roots, name, untrained="void")
-    novel = [1 + list(plain.all_names()).index(c) for c in plain.split_classes["test"]]
+    novel = [1 + list(plain.all_names()).index(c) for c in plain.catalog.split_classes["test"]]
     left_out = 0
     for i in range(len(plain.pair_names)):
         a, b = plain.episode("train", i), void.episode("train", i)
         for mask, own, photo in zip(a.query.class_masks, b.query.class_masks, a.query.names, strict=True):
-            is_novel = torch.from_numpy(np.isin(plain.read_mask(plain.photos[photo]), novel))
+            is_novel = torch.from_numpy(np.isin(plain.read_mask(plain.catalog.photos[photo]), novel))
             assert (mask[is_novel] == 0).all()
             assert torch.equal(own, mask.masked_fill(is_novel, 255))
             left_out += int(is_novel.sum())
@@ -170,24 +187,24 @@ def test_a_random_part_is_as_large_as_asked_and_shows_the_class_about_as_much():
 
 
 def test_cropped_pairs_show_their_class_and_come_again(roots):
-    data, again = (build(roots, "panoptic", image_size=48, crop=0.5) for _ in range(2))
+    data, again = (build(roots, "panoptic", size=48, crop=0.5) for _ in range(2))
     for i in range(4):
         episode = data.episode("train", i)
         assert equal(episode, again.episode("train", i))
         for part in (episode.query, episode.support):
             assert part.images.shape[1:] == (3, 48, 48)
             assert all((m == 1 + c).any() for m, c in zip(part.class_masks, part.labels, strict=True))
-    assert not equal(data.episode("train", 0), build(roots, "panoptic", image_size=48).episode("train", 0))
+    assert not equal(data.episode("train", 0), build(roots, "panoptic", size=48).episode("train", 0))
 
 
 def test_scaled_photos_are_decoded_once_while_there_is_room(roots, monkeypatch):
-    decoded, read = [], segmentation.read_photo
-    monkeypatch.setattr(segmentation, "read_photo", lambda path: decoded.append(path) or read(path))
-    options = {"image_size": 48, "mirror": True, "colour": True}
+    decoded, read = [], masked_photo.read_photo
+    monkeypatch.setattr(masked_photo, "read_photo", lambda path: decoded.append(path) or read(path))
+    options = {"size": 48, "mirror": True, "color": True}
     data = build(roots, "pascal5i", **options)
     first = [data.episode("train", i) for i in range(8)]
     assert len(decoded) == len(set(decoded))
-    monkeypatch.setattr(segmentation, "KEPT", 0)
+    monkeypatch.setattr(masked_photo, "KEPT", 0)
     decoded.clear()
     unkept = build(roots, "pascal5i", **options)
     assert all(equal(a, unkept.episode("train", i)) for i, a in enumerate(first))
@@ -196,8 +213,8 @@ def test_scaled_photos_are_decoded_once_while_there_is_room(roots, monkeypatch):
 
 def test_photos_of_a_class_too_small_for_a_pair_are_left_out_of_the_walk(roots):
     data = build(roots, "pets", batch_size=1, novel_classes=["pug"])
-    spare = [n for n, p in data.photos.items() if p.classes == ("Bengal",)][1:]
-    data.photos = {n: p for n, p in data.photos.items() if n not in spare}
+    spare = [n for n, p in data.catalog.photos.items() if p.classes == ("Bengal",)][1:]
+    data.catalog.photos = {n: p for n, p in data.catalog.photos.items() if n not in spare}
     with pytest.warns(UserWarning, match="skipped .* training classes"):
         total = len(data.pair_names)
     assert total == len(data.training_names) - 1
@@ -208,7 +225,7 @@ def test_photos_of_a_class_too_small_for_a_pair_are_left_out_of_the_walk(roots):
 
 @every_set
 def test_conventions_differ_in_size_and_in_void(roots, name):
-    paper, later = build(roots, name, image_size=20), build(roots, name, image_size=20, convention="later")
+    paper, later = build(roots, name, size=20), build(roots, name, size=20, convention="later")
     a, b = paper.episode("test", 0), later.episode("test", 0)
     assert a.query.names == b.query.names
     assert a.query.images.shape[-2:] == a.query.class_masks.shape[-2:] == (20, 20)
@@ -217,8 +234,8 @@ def test_conventions_differ_in_size_and_in_void(roots, name):
     assert 255 not in a.query.class_masks
     has_void = name in ("pascal5i", "voc_sbd", "camvid", "pets", "panoptic")
     assert (255 in b.query.class_masks) == has_void
-    told = paper.protocol("test"), later.protocol("test")
-    assert [(p["convention"], p["void"], p["query_size"]) for p in told] == [
+    protocols = paper.protocol("test"), later.protocol("test")
+    assert [(p["convention"], p["void"], p["query_size"]) for p in protocols] == [
         ("paper", "background", 20),
         ("later", "ignore", "own"),
     ]
@@ -246,33 +263,47 @@ def test_every_entry_is_asked_once_in_a_pass_so_classes_count_by_their_photos():
 
 def test_both_sources_of_pascal5i_read_the_same_photos(roots):
     data = build(roots, "voc_sbd")
-    held_out = {n for n, p in data.photos.items() if p.held_out}
+    held_out = {n for n, p in data.catalog.photos.items() if p.evaluation_only}
     assert len(held_out) == 60
     assert "2008_000001" in held_out  # it is in SBD's training list too
-    assert data.photos["2008_000004"].mask.suffix == ".mat"
-    assert data.photos["2008_000000"].mask.suffix == ".png"
-    assert build(roots, "pascal5i").split_classes["test"] == tuple(sorted(NAMES[:5]))
-    assert data.split_classes["test"] == tuple(sorted(NAMES[:5]))
+    assert data.catalog.photos["2008_000004"].mask.suffix == ".mat"
+    assert data.catalog.photos["2008_000000"].mask.suffix == ".png"
+    assert build(roots, "pascal5i").catalog.split_classes["test"] == tuple(sorted(NAMES[:5]))
+    assert data.catalog.split_classes["test"] == tuple(sorted(NAMES[:5]))
+
+
+def test_a_fold_of_which_no_photo_shows_a_class_is_named(tmp_path):
+    root = maker.make_pascal5i(tmp_path)
+    for part in ("trn", "val"):
+        (root / f"pascal5i/splits/{part}/fold0.txt").write_text("")
+    with pytest.raises(
+        ValueError, match=r"fold is 0 but no photo here shows aeroplane, .*folds with photos are 1, 2, 3"
+    ):
+        build({"pascal5i": root}, "pascal5i").setup("test")
 
 
 def test_folds_of_coco20i_are_every_fourth_class(roots):
-    assert build(roots, "coco20i", fold=1).split_classes["test"] == ("thing1", "thing5")
-    assert build(roots, "panoptic", fold=2, stuff=False).split_classes["train"] == ("thing0", "thing2", "thing6")
+    assert build(roots, "coco20i", fold=1).catalog.split_classes["test"] == ("thing1", "thing5")
+    assert build(roots, "panoptic", fold=2, stuff=False).catalog.split_classes["train"] == (
+        "thing0",
+        "thing2",
+        "thing6",
+    )
 
 
 def test_crowds_are_void(roots):
     data = build(roots, "coco20i")
-    photo = [p for p in data.photos.values() if p.held_out][-1]
+    photo = [p for p in data.catalog.photos.values() if p.evaluation_only][-1]
     assert (data.read_mask(photo)[:, 0] == -1).all()
     assert (data.read_mask(photo)[:, 1:] != -1).all()
 
 
 def test_test_classes_of_fss_come_from_the_authors_list(roots, tmp_path):
     root = maker.make_fss(tmp_path)
-    drawn = build({"fss": root}, "fss").split_classes["test"]
+    drawn = build({"fss": root}, "fss").catalog.split_classes["test"]
     assert len(drawn) == 3
     (root / "fewshot_data/fss_test_set.txt").write_text("class03\nclass07\n")
-    assert build({"fss": root}, "fss").split_classes["test"] == ("class03", "class07")
+    assert build({"fss": root}, "fss").catalog.split_classes["test"] == ("class03", "class07")
 
 
 def test_several_ways_label_all_classes_of_the_episode(roots):
@@ -287,7 +318,7 @@ def test_several_ways_label_all_classes_of_the_episode(roots):
 
 def test_a_fixed_list_is_used_as_it_is(roots, tmp_path):
     sampled = build(roots, "camvid")
-    plans = [sampled._sampler("test")[i] for i in (4, 9)]
+    plans = [sampled.sampler("test")[i] for i in (4, 9)]
     write_episodes(tmp_path / "list.json", plans)
     data = build(roots, "camvid", episodes_file=str(tmp_path / "list.json"), seed=99)
     data.test_dataloader()
@@ -297,10 +328,11 @@ def test_a_fixed_list_is_used_as_it_is(roots, tmp_path):
 
 @every_set
 def test_the_control_shows_another_class_under_the_asked_ones_name(roots, name):
-    plain, control = (build(roots, name, test_episodes=8, image_size=32, other_support=o) for o in (False, True))
+    plain = build(roots, name, episodes=EpisodeCounts(test=8), size=32)
+    control = MismatchedSupport(build(roots, name, episodes=EpisodeCounts(test=8), size=32))
     asked = {e.support.names: e.classes for e in (plain.episode("test", i) for i in range(8))}
     if len(set(asked.values())) == 1:
-        with pytest.raises(ValueError, match="other_support: all 8 episodes ask for"):
+        with pytest.raises(ValueError, match="mismatched support: all 8 episodes ask for"):
             control.episode("test", 0)
         return
     for i in range(8):
@@ -308,12 +340,10 @@ def test_the_control_shows_another_class_under_the_asked_ones_name(roots, name):
         assert own.query.names == other.query.names
         assert own.classes == other.classes != asked[other.support.names]
         assert all((mask == 1).any() for mask in other.support.class_masks)
-    assert control.protocol("test")["other_support"] is True
+    assert control.protocol("test") == {**plain.protocol("test"), "support": "mismatched"}
 
 
 def test_bad_options_are_named(roots):
-    with pytest.raises(ValueError, match="other_support needs one class an episode, but n_way is 2"):
-        build(roots, "camvid", other_support=True, n_way=2)
     with pytest.raises(ValueError, match="crop is 0 but must be above 0 and at most 1"):
         build(roots, "camvid", crop=0)
     with pytest.raises(ValueError, match="fold is 4 but must be 0 to 3"):
@@ -344,7 +374,7 @@ def own(tmp_path):
 
 
 def folder(root, **options):
-    return FolderMasks(str(root), image_size=None, **options)
+    return FolderMasks(str(root), images=MaskedImages(size=None), **options)
 
 
 def save_as(path, how):
@@ -365,9 +395,9 @@ def save_as(path, how):
 @pytest.mark.parametrize("how", ["palette", "rgb", "rgba", "16 bits"])
 def test_masks_of_other_kinds_read_alike(own, how):
     path = own / "masks/mine0.png"
-    before = folder(own).read_mask(folder(own).photos["images/mine0.png"])
+    before = folder(own).read_mask(folder(own).catalog.photos["images/mine0.png"])
     save_as(path, how)
-    after = folder(own).read_mask(folder(own).photos["images/mine0.png"])
+    after = folder(own).read_mask(folder(own).catalog.photos["images/mine0.png"])
     assert Image.open(path).mode == {"palette": "P", "rgb": "RGB", "rgba": "RGBA", "16 bits": "I;16"}[how]
     np.testing.assert_array_equal(before, after)
 
@@ -377,8 +407,8 @@ def test_a_one_bit_mask_needs_no_list_of_classes(own):
         Image.fromarray(np.asarray(Image.open(path)) > 0).save(path)
     (own / "classes.txt").unlink()
     data = folder(own)
-    assert data.split_classes["test"] == ("object",)
-    assert (data.read_mask(data.photos["images/mine0.png"]) == 1).sum() > 300
+    assert data.catalog.split_classes["test"] == ("object",)
+    assert (data.read_mask(data.catalog.photos["images/mine0.png"]) == 1).sum() > 300
 
 
 def test_values_outside_the_set_are_named(own):
@@ -390,10 +420,10 @@ def test_values_outside_the_set_are_named(own):
         folder(own).setup("predict")
 
 
-def test_coloured_truncated_and_absent_masks_are_named(own):
+def test_colored_truncated_and_absent_masks_are_named(own):
     path = own / "masks/mine3.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(path)
-    with pytest.raises(ValueError, match=r"mine3.png is a coloured picture \(RGB\); save class numbers"):
+    with pytest.raises(ValueError, match=r"mine3.png is a colored picture \(RGB\); save class numbers"):
         folder(own).setup("predict")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"mine3.png is truncated"):
@@ -455,11 +485,11 @@ def test_a_bad_list_is_named(tmp_path):
 def test_published_lists_of_pascal5i_have_their_counts():
     for part, expected in (("trn", (2286, 3425, 5883, 2086)), ("val", (346, 451, 725, 346))):
         for fold, count in enumerate(expected):
-            data = Pascal5i(fold=fold)
-            entries = read_entries(data._listed / f"splits/{part}/fold{fold}.txt")
+            data = Pascal5i(splits=FoldSplits(fold=fold))
+            entries = read_entries(data.listed / f"splits/{part}/fold{fold}.txt")
             assert len(entries) == count
             assert {NAMES[label - 1] for _, label in entries} == set(NAMES[5 * fold : 5 * fold + 5])
-    test = Pascal5i(fold=1)._evaluated("test")
+    test = Pascal5i(splits=FoldSplits(fold=1)).items("test")
     assert sum(map(len, test.values())) == 451
     assert set(test) == set(NAMES[5:10])
 
@@ -467,24 +497,50 @@ def test_published_lists_of_pascal5i_have_their_counts():
 @pytest.mark.real_data
 @pytest.mark.parametrize("fold", range(4))
 def test_real_masks_of_pascal5i_show_their_class_and_void(fold):
-    data = Pascal5i(fold=fold)
+    data = Pascal5i(splits=FoldSplits(fold=fold))
     void = 0
-    for name, photos in data._evaluated("test").items():
-        for photo in (data.photos[n] for n in photos[:20]):
+    for name, photos in data.items("test").items():
+        for photo in (data.catalog.photos[n] for n in photos[:20]):
             labels = data.read_mask(photo)
             assert (labels == 1 + NAMES.index(name)).sum() >= 1000
             void += (labels == -1).sum()
     assert void > 0
-    assert not set(data.training_names) & {n for n, p in data.photos.items() if p.held_out}
+    assert not set(data.training_names) & {n for n, p in data.catalog.photos.items() if p.evaluation_only}
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("fold", range(1, 4))
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_photos_of_pascal5is_animals_are_read(fold):
+    animals = {1: ("cat", "chair", "cow"), 2: ("dog", "horse", "person"), 3: ("sheep", "sofa")}
+    root = Path(os.environ["FEWSHOT_DATA"]) / "pascal5i-animals"
+    data = Pascal5i(str(root), splits=FoldSplits(fold=fold), images=MaskedImages(size=240))
+    data.setup("fit")
+    data.setup("test")
+    assert data.catalog.split_classes["test"] == animals[fold]
+    for split in ("train", "test"):
+        episode = data.episode(split, 0)
+        for part in (episode.support, episode.query):
+            for mask, label in zip(part.class_masks, part.labels.tolist(), strict=True):
+                assert (mask == 1 + label).any()
+
+
+@pytest.mark.real_data
+def test_a_fold_without_photos_is_named():
+    root = Path(os.environ["FEWSHOT_DATA"]) / "pascal5i-animals"
+    with pytest.raises(
+        ValueError, match=r"fold is 0 but no photo here shows aeroplane, .*folds with photos are 1, 2, 3"
+    ):
+        Pascal5i(str(root)).setup("test")
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("make", "classes"),
     [
-        (lambda: CamVid(image_size=240), 3),
-        (lambda: OxfordPets(image_size=240, novel_classes=["all"]), 3),
-        (lambda: CocoPanoptic(image_size=240, small_classes="drop"), 20),
+        (lambda: CamVid(images=MaskedImages(size=240)), 3),
+        (lambda: OxfordPets(images=MaskedImages(size=240), splits=FoldSplits(("all",))), 3),
+        (lambda: CocoPanoptic(images=MaskedImages(size=240), splits=FoldSplits(small_classes="drop")), 20),
     ],
     ids=["camvid", "pets", "panoptic"],
 )
@@ -492,7 +548,7 @@ def test_real_masks_of_pascal5i_show_their_class_and_void(fold):
 def test_real_photos_and_masks_are_read(make, classes):
     data = make()
     data.setup("test")
-    assert len(data._sampler("test").names) >= classes
+    assert len(data.sampler("test").names) >= classes
     for i in range(5):
         episode = data.episode("test", i)
         assert (episode.query.class_masks == 1).any()

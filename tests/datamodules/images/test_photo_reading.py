@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from datamodules.detection.mosaics import compose
-from datamodules.images.augmentation import jitter_colours
+from datamodules.images.augmentation import jitter_colors
 from datamodules.images.reading import SkippedItems, flip, photo_size, read_photo, resize
 
 RAMP = np.arange(0, 240, 4, dtype=np.uint8).reshape(6, 10)
@@ -32,7 +32,7 @@ def test_an_image_of_one_pixel_can_be_resized_flipped_and_augmented(tmp_path):
     Image.fromarray(RAMP[:1, :1]).save(tmp_path / "one.png")
     image, boxes = resize(read_photo(tmp_path / "one.png"), np.array([[0, 0, 1, 1.0]]), 32, 64)
     image, boxes = flip(image, boxes)
-    assert jitter_colours(image, np.random.default_rng(0)).shape == (32, 32, 3)
+    assert jitter_colors(image, np.random.default_rng(0)).shape == (32, 32, 3)
     assert boxes.tolist() == [[0, 0, 32, 32]]
 
 
@@ -71,10 +71,10 @@ def test_skipped_items_warn_once_with_count_and_names():
     assert len(caught) == 1
 
 
-def test_colours_are_a_function_of_the_generator_and_do_vary():
+def test_colors_are_a_function_of_the_generator_and_do_vary():
     photo = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
     kept = photo.copy()
-    runs = [jitter_colours(photo, np.random.default_rng(s)) for s in (1, 1, 2, 3, 4, 5)]
+    runs = [jitter_colors(photo, np.random.default_rng(s)) for s in (1, 1, 2, 3, 4, 5)]
     np.testing.assert_array_equal(runs[0], runs[1])
     assert any((runs[0] != other).any() for other in runs[2:])
     np.testing.assert_array_equal(photo, kept)

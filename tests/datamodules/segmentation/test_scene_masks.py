@@ -3,13 +3,16 @@
 import pytest
 import torch
 
+from datamodules.images.mismatched_support import MismatchedSupport
 from datamodules.segmentation.scene_masks import SceneMasks
+from datamodules.world.scenes import SceneClasses, SceneSettings
 from datamodules.world.sprite import Variation
+from lightning_fewshot.data import EpisodeCounts
 
 
-def scenes(**options):
-    sizes = {"image_size": 64, "n_classes": (8, 5, 6), "n_clutter_classes": 4, "batch_size": 3, "num_workers": 0}
-    return SceneMasks(**{**sizes, **options})
+def scenes(variation=Variation(), **options):
+    scene = SceneSettings(image_size=64, max_objects=3, variation=variation)
+    return SceneMasks(scene, batch_size=3, classes=SceneClasses(8, 5, 6, 4), num_workers=0, **options)
 
 
 def equal(a, b):
@@ -44,10 +47,12 @@ def test_instances_vary_as_they_are_told_to():
 
 
 def test_a_training_batch_labels_all_its_objects_by_their_classes():
-    data = scenes(max_objects=3)
+    data = scenes()
     several = 0
     for i in range(10):
         episode = data.episode("train", i)
+        assert episode.protocol == "pairs"
+        assert episode.support.query_index.tolist() == [0, 1, 2]
         names = [data.classes["train"][c].name for c in episode.class_ids]
         assert list(episode.classes) == names
         for part in (episode.support, episode.query):
@@ -73,7 +78,9 @@ def test_too_many_ways_name_both_numbers():
 
 
 def test_the_control_shows_the_support_of_another_class_to_the_same_query():
-    plain, control = scenes(test_episodes=9), scenes(test_episodes=9, other_support=True)
+    plain = scenes(episodes=EpisodeCounts(test=9))
+    control = MismatchedSupport(scenes(episodes=EpisodeCounts(test=9)))
+    control.setup("test")
     shown = [plain.episode("test", i) for i in range(9)]
     for i in range(9):
         other = control.episode("test", i)
@@ -82,8 +89,16 @@ def test_the_control_shows_the_support_of_another_class_to_the_same_query():
         (source,) = [e for e in shown if torch.equal(e.support.images, other.support.images)]
         assert source.class_ids != shown[i].class_ids
     assert equal(plain.episode("train", 3), control.episode("train", 3))
-    assert control.protocol("test")["other_support"] is True
-    with pytest.raises(ValueError, match="all 1 episodes ask for"):
-        scenes(test_episodes=1, other_support=True).episode("test", 0)
-    with pytest.raises(ValueError, match="other_support needs one class an episode, but n_way is 2"):
-        scenes(n_way=2, other_support=True)
+    assert control.protocol("test") == {**plain.protocol("test"), "support": "mismatched"}
+    assert control.class_names() == plain.class_names()
+    with pytest.raises(ValueError, match="mismatched support: all 1 episodes ask for"):
+        MismatchedSupport(scenes(episodes=EpisodeCounts(test=1))).episode("test", 0)
+
+
+def test_with_several_ways_no_class_of_the_control_is_asked_for():
+    plain, control = scenes(n_way=2), MismatchedSupport(scenes(n_way=2))
+    for i in range(5):
+        other = control.episode("test", i)
+        sources = [plain.episode("test", i + step) for step in range(1, 40)]
+        (source,) = [e for e in sources if torch.equal(e.support.images, other.support.images)]
+        assert not set(source.class_ids) & set(plain.episode("test", i).class_ids)

@@ -1,5 +1,6 @@
 import importlib.util
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 import torch
 
 from datamodules.detection import mosaics
-from datamodules.detection.tiny_imagenet import NOVEL_WNIDS, TinyImageNetMosaics
+from datamodules.detection.tiny_imagenet import NOVEL_WNIDS, Mosaic, TinyImageNetMosaics
+from datamodules.images.catalog import PhotoSplits
 from lightning_fewshot.sampling import EpisodePlan, write_episodes
 
-spec = importlib.util.spec_from_file_location("make_tiny", Path(__file__).parents[1] / "data/tiny_imagenet/make.py")
+spec = importlib.util.spec_from_file_location("make_tiny", Path(__file__).parents[2] / "data/tiny_imagenet/make.py")
 maker = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(maker)
 
@@ -21,8 +23,14 @@ def root(tmp_path_factory):
 
 
 def build(root, **options):
-    settings = {"val_classes": 4, "held_out": 3, "n_way": 3, "n_query": 2, "batch_size": 4, "colour": False, "seed": 1}
-    return TinyImageNetMosaics(str(root), **{**settings, **options})
+    options = {"photos_kept": 3, "n_way": 3, "n_query": 2, "batch_size": 4, "seed": 1, **options}
+    settings = {"color": False, "val_classes": 4}
+    settings |= {
+        name: options.pop(name) for name in ("color", "distractors", "eval_classes", "episodes_file") if name in options
+    }
+    for key, group in {"mosaic": Mosaic, "splits": PhotoSplits}.items():
+        options[key] = group(**{f.name: settings[f.name] for f in fields(group) if f.name in settings})
+    return TinyImageNetMosaics(str(root), **options)
 
 
 def equal(a, b):
@@ -32,15 +40,15 @@ def equal(a, b):
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_an_episode_is_a_function_of_seed_split_and_index(root, split):
-    first, again = build(root, colour=True), build(root, colour=True)
+    first, again = build(root, color=True), build(root, color=True)
     again.episode(split, 0)
     assert equal(first.episode(split, 5), again.episode(split, 5))
     assert not equal(first.episode(split, 5), first.episode(split, 6))
-    assert not equal(first.episode(split, 5), build(root, colour=True, seed=2).episode(split, 5))
+    assert not equal(first.episode(split, 5), build(root, color=True, seed=2).episode(split, 5))
 
 
 def test_classes_of_the_splits_are_disjoint(root):
-    splits = build(root).split_classes
+    splits = build(root).catalog.split_classes
     assert set(splits["test"]) == set(maker.NOVEL)
     assert len(splits["val"]) == 4
     assert sum(map(len, splits.values())) == len(set().union(*splits.values())) == 18
@@ -49,13 +57,13 @@ def test_classes_of_the_splits_are_disjoint(root):
 def test_support_and_query_share_no_photo_and_seen_episodes_use_no_training_photo(root):
     for options in ({}, {"eval_classes": "seen", "n_query": 1}):
         data = build(root, k_shot=2, **options)
-        training = {data.photos.names[r] for rows in data.split_rows["train"].values() for r in rows}
+        training = set(data.training_names)
         for i in range(10):
             episode = data.episode("test", i)
             names = (*episode.support.names, *episode.query.names)
             assert len(set(names)) == len(names) == 3 * (2 + data.n_query)
             assert not training.intersection(names)
-            assert episode.class_ids == tuple(data.split_classes["test"].index(c) for c in episode.classes)
+            assert episode.class_ids == tuple(data.catalog.split_classes["test"].index(c) for c in episode.classes)
 
 
 @pytest.mark.parametrize(("split", "index"), [("train", 0), ("train", 3), ("val", 0), ("test", 1)])
@@ -67,10 +75,10 @@ def test_boxes_surround_the_objects_that_were_drawn(root, split, index, monkeypa
         red = image[0].numpy().astype(int)
         covered = np.zeros(red.shape, bool)
         for (x1, y1, x2, y2), label in zip(boxes.numpy(), labels, strict=True):
-            colour = np.array(maker.colour(everyone.index(episode.classes[label])))
+            color = np.array(maker.color(everyone.index(episode.classes[label])))
             a, b, c, d = int(np.ceil(x1)) + 2, int(np.ceil(y1)) + 2, int(x2) - 2, int(y2) - 2
             inside = image.permute(1, 2, 0).numpy()[b:d, a:c].astype(int)
-            assert np.abs(inside - colour).max() < 30  # the box holds nothing but its object
+            assert np.abs(inside - color).max() < 30  # the box holds nothing but its object
             covered[max(0, int(y1) - 2) : int(y2) + 3, max(0, int(x1) - 2) : int(x2) + 3] = True
         outside = (red > 220) & ~covered
         assert outside.mean() < 0.001  # and all of it
@@ -87,7 +95,7 @@ def test_a_fixed_episode_list_is_used_as_it_is(root, tmp_path):
     text = (tmp_path / "list.json").read_text()
     (tmp_path / "cut.json").write_text(text[: len(text) // 2])
     with pytest.raises(ValueError, match="truncated"):
-        build(root, episodes_file=str(tmp_path / "cut.json"))
+        build(root, episodes_file=str(tmp_path / "cut.json")).setup("test")
 
 
 def test_errors_name_the_value_and_the_limit(root, tmp_path):
@@ -118,8 +126,8 @@ def test_a_truncated_photo_is_named_and_a_bad_box_is_skipped(tmp_path):
 def test_the_real_photos():
     data = TinyImageNetMosaics()
     data.setup("test")
-    assert {s: len(c) for s, c in data.split_classes.items()} == {"train": 158, "val": 20, "test": 22}
-    assert set(data.split_classes["test"]) == set(NOVEL_WNIDS)
+    assert {s: len(c) for s, c in data.catalog.split_classes.items()} == {"train": 158, "val": 20, "test": 22}
+    assert set(data.catalog.split_classes["test"]) == set(NOVEL_WNIDS)
     episode = data.episode("test", 0)
     assert episode.query.images.shape == (50, 3, 160, 160)
     assert all(b.shape == (1, 4) and (b[:, 2:] > b[:, :2]).all() for b in episode.query.boxes)

@@ -5,20 +5,23 @@ import json
 import os
 import re
 import warnings
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from datamodules.detection.base import DetectionImages
 from datamodules.detection.coco import CocoDetection
 from datamodules.detection.folder import FolderDetection
 from datamodules.detection.imagenet_loc import ImageNetLoc, plan_published, read_classes
 from datamodules.detection.voc import VOCDetection
 from datamodules.detection.yolo import YoloDetection
+from datamodules.images.catalog import PhotoSplits
 from lightning_fewshot.sampling import EpisodePlan, write_episodes
 
-spec = importlib.util.spec_from_file_location("make_photos", Path(__file__).parents[1] / "data/photos/make.py")
+spec = importlib.util.spec_from_file_location("make_photos", Path(__file__).parents[2] / "data/photos/make.py")
 maker = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(maker)
 
@@ -43,8 +46,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:skipped .* classes of")
 
 
 def build(roots, name, **options):
-    options = {"n_way": 2, "n_query": 2, "k_shot": 1, "batch_size": 4, "colour": False, "seed": 3, **options}
-    return SETS[name][0](str(roots[name]), **{**SETS[name][3], **options})
+    options = {"n_way": 2, "n_query": 2, "k_shot": 1, "batch_size": 4, "color": False, "seed": 3, **options}
+    options = {**SETS[name][3], **options}
+    groups = {"splits": PhotoSplits, "images": DetectionImages}
+    for key, group in groups.items():
+        names = [field.name for field in fields(group) if field.name in options]
+        options[key] = group(**{field: options.pop(field) for field in names})
+    return SETS[name][0](str(roots[name]), **options)
 
 
 def episodes_equal(a, b):
@@ -57,16 +65,16 @@ every_set = pytest.mark.parametrize("name", list(SETS))
 @every_set
 def test_an_episode_is_a_function_of_seed_split_and_index(roots, name):
     for split in ("train", "val", "test"):
-        first, again = build(roots, name, colour=True), build(roots, name, colour=True)
+        first, again = build(roots, name, color=True), build(roots, name, color=True)
         again.episode(split, 1)
         assert episodes_equal(first.episode(split, 7), again.episode(split, 7))
-        assert not episodes_equal(first.episode(split, 7), build(roots, name, colour=True, seed=4).episode(split, 7))
+        assert not episodes_equal(first.episode(split, 7), build(roots, name, color=True, seed=4).episode(split, 7))
 
 
 @every_set
 def test_classes_are_disjoint_and_no_photo_is_used_twice(roots, name):
     data = build(roots, name, val_classes=2)
-    splits = {split: set(classes) for split, classes in data.split_classes.items()}
+    splits = {split: set(classes) for split, classes in data.catalog.split_classes.items()}
     assert not splits["train"] & splits["val"] | splits["train"] & splits["test"] | splits["val"] & splits["test"]
     for split in ("val", "test"):
         for i in range(8):
@@ -74,10 +82,10 @@ def test_classes_are_disjoint_and_no_photo_is_used_twice(roots, name):
             names = (*episode.support.names, *episode.query.names)
             assert len(set(names)) == len(names) == 2 * 3
             assert not set(names) & set(data.training_names)
-            assert [data.split_classes[split][c] for c in episode.class_ids] == list(episode.classes)
+            assert [data.catalog.split_classes[split][c] for c in episode.class_ids] == list(episode.classes)
             for part in (episode.support, episode.query):
                 for photo, labels in zip(part.names, part.labels, strict=True):
-                    assert {episode.classes[n] for n in labels} <= set(data.photos[photo].classes)
+                    assert {episode.classes[n] for n in labels} <= set(data.catalog.photos[photo].classes)
 
 
 @every_set
@@ -103,7 +111,7 @@ def test_training_visits_every_photo_once_in_a_pass(roots, name):
 
 def test_seen_classes_are_tested_on_photos_that_training_leaves_out(roots):
     data = build(roots, "coco", eval_classes="seen")
-    assert data.split_classes["test"] == data.class_names()
+    assert data.catalog.split_classes["test"] == data.class_names()
     assert not set(data.episode("test", 0).query.names) & set(data.training_names)
 
 
@@ -127,8 +135,9 @@ def test_too_many_ways_or_shots_name_both_numbers(roots):
 def test_small_classes_are_left_out_on_demand(roots):
     options = {"novel_classes": ["person", "bicycle", "zebra"], "k_shot": 2, "n_query": 2, "small_classes": "drop"}
     data = build(roots, "coco", **options)
-    kept = {name: photo for name, photo in data.photos.items() if "zebra" not in photo.classes}
-    data.photos = {**kept, **dict([(n, p) for n, p in data.photos.items() if "zebra" in p.classes][:3])}
+    photos = data.catalog.photos
+    kept = {name: photo for name, photo in photos.items() if "zebra" not in photo.classes}
+    data.catalog.photos = {**kept, **dict([(n, p) for n, p in photos.items() if "zebra" in p.classes][:3])}
     with pytest.warns(UserWarning, match=r"skipped 1 small classes: zebra \(3 photos of 4\)"):
         data.setup("test")
     assert data.protocol("test")["classes"] == 2
@@ -153,7 +162,7 @@ def test_bad_boxes_are_skipped_counted_and_listed_and_crowds_left_out(tmp_path):
     path.write_text(json.dumps(record))
     text = r"skipped 3 boxes of instances_val2017.json: .*9000 \(outside.*9001 \(inverted\).*9002 \(empty\)"
     with pytest.warns(UserWarning, match=text):
-        photos = build({"coco": root}, "coco").photos
+        photos = build({"coco": root}, "coco").catalog.photos
     boxes = photos[record["images"][0]["file_name"]].boxes
     assert len(boxes) == 2
     assert boxes[1].tolist() == [50, 30, 60, 40]  # clipped
@@ -171,7 +180,7 @@ def test_truncated_annotations_and_photos_are_named(tmp_path):
     with pytest.raises(ValueError, match=rf"{table.name} is truncated"):
         build({"voc": root}, "voc").setup("fit")
     data = build({"yolo": maker.make_yolo(tmp_path / "c", COCO, 3)}, "yolo")
-    photo = data.photos[data.episode("test", 0).query.names[0]].path
+    photo = data.catalog.photos[data.episode("test", 0).query.names[0]].path
     photo.write_bytes(photo.read_bytes()[:700])
     with pytest.raises(ValueError, match=re.escape(f"{photo} is truncated")):
         data.episode("test", 0)
@@ -179,7 +188,7 @@ def test_truncated_annotations_and_photos_are_named(tmp_path):
 
 def test_a_fixed_list_is_used_as_it_is_and_a_bad_one_refused(roots, tmp_path):
     sampled = build(roots, "coco")
-    plans = [sampled._sampler("test")[i] for i in (4, 9)]
+    plans = [sampled.sampler("test")[i] for i in (4, 9)]
     write_episodes(tmp_path / "list.json", plans)
     data = build(roots, "coco", episodes_file=str(tmp_path / "list.json"), seed=99)
     data.test_dataloader()
@@ -211,7 +220,7 @@ def test_repmets_list_keeps_classes_and_counts_and_never_mixes_support_and_query
     assert episode.query.names[:3] == tuple(sorted_names[i] for i in (1, 2, 3))  # 0 and 24 % 12 were taken
     del entry["train_nImg"]
     with pytest.raises(ValueError, match="not one of RepMet's"):
-        plan_published([entry], data._sorted_names, "list")
+        plan_published([entry], data.sorted_names, "list")
 
 
 def test_ones_own_folder_is_predicted_from_all_its_labelled_photos(tmp_path):
@@ -244,11 +253,15 @@ real = [pytest.mark.real_data, pytest.mark.skipif("FEWSHOT_DATA" not in os.envir
 def test_real_photos_are_read_and_their_boxes_lie_inside(data):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        data = YoloDetection(n_query=2, short_side=200) if data == "coco128" else VOCDetection(short_side=200)
-        photos = list(data.photos.values())
+        data = (
+            YoloDetection(n_query=2, images=DetectionImages(short_side=200))
+            if data == "coco128"
+            else VOCDetection(images=DetectionImages(short_side=200))
+        )
+        photos = list(data.catalog.photos.values())
     assert len(photos) >= 10
     for i in range(0, len(photos), 10):
-        image, boxes = data._read(photos[i], photos[i].boxes, None)
+        image, boxes = data.read(photos[i], photos[i].boxes, None)
         height, width = image.shape[:2]
         assert min(height, width) == 200
         assert (boxes >= 0).all()
