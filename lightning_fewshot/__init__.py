@@ -9,6 +9,7 @@ import importlib
 import pkgutil
 
 __version__ = "0.2.0"
+API = ("load", "examples")  # of lightning_fewshot.api
 
 
 def _public_modules() -> list[str]:
@@ -18,6 +19,8 @@ def _public_modules() -> list[str]:
 
 
 def __getattr__(name: str):
+    if name in API:
+        return getattr(importlib.import_module("lightning_fewshot.api"), name)
     if name[:1].isupper():
         for module_name in _public_modules():
             module = importlib.import_module(module_name)
@@ -27,4 +30,4 @@ def __getattr__(name: str):
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *(n for m in _public_modules() for n in importlib.import_module(m).__all__)})
+    return sorted({*globals(), *API, *(n for m in _public_modules() for n in importlib.import_module(m).__all__)})

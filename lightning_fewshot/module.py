@@ -46,12 +46,14 @@ class FewShotModule(LightningModule, ABC):
     Attributes:
         monitor: Logged value by which the best checkpoint is chosen.
         mode: Whether more of it is better ("max") or less ("min").
+        support_needs: What the support must have: "labels", "boxes" or "class_masks".
         one_output_a_class: Whether ``set_classes`` makes parameters for the training classes.
         classes: Names of the training classes, where the model depends on them.
     """
 
     monitor: ClassVar[str] = "val/accuracy"
     mode: ClassVar[str] = "max"
+    support_needs: ClassVar[str] = "labels"
     one_output_a_class: ClassVar[bool] = False
     init_args: dict[str, Any]
     estimates: dict[str, Estimate]
@@ -117,6 +119,10 @@ class FewShotModule(LightningModule, ABC):
     def set_classes(self, classes: tuple[str, ...]) -> None:
         """Take the names of the training classes; a model with ``one_output_a_class`` makes its parameters here."""
         self.classes = classes
+
+    def predict_images(self, state: Any, query: Examples) -> list[Any]:
+        """Return one prediction an image, for all classes of the state; where ``predict`` answers otherwise."""
+        return list(self.predict(state, query))
 
     def draw(self, episode: Episode, preds: Any) -> Tensor:
         """Return one ``(3, H, W)`` uint8 picture of an episode: support, query, truth and prediction."""

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.io import read_image
 
 from lightning_fewshot.callbacks.pictures import EpisodePictures
-from lightning_fewshot.drawing import PREDICTION, SIDE, TRUTH, draw_episode, draw_examples, write_mask
+from lightning_fewshot.drawing import PREDICTION, SIDE, TRUTH, draw_episode, draw_examples, place_label, write_mask
 from lightning_fewshot.episodes import Detections, Episode, Examples, Segmentation
 
 
@@ -26,7 +26,7 @@ def _examples(n=2, side=56, **fields):
 
 def test_the_truth_is_green_and_stands_at_its_pixels():
     scale = SIDE / 56
-    (picture,) = draw_examples(_examples(1), ["cat"])
+    (picture,) = draw_examples(_examples(1), ["cat"], side=SIDE)
     rows, columns = _is(picture, TRUTH).nonzero(as_tuple=True)
     assert picture.shape == (3, SIDE, SIDE)
     assert abs(columns.min() - 8 * scale) <= 2
@@ -37,7 +37,7 @@ def test_the_truth_is_green_and_stands_at_its_pixels():
 def test_predictions_are_orange_and_only_the_best_are_drawn():
     boxes = torch.tensor([[20.0, 4, 50, 30], [1, 1, 1, 1], [30, 30, 20, 40]])
     preds = Detections(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 0, 0]))
-    (picture,) = draw_examples(_examples(1, boxes=None), ["cat"], [preds])
+    (picture,) = draw_examples(_examples(1, boxes=None), ["cat"], [preds], side=SIDE)
     columns = _is(picture, PREDICTION).nonzero(as_tuple=True)[1]
     assert abs(columns.max() - 50 * SIDE / 56) <= 2, "an empty and an inverted box are left out"
     assert not _is(picture, TRUTH).any()
@@ -61,7 +61,7 @@ def test_grey_oblong_and_tiny_images_are_drawn(shape):
 def test_masks_are_tinted():
     masks = [torch.zeros(1, 56, 56, dtype=torch.bool)]
     masks[0][0, :28] = True
-    (picture,) = draw_examples(_examples(1, boxes=None, instance_masks=masks), ["cat"])
+    (picture,) = draw_examples(_examples(1, boxes=None, instance_masks=masks), ["cat"], side=SIDE)
     assert picture[1, : SIDE // 2 - 4].min() > 0
     assert picture[:, SIDE // 2 + 4 :].max() == 0
 
@@ -72,10 +72,48 @@ def test_predicted_masks_are_orange_and_void_is_not_drawn():
     preds = [Segmentation(found, found[0].to(torch.uint8))]
     truth = torch.zeros(1, 56, 56, dtype=torch.uint8)
     truth[0, 28:] = 255
-    (picture,) = draw_examples(_examples(1, boxes=None, class_masks=truth), ["cat"], preds)
+    (picture,) = draw_examples(_examples(1, boxes=None, class_masks=truth), ["cat"], preds, side=SIDE)
     tint = picture[:, 0, 0].tolist()
     assert tint[0] > tint[1] > tint[2]
     assert picture[:, :, SIDE // 2 + 4 :].max() == 0
+
+
+def test_weak_detections_are_not_drawn_but_the_best_is():
+    boxes = torch.tensor([[4.0, 4, 20, 20], [30, 30, 50, 50]])
+    for scores, right in ((0.25, 0.2), 20), ((0.9, 0.2), 20), ((0.9, 0.8), 50):
+        preds = Detections(boxes, torch.tensor(scores), torch.tensor([0, 0]))
+        (picture,) = draw_examples(_examples(1, boxes=None), ["cat"], [preds], side=SIDE)
+        assert abs(_is(picture, PREDICTION).nonzero(as_tuple=True)[1].max() - right * SIDE / 56) <= 60
+
+
+@pytest.mark.parametrize("size", [(480, 640), (60, 80), (2000, 3000)])
+def test_predictions_keep_the_images_size(size):
+    images = [torch.zeros(3, *size, dtype=torch.uint8)]
+    boxes = torch.tensor([[10.0, 10, 50, 50]])
+    preds = [Detections(boxes, torch.tensor([0.9]), torch.tensor([0]))]
+    (picture,) = draw_examples(Examples(images), ["cat"], preds)
+    assert picture.shape == (3, *size)
+    line = _is(picture, PREDICTION)[30].nonzero()[:, 0]
+    assert ((line >= 10) & (line < 30)).sum() >= max(2, max(size) // 300), "lines grow with the picture"
+
+
+def test_labels_do_not_cover_each_other():
+    taken = []
+    for shift in range(5):
+        box = (40 + shift, 60 + shift, 90, 110)
+        place = place_label(box, (0, 0, 50, 12), (200, 300), taken)
+        assert all(place[3] <= t[1] or t[3] <= place[1] or place[2] <= t[0] or t[2] <= place[0] for t in taken)
+        assert 0 <= place[0] and place[2] <= 200 and 0 <= place[1] and place[3] <= 300
+        taken.append(place)
+
+
+def test_an_episode_of_whole_images_shows_names_truth_and_prediction():
+    query = Examples(torch.zeros(2, 3, 20, 20, dtype=torch.uint8), torch.tensor([0, 1]))
+    preds = torch.tensor([[2.0, 1.0], [2.0, 1.0]])  # right, wrong
+    pictures = draw_examples(query, ["cat", "dog"], preds, side=100)
+    assert all(p.shape[1] > 100 for p in pictures), "a caption stands below each"
+    reddish = [((p[0].int() - p[1].int()) > 150).sum() for p in pictures]
+    assert reddish[1] > reddish[0], "a wrong answer is red"
 
 
 def test_a_mask_is_written_with_its_values(tmp_path):

@@ -177,3 +177,11 @@ def make_davis(folder: Path, sequences: int = 3, trained: int = 3, frames: int =
     if trained:
         (lists / "train.txt").write_text("\n".join(names["train"]))
     return folder
+
+
+def make_all(root: Path) -> None:
+    """Make every layout that an experiment reads."""
+    for make in (make_pascal5i, make_camvid, make_pets, make_fss, make_coco20i, make_davis):
+        make(root)
+    make_panoptic(root, classes=16)  # eight things, two of them in a fold
+    make_folder_masks(root / "my-masks")

@@ -54,3 +54,8 @@ def _make_run(run: Path, count: int, side: int) -> None:
         write(run / "test" / f"item{c + 1:02d}.png", draw(match, 1, side))
         lines.append(f"{run.name}/test/item{c + 1:02d}.png {run.name}/training/class{match + 1:02d}.png")
     (run / "class_labels.txt").write_text("\n".join(lines) + "\n")
+
+
+def make_all(root: Path) -> None:
+    """Make the layout that the experiments read."""
+    make(root / "omniglot")

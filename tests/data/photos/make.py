@@ -110,3 +110,14 @@ def make_yolo(folder: Path, classes: list[str], photos: int) -> Path:
     table = "\n".join(f"  {i}: {name}" for i, name in enumerate(classes))
     (root / "object_detection/config.yaml").write_text(f"names:\n{table}\n")
     return folder
+
+
+def make_all(root: Path) -> None:
+    """Make every layout that an experiment reads."""
+    from datamodules.detection.imagenet_loc import read_classes
+
+    classes = read_classes()
+    make_coco(root, ["person", "bicycle", "car", "zebra", "giraffe", "kite", "fork"], 6)
+    make_voc(root, ["bird", "bus", "cow", "dog", "cat", "car", "person"], 6)
+    make_ilsvrc(root, [*list(classes["novel"].values())[:3], *list(classes["train"].values())[:3]], 40)
+    make_folder(root / "my-photos", ["person", "bicycle", "car", "zebra", "giraffe", "kite", "fork"], 12)

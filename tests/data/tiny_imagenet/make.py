@@ -35,3 +35,8 @@ def make(folder: Path, photos: int = 8) -> Path:
     (root / "words.txt").write_text("\n".join(f"{w}\tthing {w}, other word" for w in (*NOVEL, *OTHERS)))
     (root / "wnids.txt").write_text("\n".join((*NOVEL, *OTHERS)))
     return folder
+
+
+def make_all(root: Path) -> None:
+    """Make the layout that the experiments read."""
+    make(root)

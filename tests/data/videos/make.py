@@ -133,3 +133,11 @@ def make_clip(path: Path, n_frames: int = 12) -> Path:
         writer.write(np.ascontiguousarray(frame[..., ::-1]))
     writer.release()
     return path
+
+
+def make_all(root: Path) -> None:
+    """Make every layout that an experiment reads."""
+    for make in (make_otb, make_vot, make_templecolor, make_uav123, make_got10k, make_vid):
+        make(root)
+    make_got10k(root, folder="videos")
+    make_clip(root / "clip.mp4")
