@@ -65,8 +65,7 @@ def draw_scene(
         variation: how far instances differ.
 
     Returns:
-        The scene, its objects in the order of `objects`. A single object is always there if it fits; in a crowd
-        some may be left out (M is then less than `len(objects)`), so read `labels`.
+        The scene, objects in their order. One alone is always there if it fits; in a crowd some may lack: see `labels`.
 
     Raises:
         ValueError: a count that does not fit, a number out of bounds, or a class that is both labelled and clutter.

@@ -74,3 +74,10 @@ def test_bad_settings_are_named():
         Variation(tilt=0.5)
     with pytest.raises(ValueError, match="batch_size is 0 but must be at least 1"):
         Scenes(batch_size=0)
+
+
+def test_the_number_of_shots_changes_no_question():
+    one, five = (Scenes(k_shot=k, scene=SceneSettings(**PLAIN), **SMALL).episode("test", 3) for k in (1, 5))
+    assert one.classes == five.classes
+    assert torch.equal(one.query.images, five.query.images)
+    assert len(five.support.images) == 10
