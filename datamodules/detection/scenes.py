@@ -36,8 +36,8 @@ class Scenes(SceneEpisodes):
         pool, rng = self.pool(split), self.rng(split, index)
         ids = sorted(rng.choice(len(pool), self.n_way, replace=False).tolist())
         chosen, ways = [pool[i] for i in ids], range(self.n_way)
-        support = [self._scene(rng, chosen, [c]) for c in ways for _ in range(self.k_shot)]
         query = [self._scene(rng, chosen, [c, *self._further(rng)]) for c in ways for _ in range(self.n_query)]
+        support = [self._scene(rng, chosen, [c]) for c in ways for _ in range(self.k_shot)]
         return Episode(
             _examples(support, f"{split}{index}s"),
             _examples(query, f"{split}{index}q"),

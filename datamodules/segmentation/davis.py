@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
+from datamodules.images.davis import read_sequences
 from datamodules.images.mask_reading import read_values
 from datamodules.images.roots import Download, find_root
 from datamodules.segmentation.masked_photo import MaskedPhoto
@@ -22,7 +22,10 @@ DOWNLOAD = Download(
 
 
 class DAVIS(VideoSegmentation):
-    """One-shot video segmentation on DAVIS-2016: test on the sequences of val.txt, train on those of train.txt."""
+    """One-shot video segmentation on DAVIS-2016: test on the sequences of val.txt, train on those of train.txt.
+
+    To validate in training, keep some of these: ``splits: {val_classes: 5}``.
+    """
 
     def all_names(self) -> Sequence[str]:
         """Return all sequences that are there: the classes."""
@@ -49,9 +52,3 @@ class DAVIS(VideoSegmentation):
     def _listed(self) -> dict[str, list[str]]:
         folder = find_root(self.root, DOWNLOAD) / "ImageSets/480p"
         return {part: read_sequences(folder / f"{part}.txt") for part in ("train", "val")}
-
-
-def read_sequences(path: Path) -> list[str]:
-    """Read the sequences of a list, which names them or, as published, every frame; none if there is no such file."""
-    entries = [line.split()[0] for line in path.read_text().splitlines() if line.strip()] if path.exists() else []
-    return list(dict.fromkeys(Path(entry).parent.name if "/" in entry else entry for entry in entries))

@@ -44,12 +44,12 @@ class SceneMasks(SceneEpisodes):
         pool, rng, ways = self.pool(split), self.rng(split, index), range(self.n_way)
         ids = rng.choice(len(pool), self.n_way, replace=False).tolist()
         others = [i for i in range(len(pool)) if i not in ids]
-        shots = [self._masked(rng, pool, ids, c, others) for c in ways for _ in range(self.k_shot)]
         query = [
             self._masked(rng, pool, ids, c, others + [ids[d] for d in ways if d != c])
             for c in ways
             for _ in range(self.n_query)
         ]
+        shots = [self._masked(rng, pool, ids, c, others) for c in ways for _ in range(self.k_shot)]
         shown = torch.arange(self.n_way).repeat_interleave(self.k_shot)
         asked = torch.arange(self.n_way).repeat_interleave(self.n_query) if self.n_way == 1 else None
         support = [_of_class(image, mask, c) for (image, mask), c in zip(shots, shown.tolist(), strict=True)]

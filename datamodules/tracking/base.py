@@ -126,7 +126,7 @@ class TrackingData(EpisodicDataModule):
     def protocol(self, split: str) -> dict[str, Any]:
         """Say how a split was evaluated, for the result file."""
         if self._is_elsewhere(split):
-            return {**self.test_set.protocol(split), "trained_on": type(self).__name__}
+            return {**self.test_set.protocol(split), "test_set": type(self.test_set).__name__}
         return {**super().protocol(split), "evaluation": self.evaluation, "max_frames": self.max_frames}
 
     def episode(self, split: str, index: int) -> Episode:

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.images.davis import read_sequences
 from datamodules.images.roots import Download, find_root
 from datamodules.tracking.base import Target, TrackingData, as_splits, hold_out
 from lightning_fewshot.tracking.benchmarks import Sequence
 from lightning_fewshot.tracking.files import read_boxes
 
-DOWNLOAD = Download(
-    "davis", ("ImageSets/480p/val.txt", "Boxes"), "DAVIS-2016 and boxes of its masks", "https://davischallenge.org"
-)
+NEEDS = ("ImageSets/480p/val.txt", "Boxes")
+DOWNLOAD = Download("davis", NEEDS, "DAVIS-2016 and boxes of its masks", "https://davischallenge.org")
 
 
 class DAVISVideos(TrackingData):
@@ -56,5 +56,5 @@ class DAVISVideos(TrackingData):
         return Target(sequence.frames(), sequence.boxes())
 
     def _listed(self, part: str) -> list[Path]:
-        names = self.folder / f"ImageSets/480p/{part}.txt"
-        return [self.folder / "JPEGImages/480p" / name for name in names.read_text().split()] if names.is_file() else []
+        names = read_sequences(self.folder / f"ImageSets/480p/{part}.txt")
+        return [self.folder / "JPEGImages/480p" / name for name in names]

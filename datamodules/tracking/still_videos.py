@@ -184,13 +184,13 @@ def _photo(path: str) -> Tensor:
 
 def _read_tiny_imagenet(root: str | None) -> list[Still]:
     folder = find_root(root, tiny_imagenet.DOWNLOAD)
-    found = []
+    stills = []
     for table in sorted(folder.glob("train/n*/*_boxes.txt")):
         for line in table.read_text().splitlines():
             name, *numbers = line.split()
             x1, y1, x2, y2 = map(float, numbers)
-            found.append(Still(str(table.parent / "images" / name), (x1, y1, x2 + 1, y2 + 1)))
-    return _large(found)
+            stills.append(Still(str(table.parent / "images" / name), (x1, y1, x2 + 1, y2 + 1)))
+    return _large(stills)
 
 
 def _read_coco(root: str | None) -> list[Still]:

@@ -46,6 +46,14 @@ class Variation:
     repaint: float = 0.4
     light: float = 0.3
 
+    def __post_init__(self) -> None:
+        most = {"tilt": 0.5, "tone": 1.0, "light": 1.0}
+        for name in ("rotation", "stretch", "tilt", "deform", "hue", "tone", "repaint", "light"):
+            value = getattr(self, name)
+            if value < 0 or value >= most.get(name, np.inf) or (name == "repaint" and value > 1):
+                limit = {"repaint": " and at most 1"}.get(name, f" and below {most[name]}" if name in most else "")
+                raise ValueError(f"{name} is {value} but must be at least 0{limit}")
+
 
 DEFAULT_VARIATION = Variation()
 

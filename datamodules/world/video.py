@@ -66,7 +66,7 @@ def draw_video(
     motion: Motion = DEFAULT_MOTION,
     variation: Variation = DEFAULT_VARIATION,
 ) -> "Video":
-    """Plan a video of one instance of a class.
+    """Plan a video of one instance of a class; in frame 0 at least `FIRST_VISIBLE` of it can be seen.
 
     Args:
         rng: source of all randomness, used while planning only; the same state gives the same frames.
@@ -80,23 +80,16 @@ def draw_video(
         motion: what moves and changes, and how much.
         variation: how far instances differ.
 
-    Returns:
-        The video. In frame 0 at least `FIRST_VISIBLE` of the target can be seen.
-
     Raises:
         ValueError: no frames, a size or range out of bounds, or a motion that hides the target in frame 0.
     """
-    if n_frames < 1:
-        raise ValueError(f"n_frames is {n_frames}, must be at least 1")
-    if size < MIN_SIZE:
-        raise ValueError(f"size is {size} px, must be at least {MIN_SIZE}")
-    if not 8 / size <= scale[0] <= scale[1] <= 0.8:
-        raise ValueError(f"scale is {scale}, must be 8 px ({8 / size:.3f}) <= smallest <= greatest <= 0.8")
-    if not 0 < min_visible <= 1:
-        raise ValueError(f"min_visible is {min_visible}, must be in (0, 1]")
+    _check(n_frames, size, scale, min_visible=min_visible)
     for _ in range(PLANS):
-        actors = [Actor(rng, cls, size, scale, motion, variation) for cls in (target, *distractors)]
-        video = Video(rng, actors, n_frames, size, clutter, min_visible, motion, variation)
+        actors = [
+            Actor(rng, cls, size, scale=scale, motion=motion, variation=variation) for cls in (target, *distractors)
+        ]
+        stage = {"clutter": clutter, "motion": motion, "variation": variation}
+        video = Video(rng, actors, n_frames, size=size, min_visible=min_visible, **stage)
         if video.visible_share(0) >= FIRST_VISIBLE:
             return video
     raise ValueError(f"motion hides the target in frame 0 in {PLANS} of {PLANS} plans: {motion}")
@@ -116,13 +109,16 @@ class Video:
         motion: Motion,
         variation: Variation,
     ):
-        self.n_frames, self.size, self.min_visible = n_frames, size, min_visible
+        self.n_frames = n_frames
+        self.size = size
+        self.min_visible = min_visible
         self._target, others = actors[0], list(actors[1:])
         self._target.leaves(rng, motion)
         n_behind = int(rng.integers(len(others) + 1))
         screen = Screen(rng, self._target, motion) if motion.cover_every else None
-        self._behind, self._front = others[:n_behind], [*others[n_behind:], *([screen] if screen else [])]
-        self._stage = Stage(rng, size, clutter, motion, variation)
+        self._behind = others[:n_behind]
+        self._front = [*others[n_behind:], *([screen] if screen else [])]
+        self._stage = Stage(rng, size, clutter, motion=motion, variation=variation)
 
     def __len__(self) -> int:
         return self.n_frames
@@ -197,3 +193,15 @@ class Video:
             rows, columns, inner = overlap(patch, mask.shape)
             mask[rows, columns] &= ~patch.mask[inner]
         return mask
+
+
+def _check(n_frames: int, size: int, scale: tuple[float, float], min_visible: float) -> None:
+    """Refuse what cannot be drawn."""
+    if n_frames < 1:
+        raise ValueError(f"n_frames is {n_frames}, must be at least 1")
+    if size < MIN_SIZE:
+        raise ValueError(f"size is {size} px, must be at least {MIN_SIZE}")
+    if not 8 / size <= scale[0] <= scale[1] <= 0.8:
+        raise ValueError(f"scale is {scale}, must be 8 px ({8 / size:.3f}) <= smallest <= greatest <= 0.8")
+    if not 0 < min_visible <= 1:
+        raise ValueError(f"min_visible is {min_visible}, must be in (0, 1]")

@@ -161,7 +161,7 @@ def make_folder_masks(folder: Path, classes=("cup", "pen", "key"), photos: int =
 
 
 def make_davis(folder: Path, sequences: int = 3, trained: int = 3, frames: int = 5) -> Path:
-    """Write ``davis``: one-bit masks; val.txt as published, with a line a frame, train.txt with a line a sequence."""
+    """Write ``davis``, with boxes: val.txt as published, with a line a frame, train.txt with a line a sequence."""
     names = {part: [f"{part}{i}" for i in range(n)] for part, n in (("train", trained), ("val", sequences))}
     root, places = folder / "davis", ("JPEGImages/480p", "Annotations/480p")
     for number, name in enumerate((*names["train"], *names["val"])):
@@ -170,6 +170,7 @@ def make_davis(folder: Path, sequences: int = 3, trained: int = 3, frames: int =
             path = root / places[1] / name / f"{i:05d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(labels == number + 1).save(path)
+            _append_box(root / "Boxes" / name / "groundtruth.txt", labels == number + 1)
     lists = root / "ImageSets/480p"
     lists.mkdir(parents=True)
     lines = [f"/{places[0]}/{n}/{i:05d}.jpg /{places[1]}/{n}/{i:05d}.png" for n in names["val"] for i in range(frames)]
@@ -185,3 +186,11 @@ def make_all(root: Path) -> None:
         make(root)
     make_panoptic(root, classes=16)  # eight things, two of them in a fold
     make_folder_masks(root / "my-masks")
+
+
+def _append_box(path: Path, mask: np.ndarray) -> None:
+    """Append the box of a mask: x, y, w, h."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+    with path.open("a") as file:
+        file.write(f"{columns[0]},{rows[0]},{np.ptp(columns) + 1},{np.ptp(rows) + 1}\n")

@@ -126,17 +126,6 @@ def make_vid(root: Path, n_videos: int = 5, n_frames: int = 12, part: str = "tra
     return root
 
 
-def make_davis(root: Path, n_videos: int = 5, n_frames: int = 9) -> Path:
-    """Write sequences with boxes into ``root/davis``."""
-    base, names = root / "davis", [f"video-{i}" for i in range(n_videos)]
-    for seed, name in enumerate(names):
-        write_images(base / "JPEGImages/480p" / name, images(n_frames, seed=seed), 5, 0)
-        write_rows(base / "Boxes" / name / "groundtruth.txt", boxes(n_frames))
-    (base / "ImageSets/480p").mkdir(parents=True)
-    (base / "ImageSets/480p/val.txt").write_text("\n".join(names) + "\n")
-    return root
-
-
 def make_clip(path: Path, n_frames: int = 12) -> Path:
     """Write a video file."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (WIDTH, HEIGHT))

@@ -68,5 +68,16 @@ def test_bad_settings_are_named():
         SceneSettings(clutter=(2, 1))
     with pytest.raises(ValueError, match=r"classes\.val is 0 but must be at least 1"):
         SceneClasses(val=0)
+    with pytest.raises(ValueError, match=r"repaint is 2\.0 but must be at least 0 and at most 1"):
+        Variation(repaint=2.0)
+    with pytest.raises(ValueError, match=r"tilt is 0\.5 but must be at least 0 and below 0\.5"):
+        Variation(tilt=0.5)
     with pytest.raises(ValueError, match="batch_size is 0 but must be at least 1"):
         Scenes(batch_size=0)
+
+
+def test_the_number_of_shots_changes_no_question():
+    one, five = (Scenes(k_shot=k, scene=SceneSettings(**PLAIN), **SMALL).episode("test", 3) for k in (1, 5))
+    assert one.classes == five.classes
+    assert torch.equal(one.query.images, five.query.images)
+    assert len(five.support.images) == 10

@@ -102,3 +102,11 @@ def test_with_several_ways_no_class_of_the_control_is_asked_for():
         sources = [plain.episode("test", i + step) for step in range(1, 40)]
         (source,) = [e for e in sources if torch.equal(e.support.images, other.support.images)]
         assert not set(source.class_ids) & set(plain.episode("test", i).class_ids)
+
+
+def test_the_number_of_shots_changes_no_question():
+    one, five = (scenes(k_shot=k).episode("test", 3) for k in (1, 5))
+    assert one.classes == five.classes
+    assert torch.equal(one.query.images, five.query.images)
+    assert torch.equal(one.query.class_masks, five.query.class_masks)
+    assert len(five.support.images) == 5

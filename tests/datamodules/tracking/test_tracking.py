@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 
 from datamodules.tracking.base import Target, TrackingData, hold_out
 from datamodules.tracking.benchmarks import OTB, UAV123, VOT, TempleColor128
@@ -31,7 +32,7 @@ def load(name):
     return module
 
 
-maker, photos, tiny = load("videos"), load("photos"), load("tiny_imagenet")
+maker, photos, tiny, masks = (load(name) for name in ("videos", "photos", "tiny_imagenet", "masks"))
 SETS = {
     "drawn": lambda root, **o: DrawnVideos(20, DrawnVideoSettings(8, 96), EpisodeCounts(1000, 10, 3), **o),
     "got10k": lambda root, **o: GOT10k(root, **o),
@@ -54,7 +55,7 @@ def root(tmp_path_factory):
     maker.make_got10k(base)
     maker.make_vid(base)
     maker.make_vid(base, 3, part="val")
-    maker.make_davis(base)
+    masks.make_davis(base)
     tiny.make(base)
     photos.make_coco(base, ["person", "dog", "cat", "car", "bus", "bird", "zebra"], 8)
     return str(base)
@@ -345,8 +346,23 @@ def test_a_test_set_stands_in_for_the_test_videos_alone(root):
     assert len(tested.query.images) == 5
     assert tested.index == 1
     protocol = data.protocol("test")
-    assert (protocol["benchmark"], protocol["trained_on"], protocol["max_frames"]) == ("otb", "GOT10k", 5)
+    assert (protocol["benchmark"], protocol["test_set"], protocol["max_frames"]) == ("otb", "OTB", 5)
     assert "benchmark" not in data.protocol("val")
+
+
+def test_an_overlay_gives_a_test_set_and_leaves_the_training_data():
+    folder = Path(__file__).parents[3] / "experiments"
+    parser = ArgumentParser()
+    parser.add_argument("--config", action="config")
+    for part in ("model", "trainer", "checkpoint"):
+        parser.add_argument(f"--{part}", type=dict)
+    parser.add_subclass_arguments(TrackingData, "data")
+    configs = [f"--config={folder / name}" for name in ("learnet_tracker.yaml", "data/otb.yaml", "data/otb.tiny.yaml")]
+    data = parser.instantiate_classes(parser.parse_args([*configs, "--data.test.sequences=[Deer]"])).data
+    assert isinstance(data, DrawnVideos)
+    assert data.training.crops == CropSettings(shift=12, stretch=0.05)
+    assert isinstance(data.test_set, OTB)
+    assert (data.test_set.names, data.test_set.max_frames) == (["Deer"], 12)
 
 
 def test_vot_is_supervised_or_one_pass(root):
