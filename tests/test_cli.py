@@ -81,7 +81,10 @@ def test_help_of_the_model_explains_every_parameter(in_tmp, capsys):
         (["--modle.width", 3], "unrecognized arguments: --modle.width 3"),
         (["--trainer.max_epoch", 3], "unrecognized arguments: --trainer.max_epoch 3"),
         (["--model.widht", 3], "model.widht is not accepted: toy.ToyModel has no such setting; did you mean 'width'?"),
-        (["--data.k_shots", 3], "data.k_shots is not accepted: toy.ToyData has no such setting; did you mean 'k_shot'?"),
+        (
+            ["--data.k_shots", 3],
+            "data.k_shots is not accepted: toy.ToyData has no such setting; did you mean 'k_shot'?",
+        ),
         (["--model.width", "wide"], "Expected a <class 'int'>"),
     ],
 )

@@ -22,7 +22,10 @@ def _fit(model, data, **kwargs):
 
 def test_a_limited_epoch_is_never_cut_short():
     """limit_train_batches does not divide the episodes of an epoch: every epoch still has that many steps."""
-    assert _fit(ToyModel(), ToyData(episodes=EpisodeCounts(train=5)), limit_train_batches=3, max_epochs=4).global_step == 12
+    assert (
+        _fit(ToyModel(), ToyData(episodes=EpisodeCounts(train=5)), limit_train_batches=3, max_epochs=4).global_step
+        == 12
+    )
 
 
 def test_evaluation_does_not_depend_on_what_was_drawn_before():

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 DEFAULT_URL = "https://api.wandb.ai"
-PROBE_SECONDS = 4.0
+PROBE_SECONDS = 3.0
 QUERY = json.dumps({"query": "query { viewer { id } }"}).encode()
 
 

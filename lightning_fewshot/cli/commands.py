@@ -25,7 +25,9 @@ class Command(NamedTuple):
 COMMANDS = {
     "fit": Command("Train, and test the best checkpoint.", "lightning_fewshot.cli.run:run"),
     "validate": Command("Evaluate a checkpoint on the validation split.", "lightning_fewshot.cli.run:run"),
-    "test": Command("Evaluate a checkpoint on the test split: a table and results.json.", "lightning_fewshot.cli.run:run"),
+    "test": Command(
+        "Evaluate a checkpoint on the test split: a table and results.json.", "lightning_fewshot.cli.run:run"
+    ),
     "predict": Command("Predict on your own images or videos.", "lightning_fewshot.cli.run:run"),
     "score": Command("Score result files of any tracker on a benchmark.", "lightning_fewshot.cli.score:run"),
 }

@@ -128,7 +128,9 @@ class FewShotCLI(LightningCLI):
         if self.subcommand != "fit" or self.resumed is None or not self.resumed.settings or not _is_first():
             return
         now = self._plain_config()
-        changed = differences(self.resumed.settings, flat({key: now[key] for key in ("seed_everything", "data", "model")}))
+        changed = differences(
+            self.resumed.settings, flat({key: now[key] for key in ("seed_everything", "data", "model")})
+        )
         if changed:
             print(f"resumed with other settings than the checkpoint's: {'; '.join(changed)}")
 

@@ -127,7 +127,7 @@ def server(no_account, monkeypatch):
     [(200, None), (500, "answers 500"), (502, "answers 502"), (401, "refuses the account's key"), (None, "not answer")],
 )
 def test_the_server_that_is_configured_is_asked(server, monkeypatch, status, reason):
-    monkeypatch.setattr(wandb_server, "PROBE_SECONDS", 0.5 if status is None else 4.0)
+    monkeypatch.setattr(wandb_server, "PROBE_SECONDS", 0.5 if status is None else 3.0)
     asked = server(status)
     began = time.monotonic()
     answer = why_offline()
