@@ -129,7 +129,7 @@ def test_no_module_is_imported_because_a_file_names_it(tmp_path, content, monkey
 
 @pytest.mark.parametrize("optimizer", ["os.system", "torch.load", "torch.optim.lr_scheduler.StepLR", "nothing"])
 def test_only_optimizers_are_taken_for_one(tmp_path, content, optimizer):
-    with pytest.raises(ValueError, match="must name a subclass of torch.optim.Optimizer"):
+    with pytest.raises(ValueError, match=r"must name a subclass of torch\.optim\.Optimizer"):
         build_module(_changed(tmp_path / "b.ckpt", content, init_args={"optimization": {"optimizer": optimizer}}))
 
 

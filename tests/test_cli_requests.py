@@ -120,6 +120,17 @@ def test_a_missing_model_or_data_is_said_in_words(cli, capsys):
         assert f"no {what} is named: give --config FILE or --{what} CLASS" in capsys.readouterr().err
 
 
+def test_a_misspelt_class_is_one_line_with_the_nearest(cli, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli("fit", "--model", "toy.ToyModl", "--data", "toy.ToyData", toy=False)
+    assert end.value.code == 2
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == (
+        "error: there is no class toy.ToyModl: module 'toy' has no attribute 'ToyModl'; did you mean 'toy.ToyModel'?"
+    )
+    assert "--help" in last
+
+
 def test_a_config_may_name_no_optimizer_but_optimizers(cli, capsys):
     settings = {"optimization": {"optimizer": "os.system"}}
     config = {"model": {"class_path": "toy.ToyModel", "init_args": settings}, "data": {"class_path": "toy.ToyData"}}

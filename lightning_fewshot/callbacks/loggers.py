@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from lightning_fewshot.callbacks.metrics_file import MetricsFile
 from lightning_fewshot.callbacks.wandb_server import why_offline
 
-START_SECONDS = 8  # for a run to be made on the server, after it has answered once
+START_SECONDS = 7  # for a run to be made on the server, after it has answered once
 FINISH_SECONDS = 15  # for what is not uploaded yet when the command ends
 
 

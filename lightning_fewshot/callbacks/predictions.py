@@ -20,9 +20,9 @@ class PredictionFiles(Callback):
 
     A record is ``{"image": name, "class": name, "box": [x1, y1, x2, y2] in pixels, "score": 0..1}``; a model that
     scores whole images has one record an image, without a box. A model that segments has a record for each class found,
-    ``{"image": name, "class": name, "share": 0..1 of the image, "mask": file}``, and writes ``masks/<name>.png``,
-    which the record names: a palette PNG of the image's size, 0 background and 1 + i for class i (in the order of ``"value"``).
-    ``<name>`` is the image's path without its suffix; where two images would share it, the second keeps the suffix.
+    ``{"image": name, "class": name, "share": 0..1 of the image, "mask": file}``, and writes ``masks/<name>.png``:
+    a palette PNG of the image's size, 0 background and 1 + i for class i (in the order of ``"value"``). ``<name>`` is
+    the image's path without its suffix; where two images would share it, the second keeps the suffix.
 
     Args:
         run_dir: Folder of the run.

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 DEFAULT_URL = "https://api.wandb.ai"
-PROBE_SECONDS = 4.0
+PROBE_SECONDS = 3.0
 QUERY = json.dumps({"query": "query { viewer { id } }"}).encode()
 
 
@@ -53,9 +53,9 @@ def _probe(url: str, key: str) -> str | None:
     """Ask the question that every run begins with; return what is wrong."""
     token = base64.b64encode(f"api:{key}".encode()).decode()
     headers = {"Content-Type": "application/json", "Authorization": f"Basic {token}"}
-    request = urllib.request.Request(f"{url}/graphql", data=QUERY, headers=headers)
-    host = urllib.parse.urlsplit(url).hostname
+    host = urllib.parse.urlsplit(url).hostname or url
     try:
+        request = urllib.request.Request(f"{url}/graphql", data=QUERY, headers=headers)
         with urllib.request.urlopen(request, timeout=PROBE_SECONDS) as answer:
             answer.read(1)
     except urllib.error.HTTPError as error:

@@ -1,4 +1,7 @@
-"""The command line: ``python -m lightning_fewshot COMMAND ...``. Help and typing errors need neither torch nor Lightning."""
+"""The command line: ``python -m lightning_fewshot COMMAND ...``.
+
+Help and typing errors import neither torch nor Lightning.
+"""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 TRACEBACK_VARIABLE = "LIGHTNING_FEWSHOT_TRACEBACK"  # set it to see where an expected error came from
 NOISE = (
     ".*Experiment logs directory .* exists and is not empty",  # the run folder is new, only its CSV file is meant
+    ".*Checkpoint directory .* exists and is not empty",  # a resumed run goes on in it
     ".*isinstance.treespec, LeafSpec.",
     ".*does not have many workers",  # the machine's cores are the user's affair
     ".*is smaller than the logging interval",

@@ -14,6 +14,7 @@ from lightning_fewshot.cli.commands import PROG
 from lightning_fewshot.cli.request import Request
 
 UNKNOWN = re.compile(r"Option '([\w.]+)' is not accepted")
+NO_CLASS = re.compile(r"Problem with given class_path '([\w.]+)':\s+(.+)")
 MISSING = re.compile(r"arguments are required: (?:\w+\.)?(model|data)$")
 
 
@@ -41,6 +42,10 @@ def explain(message: str, request: Request) -> str:
             f"{group}.{unknown[1]} is not accepted: {class_path} has no such setting{guess}\n"
             f"Its settings: {PROG} {request.command} --{group}.help {class_path}"
         )
+    no_class = NO_CLASS.search(message)
+    if no_class:
+        near = _nearest_class(no_class[1])
+        message = f"there is no class {no_class[1]}: {no_class[2]}" + (f"; did you mean {near!r}?" if near else "")
     if missing:
         message = f"no {missing[1]} is named: give --config FILE or --{missing[1]} CLASS"
         message += "" if request.command == "fit" else ", or --ckpt_path of a run of this version"
@@ -57,3 +62,13 @@ def _nearest(name: str, class_path: str) -> str | None:
         return None
     near = difflib.get_close_matches(name.rpartition(".")[2], names, n=1)
     return near[0] if near else None
+
+
+def _nearest_class(class_path: str) -> str | None:
+    """Return the class in the same module that a misspelt one may have meant."""
+    module_name, _, name = class_path.rpartition(".")
+    try:
+        near = difflib.get_close_matches(name, dir(importlib.import_module(module_name)), n=1)
+    except (ImportError, ValueError):
+        return None
+    return f"{module_name}.{near[0]}" if near else None

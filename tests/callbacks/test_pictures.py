@@ -170,3 +170,14 @@ def test_none_are_written_where_none_are_asked_for(cli):
     assert not Path("run/pictures").exists()
     with pytest.raises(ValueError, match=r"pictures\.count is -1 but must be at least 0"):
         EpisodePictures(-1)
+
+
+def test_a_picture_that_cannot_be_written_ends_no_training(cli, results, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lightning_fewshot.drawing.write_png", full)
+    with pytest.warns(UserWarning, match="cannot write the picture run/pictures/val_0000.png") as warned:
+        cli("fit")
+    assert sum("cannot write the picture" in str(w.message) for w in warned) == 1
+    assert results()["protocol"]["split"] == "test"
