@@ -43,7 +43,7 @@ class ResponseLoss(ABC):
         parts = (target, 1 - target)
         if not self.balance:
             return tuple(part / (target.shape[1] * target.shape[2]) for part in parts)
-        return tuple(part / part.sum((1, 2), keepdim=True).clamp(min=1e-6) / 2 for part in parts)
+        return tuple(part * part.sum((1, 2), keepdim=True).clamp(min=1e-6).reciprocal() / 2 for part in parts)
 
     def __call__(self, responses: Tensor, target: Tensor) -> Tensor:
         """Return the mean over maps of the loss.

@@ -26,7 +26,7 @@ from torch.nn.functional import max_pool2d, relu
 from lightning_fewshot.nn.correlation import cross_correlation
 from lightning_fewshot.nn.dynamic import FactorisedConv2d, FactorisedDynamicConv2d
 
-SecondLayer = Literal["plain", "own", "predicted"]
+SecondLayer = Literal["plain", "learned", "predicted"]
 KERNELS, STRIDES = (11, 5, 3, 3, 3), (2, 1, 1, 1, 1)  # AlexNet's; the first stride is 2 in both papers
 POOLED = (0, 1)  # layers with a 3 x 3 maximum of stride 2 behind them
 MEAN, SPREAD = 127.5, 63.75  # of pixels in [0, 255]
@@ -40,8 +40,8 @@ class SiameseStream(nn.Module):
         channels: Outputs of each layer.
         kernels: Sides of the filters of each layer.
         groups: Groups of each layer; a factorised layer has none.
-        second: Second layer: "plain", "own" (factorised, filters of its own) or "predicted" (factorised, filters are
-            an input: eq. 8 of Learnet).
+        second: Second layer: "plain", "learned" (factorised, its filters are parameters) or "predicted" (factorised,
+            its filters are an input: eq. 8 of Learnet).
 
     Raises:
         ValueError: There are not five numbers of channels.

@@ -4,7 +4,7 @@ A stream phi is conv 5x5x1x16, pool, conv 5x5x16x64, pool, conv 4x4x64x512. The 
 where the exemplar z enters; all of them fit ``adapt(z) -> PupilState`` and ``predict(state, x) -> scores``:
 
     siamese shared / unshared     reference = phi(z) / phi'(z)                    score = Gamma(phi(x), reference)
-    siamese unshared, factorised  the same, one layer is M' * w *_d M, own w
+    siamese unshared, factorised  the same, one layer is M' * w *_d M, learned w
     siamese learnet               w = omega(z), reference = phi(z; w)             score = Gamma(phi(x; w), reference)
     learnet (single stream)       w, reference (and weights of Gamma) = omega(z)  score = Gamma(phi(x; w), reference)
 
@@ -100,7 +100,7 @@ class LearnetNetwork(nn.Module):
         layer = predicted or PredictedLayer()
         self.architecture = architecture
         dynamic, single = architecture in DYNAMIC, architecture == "learnet"
-        kind = layer.predictor if dynamic else "plain" if architecture in PLAIN else "own"
+        kind = layer.predictor if dynamic else "plain" if architecture in PLAIN else "learned"
         self.stream = Stream(kind, layer.number - 1, batch_norm)
         self.other = Stream(kind, layer.number - 1, batch_norm) if "unshared" in architecture else None
         self.compare = Comparison(comparison, CHANNELS[-1], not single, batch_norm)

@@ -21,7 +21,8 @@ class Stream(nn.Module):
     """The network phi. One of its convolutions may take its filters from outside.
 
     Args:
-        kind: What stands at ``layer``: "plain", "own" (factorised, own filters), "factorised" or "naive" (predicted).
+        kind: What stands at ``layer``: "plain", "learned" (factorised, filters are parameters), "factorised" or
+            "naive" (predicted).
         layer: Index of that convolution.
         batch_norm: Normalise after every convolution but the last.
     """
@@ -122,7 +123,7 @@ def _conv(kind: str, in_channels: int, out_channels: int, kernel: int) -> nn.Mod
         return nn.Conv2d(in_channels, out_channels, kernel)
     if kind == "naive":
         return DynamicConv2d(in_channels, out_channels, kernel)
-    layer = FactorisedConv2d if kind == "own" else FactorisedDynamicConv2d
+    layer = FactorisedConv2d if kind == "learned" else FactorisedDynamicConv2d
     return layer(in_channels, out_channels, kernel, factors=out_channels)
 
 

@@ -2,7 +2,7 @@
 
     siamese_shared      template = phi(z)        response = phi(x) * template
     siamese_unshared    template = phi'(z)       response = phi(x) * template
-    siamese_factorised  as shared, the second convolution is M' * w *_d M with a w of its own
+    siamese_factorised  as shared, the second convolution is M' * w *_d M with a w that is learned
     siamese_learnet     w = omega(z), template = phi(z; w)            response = phi(x; w) * template
 
 ``*`` is the cross-correlation of figure 1's Gamma, "the comparison layer made convolutional".
@@ -22,7 +22,7 @@ from lightning_fewshot.nn.siamese import ResponseLayer, SiameseStream
 from lightning_fewshot.tracking.crops import EXEMPLAR
 
 TrackingArchitecture = Literal["siamese_shared", "siamese_unshared", "siamese_factorised", "siamese_learnet"]
-SECOND = {"siamese_factorised": "own", "siamese_learnet": "predicted"}  # layer of the stream; else plain
+SECOND = {"siamese_factorised": "learned", "siamese_learnet": "predicted"}  # layer of the stream; else plain
 
 
 class TemplateState(NamedTuple):
