@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fewshot.boxes import xywh_to_xyxy, xyxy_to_xywh
-from lightning_fewshot.checkpoints import as_plain
+from lightning_fewshot.checkpoint_entry import as_plain
 from lightning_fewshot.episodes import Episode
 from lightning_fewshot.files import write_atomically
 from lightning_fewshot.tracking.frames import Frames, FramesPart, ImageFrames, VideoFrames
