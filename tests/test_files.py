@@ -5,15 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from lightning_fewshot.cli.run_folder import make_run_dir
+from lightning_fewshot.cli.run_folder import make_run_dir, shared_run_dir
 from lightning_fewshot.files import is_litter, write_atomically
 
 
 def test_runs_and_hidden_files_are_no_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LIGHTNING_FEWSHOT_RUN_DIR", raising=False)
-    run = make_run_dir(None, "x").resolve()
-    monkeypatch.delenv("LIGHTNING_FEWSHOT_RUN_DIR", raising=False)
+    with shared_run_dir():
+        run = make_run_dir(None, "x").resolve()
     litter = [run / "pictures/a.png", tmp_path / "._a.jpg", tmp_path / ".cache/a.jpg", tmp_path / "__MACOSX/a.jpg"]
     data = [tmp_path / "query/q.jpg", tmp_path / "runs/my_own_class/a.jpg", tmp_path / "a.jpg"]
     assert [path for path in litter + data if is_litter(path, tmp_path)] == litter

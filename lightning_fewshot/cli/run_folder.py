@@ -65,6 +65,8 @@ def make_run_dir(wanted: str | None, experiment: str, newest: bool = False) -> P
             path.mkdir(parents=True, exist_ok=True)
         else:
             path = _made_new(path)
+        (path / ".writable").touch()
+        (path / ".writable").unlink()
         (path / RUN_MARKER).touch()
     except OSError as error:
         raise PermissionError(f"cannot write into the run folder {path}: {error.strerror}; choose --run_dir") from error
