@@ -88,8 +88,20 @@ def draw_video(
     """
     _check(n_frames, size, scale, min_visible)
     for _ in range(PLANS):
-        actors = [Actor(rng, cls, size, scale, motion, variation) for cls in (target, *distractors)]
-        video = Video(rng, actors, n_frames, size, clutter, min_visible, motion, variation)
+        actors = [
+            Actor(rng=rng, cls=cls, size=size, scale=scale, motion=motion, variation=variation)
+            for cls in (target, *distractors)
+        ]
+        video = Video(
+            rng=rng,
+            actors=actors,
+            n_frames=n_frames,
+            size=size,
+            clutter=clutter,
+            min_visible=min_visible,
+            motion=motion,
+            variation=variation,
+        )
         if video.visible_share(0) >= FIRST_VISIBLE:
             return video
     raise ValueError(f"motion hides the target in frame 0 in {PLANS} of {PLANS} plans: {motion}")
@@ -109,13 +121,16 @@ class Video:
         motion: Motion,
         variation: Variation,
     ):
-        self.n_frames, self.size, self.min_visible = n_frames, size, min_visible
+        self.n_frames = n_frames
+        self.size = size
+        self.min_visible = min_visible
         self._target, others = actors[0], list(actors[1:])
         self._target.leaves(rng, motion)
         n_behind = int(rng.integers(len(others) + 1))
         screen = Screen(rng, self._target, motion) if motion.cover_every else None
-        self._behind, self._front = others[:n_behind], [*others[n_behind:], *([screen] if screen else [])]
-        self._stage = Stage(rng, size, clutter, motion, variation)
+        self._behind = others[:n_behind]
+        self._front = [*others[n_behind:], *([screen] if screen else [])]
+        self._stage = Stage(rng=rng, size=size, clutter=clutter, motion=motion, variation=variation)
 
     def __len__(self) -> int:
         return self.n_frames
@@ -135,7 +150,7 @@ class Video:
         for patch in (target, *front):
             paste(picture, patch)
         box, visible, mask = self._truth(target, front)
-        return Frame(self._stage.light(picture, t), box, visible, mask)
+        return Frame(image=self._stage.light(picture, t), box=box, visible=visible, mask=mask)
 
     def truth(self, t: int) -> tuple[np.ndarray, bool, np.ndarray]:
         """Find box, visible and mask of frame t without drawing the picture; IndexError unless 0 <= t < T."""
