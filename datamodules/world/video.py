@@ -66,7 +66,7 @@ def draw_video(
     motion: Motion = DEFAULT_MOTION,
     variation: Variation = DEFAULT_VARIATION,
 ) -> "Video":
-    """Plan a video of one instance of a class.
+    """Plan a video of one instance of a class; in frame 0 at least `FIRST_VISIBLE` of it can be seen.
 
     Args:
         rng: source of all randomness, used while planning only; the same state gives the same frames.
@@ -80,28 +80,14 @@ def draw_video(
         motion: what moves and changes, and how much.
         variation: how far instances differ.
 
-    Returns:
-        The video. In frame 0 at least `FIRST_VISIBLE` of the target can be seen.
-
     Raises:
         ValueError: no frames, a size or range out of bounds, or a motion that hides the target in frame 0.
     """
     _check(n_frames, size, scale, min_visible)
+    shared = {"size": size, "motion": motion, "variation": variation}
     for _ in range(PLANS):
-        actors = [
-            Actor(rng=rng, cls=cls, size=size, scale=scale, motion=motion, variation=variation)
-            for cls in (target, *distractors)
-        ]
-        video = Video(
-            rng=rng,
-            actors=actors,
-            n_frames=n_frames,
-            size=size,
-            clutter=clutter,
-            min_visible=min_visible,
-            motion=motion,
-            variation=variation,
-        )
+        actors = [Actor(rng, cls, scale=scale, **shared) for cls in (target, *distractors)]
+        video = Video(rng, actors, n_frames=n_frames, clutter=clutter, min_visible=min_visible, **shared)
         if video.visible_share(0) >= FIRST_VISIBLE:
             return video
     raise ValueError(f"motion hides the target in frame 0 in {PLANS} of {PLANS} plans: {motion}")
