@@ -83,8 +83,11 @@ class Segmentation(NamedTuple):
         masks: ``(N, H, W)`` bool, one for each class; a pixel may belong to several, or to none.
         label_map: ``(H, W)`` uint8: 0 where no mask is set, else 1 + the class with the highest score there.
         seconds: Time that this image took, its share of the adaptation included; None: not measured.
+        probs: ``(N, H, W)`` float32, probability of each class at each pixel, before the threshold that made the masks;
+            None: not known.
     """
 
     masks: Tensor
     label_map: Tensor
     seconds: float | None = None
+    probs: Tensor | None = None

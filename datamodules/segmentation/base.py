@@ -218,8 +218,9 @@ class PhotoSegmentation(PhotoEpisodes):
         if self.untrained == "void":
             table[[number for name, number in numbers.items() if name not in self.split_classes["train"]]] = VOID
         labels = torch.tensor([classes.index(name) for name in shown])
+        owners = torch.arange(len(pairs)).repeat_interleave(self.train_shots)
         return Episode(
-            as_examples(support, [table] * len(support), labels.repeat_interleave(self.train_shots), shots),
+            as_examples(support, [table] * len(support), labels[owners], shots)._replace(query_index=owners),
             as_examples(pairs, [table] * len(pairs), labels, asked),
             classes,
             index,

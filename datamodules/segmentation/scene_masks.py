@@ -95,7 +95,7 @@ class SceneMasks(Scenes):
         ]
         support, query = zip(*pairs, strict=True)
         return Episode(
-            _examples(support, labels, f"train{index}s"),
+            _examples(support, labels, f"train{index}s")._replace(query_index=torch.arange(len(support))),
             _examples(query, labels, f"train{index}q"),
             tuple(pool[i].name for i in drawn),
             index,

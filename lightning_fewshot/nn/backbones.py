@@ -150,17 +150,18 @@ def freeze_batchnorm(network: nn.Module) -> None:
             module.requires_grad_(False)
 
 
-def classifier_network(name: str, weights: Weights, n_classes: int = 1000) -> nn.Module:
+def classifier_network(name: str, weights: Weights, n_classes: int = 1000, dropout: float = 0.0) -> nn.Module:
     """Return a timm classifier with its ImageNet weights.
 
     Args:
         name: Any timm classifier.
         weights: "none", "timm" (downloaded), or "package" (see ``PACKAGES``).
         n_classes: Outputs; ImageNet's layer is kept where there are 1000.
+        dropout: Of its fully connected layers.
     """
     import timm
 
-    network = timm.create_model(name, pretrained=weights == "timm", num_classes=n_classes)
+    network = timm.create_model(name, pretrained=weights == "timm", num_classes=n_classes, drop_rate=dropout)
     if weights == "package":
         load_package_weights(network, name)
     return network
