@@ -9,11 +9,13 @@ import pytest
 import yaml
 
 from lightning_fewshot.cli import main
+from lightning_fewshot.cli.run_folder import experiment_name
 from lightning_fewshot.module import FewShotModule
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "experiments"
 TINY = "tiny.yaml"
+INIT_FROM = "--model.init_args.init_from"
 EXPERIMENTS = sorted(path for path in FOLDER.rglob("*.yaml") if not path.name.endswith(TINY))
 SWEEPS = [path for path in EXPERIMENTS if path.parent.name == "sweeps"]
 RUNNABLE = [path for path in EXPERIMENTS if path.parent.name != "sweeps"]
@@ -26,13 +28,25 @@ def _header(path):
 
 
 def _command(path):
-    """Return the subcommand of the header, its configs, and its other arguments; a checkpoint's place is left out."""
+    """Return the subcommand of the header, its configs, and its other arguments but for checkpoints and roots."""
     words = shlex.split(_header(path)[1].split("python -m lightning_fewshot ")[1])
     pairs = list(zip(words[1::2], words[2::2], strict=True))
     configs = [ROOT / value for key, value in pairs if key == "--config"]
-    others = [f"{key}={value}" for key, value in pairs if key not in ("--config", "--ckpt_path", "--data.root")]
+    left_out = ("--config", "--ckpt_path", "--data.root", INIT_FROM)
+    others = [f"{key}={value}" for key, value in pairs if key not in left_out]
     assert path in configs, f"the command of {path.name} names it"
     return words[0], configs, others
+
+
+def _initial(path, run_dir):
+    """Make the checkpoint that a header starts from, by the experiment that its name says; sizes may name their own."""
+    words = shlex.split(_header(path)[1])
+    if INIT_FROM not in words or INIT_FROM.rpartition(".")[2] in (tiny_file(path) or path).read_text():
+        return []
+    wanted = words[words.index(INIT_FROM) + 1].split("/")[1]
+    source = next(p for p in RUNNABLE if experiment_name([str(c) for c in _command(p)[1]]) == wanted)
+    run_tiny(source, run_dir, "--trainer.fast_dev_run=false", "--trainer.max_steps=1", "--test_after_fit=false")
+    return [f"{INIT_FROM}={run_dir}/checkpoints/last.ckpt"]
 
 
 def tiny_file(path):
@@ -80,7 +94,7 @@ def test_every_experiment_runs(path, in_tmp, monkeypatch, tiny_data):
     monkeypatch.chdir(tiny_data)
     monkeypatch.setattr(FewShotModule, "needs_training", False)  # the header's checkpoint is left out
     try:
-        subcommand = run_tiny(path, in_tmp / "run")
+        subcommand = run_tiny(path, in_tmp / "run", *_initial(path, in_tmp / "initial"))
     except SystemExit as error:
         if "download" in str(error.code):
             pytest.skip(str(error.code))
