@@ -303,4 +303,4 @@ def test_the_macros_of_every_sweep_are_filled_in(path, tmp_path):
 def test_list_prints_the_agents_commands(write, capsys):
     main([write(), "--list"])
     first = capsys.readouterr().out.splitlines()[0]
-    assert first == "/usr/bin/env python fake.py fit --x=0 --note=None"
+    assert first == "/usr/bin/env python fake.py fit --note=None --x=0"

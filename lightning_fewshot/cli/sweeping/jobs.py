@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import subprocess
 import time
@@ -27,6 +28,7 @@ def run_command(words: list[str], folder: str, threads: int | None = None) -> in
     """
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
+    (path / "command.txt").write_text(shlex.join(words))  # for `table` and `report`
     environment = dict(os.environ) | {"WANDB_RUN_GROUP": path.parent.name}
     if threads:
         environment.setdefault("OMP_NUM_THREADS", str(threads))
