@@ -1,7 +1,7 @@
 """The table of claims of docs/results.md, made from docs/claims.yaml.
 
 A claim's texts hold numbers by name, ``{ours}``: a value with half of its interval, given in the file or read from a
-kept ``results.json``. So a number stands in one place, and a smallest difference is computed from the intervals behind it.
+kept ``results.json``. So a number stands in one place; a smallest difference is computed from the intervals behind it.
 """
 
 from __future__ import annotations
