@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = "lightning_fewshot/results/1"
+SCORES_SCHEMA = "lightning_fewshot/tracking_scores/1"  # of `score`: one run a tracker
 MARKS = ("results.json", "config.yaml", "metrics.csv")  # any of them makes a folder a run folder
 INSIDE = {"wandb", "checkpoints", "pictures", "tracks", "masks", "submitit"}  # folders of a run, not runs
 NEEDED = {"experiment": str, "model": str, "data": str, "protocol": dict, "metrics": dict}
@@ -50,6 +51,14 @@ class Run:
             return path.read_text().strip()
         verb = "test" if self.config.get("ckpt_path") else "fit"
         return f"python -m lightning_fewshot {verb} --config {self.folder / 'config.yaml'}"
+
+    def episodes(self, metric: str) -> dict[str, float]:
+        """Return a metric by episode, or by sequence of a tracker; empty where the results do not hold it.
+
+        Read from the optional field ``per_episode`` of the results, ``{metric: {episode: value}}``.
+        """
+        values = (self.record.get("per_episode") or {}).get(metric) or {}
+        return {str(episode): value for episode, value in values.items() if value is not None}
 
     @property
     def seed(self) -> tuple[Any, ...]:
@@ -100,10 +109,10 @@ def find_runs(roots: list[Path]) -> Runs:
             if folder.resolve() in seen:
                 continue
             seen.add(folder.resolve())
-            run = _read(folder, _unused(_name(folder, root), root, names), runs.problems)
-            if run:
-                names.add(run.name)
-                runs.found.append(run)
+            for tracker, record in _records(folder, runs.problems):
+                name = _unused("/".join(filter(None, (_name(folder, root), tracker))), root, names)
+                names.add(name)
+                runs.found.append(_run(name, folder, record, runs.problems))
     runs.found.sort(key=lambda run: run.name)
     return runs
 
@@ -129,21 +138,39 @@ def _unused(name: str, root: Path, names: set[str]) -> str:
     return next(candidate for candidate in candidates if candidate not in names)
 
 
-def _read(folder: Path, name: str, problems: list[str]) -> Run | None:
+def _records(folder: Path, problems: list[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the records of a folder with what their names add to the folder's: one, or one a tracker of `score`."""
     path = folder / "results.json"
     if not path.is_file():
         problems.append(f"{folder} has no results.json: the run was killed, or still runs")
-        return None
+        return []
     try:
         record = json.loads(path.read_text())
     except ValueError:
         problems.append(f"{path} is cut off or not JSON")
-        return None
+        return []
+    if isinstance(record, dict) and record.get("schema") == SCORES_SCHEMA:
+        return [(name, _scored(name, tracker, record)) for name, tracker in record["trackers"].items()]
     problem = _problem(record)
     if problem:
         problems.append(f"{path} {problem}")
-        return None
-    return Run(name=name, folder=folder, record=record, config=_config(folder, problems), time=path.stat().st_mtime)
+        return []
+    return [("", record)]
+
+
+def _run(name: str, folder: Path, record: dict[str, Any], problems: list[str]) -> Run:
+    time = (folder / "results.json").stat().st_mtime
+    return Run(name=name, folder=folder, record=record, config=_config(folder, problems), time=time)
+
+
+def _scored(name: str, tracker: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """Return one tracker of `score` as a record like that of a test."""
+    protocol = {"split": "test", **record["protocol"]}
+    sequences = tracker.get("sequences") or {}
+    metrics = {metric for values in sequences.values() for metric in values}
+    by_metric = {m: {name: values[m] for name, values in sequences.items() if m in values} for m in metrics}
+    base = {"schema": SCHEMA, "experiment": "score", "model": name, "data": protocol["benchmark"]}
+    return base | {"protocol": protocol, "metrics": tracker["metrics"], "per_episode": by_metric}
 
 
 def _problem(record: Any) -> str | None:
