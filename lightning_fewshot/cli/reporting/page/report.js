@@ -110,7 +110,6 @@ function unpairedLines(a, b, metric) {
     : "Not paired: the two runs have no two episodes in common.";
   const [x, xLow, xHigh] = a.metrics[metric], [y, yLow, yHigh] = b.metrics[metric];
   const lines = [element("p", why, "missing")];
-  if (x === null || y === null) return [element("p", "One of the two has no value.", "verdict"), ...lines];
   const mean = x - y, sign = mean >= 0 ? "+" : "";
   if (xLow === null || yLow === null) return [element("p", `A − B: ${sign}${digits(mean)}, without an interval.`, "verdict"), ...lines];
   const half = Math.hypot(xHigh - xLow, yHigh - yLow) / 2;
@@ -143,12 +142,13 @@ function isPairable(metric) {
 function setUpComparison() {
   const menus_ = { metric: document.getElementById("compare-metric"), a: document.getElementById("compare-a"), b: document.getElementById("compare-b") };
   if (!menus_.metric) return;
-  const count = (name) => runs.filter((run) => name in run.metrics).length;
+  const has = (run, name) => name in run.metrics && run.metrics[name][0] !== null;
+  const count = (name) => runs.filter((run) => has(run, name)).length;
   const metrics = [...new Set(runs.flatMap((run) => Object.keys(run.metrics)))].filter((name) => count(name) > 1);
   metrics.sort((x, y) => isPairable(y) - isPairable(x));
   fillMenu(menus_.metric, metrics.map((name) => [name, name]));
   const refill = () => {
-    const options = runs.map((run, i) => [i, run.name]).filter(([i]) => menus_.metric.value in runs[i].metrics);
+    const options = runs.map((run, i) => [i, run.name]).filter(([i]) => has(runs[i], menus_.metric.value));
     fillMenu(menus_.a, options);
     fillMenu(menus_.b, options);
     if (menus_.a.value === menus_.b.value && options.length > 1) menus_.b.value = partner(menus_.a.value, options);
