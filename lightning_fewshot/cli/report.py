@@ -22,7 +22,7 @@ def main(args: list[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m lightning_fewshot report", description=__doc__.partition("\n\n")[2]
+        prog="python -m lightning_fewshot report", description=__doc__.partition("\n\n")[2], allow_abbrev=False
     )
     parser.add_argument("runs", nargs="+", type=Path, help="folders that hold run folders, at any depth")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page (report.html)")

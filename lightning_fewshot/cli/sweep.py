@@ -25,7 +25,7 @@ ASK_AGAIN_S = 10.0  # how often to ask for a cell that another process gave up
 
 
 def main(args: list[str]) -> None:
-    """Run the command; exit with 1 where a cell failed, with 2 where the file is wrong."""
+    """Run the command; exit with 1 where a cell failed or the file is wrong."""
     options = _parser().parse_args(args)
     try:
         sweep = read_sweep(options.file)
@@ -35,12 +35,16 @@ def main(args: list[str]) -> None:
         failures = _run(sweep, options)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from here")
     if failures:
         sys.exit(1)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m lightning_fewshot sweep", description=__doc__.partition("\n\n")[2])
+    parser = argparse.ArgumentParser(
+        prog="python -m lightning_fewshot sweep", description=__doc__.partition("\n\n")[2], allow_abbrev=False
+    )
     parser.add_argument("file", help="a sweep file that `wandb sweep` takes, such as experiments/sweeps/<name>.yaml")
     parser.add_argument("--jobs", type=int, help="cells at a time (here: 1; submitted: all)")
     parser.add_argument(
@@ -52,7 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="print the commands of a grid and run nothing")
     parser.add_argument("--submit", choices=("slurm", "local"), help="hand the cells to submitit")
     parser.add_argument(
-        "--submit_args", nargs="*", default=[], metavar="KEY=VALUE", help="timeout_min=60 slurm_partition=gpu"
+        "--submit_args",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of submitit's update_parameters: timeout_min=60, slurm_partition=gpu; can be repeated",
     )
     return parser
 

@@ -35,13 +35,15 @@ def main(args: list[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m lightning_fewshot table", description=__doc__.partition("\n\n")[2])
+    parser = argparse.ArgumentParser(
+        prog="python -m lightning_fewshot table", description=__doc__.partition("\n\n")[2], allow_abbrev=False
+    )
     parser.add_argument("runs", nargs="*", type=Path, help="folders that hold run folders, at any depth")
     parser.add_argument("--paper", help="learnet, metartt, mlt, oslsm or repmet")
     parser.add_argument("--table", help='one table of the paper: 3, or "figure 4"; all of them where it is not given')
     parser.add_argument("--all", action="store_true", help="every table of every paper")
     parser.add_argument(
-        "--where", nargs="*", default=[], metavar="KEY=VALUE", help="only these runs: data=OTB, k_shot=5"
+        "--where", action="append", default=[], metavar="KEY=VALUE", help="only these runs, k_shot=5; can be repeated"
     )
     parser.add_argument("--format", choices=FORMATS, default="terminal")
     parser.add_argument("--out", type=Path, help="write into this file")

@@ -282,7 +282,7 @@ def test_the_printed_means_of_oslsm_are_those_of_its_folds():
     tables = [table for table in read_paper("oslsm") if table.number.startswith("1")]
     for row in (row for table in tables for row in table.rows):
         *folds, mean = [cell.reported for cell in row]
-        assert sum(folds) / 4 == pytest.approx(mean, abs=0.08), row[0].labels
+        assert sum(folds) / 4 == pytest.approx(mean, abs=0.101), row[0].labels
 
 
 def test_the_cells_of_a_paper_ask_for_models_and_arguments_that_exist():

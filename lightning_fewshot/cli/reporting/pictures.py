@@ -31,9 +31,9 @@ class Picture:
 
 def gallery(folder: Path, problems: list[str]) -> list[Picture]:
     """Return the best and the worst episodes of a run; the first ones where the model rates none."""
-    names = {path: match for path in sorted(folder.glob("*.png")) if (match := NAME.fullmatch(path.name))}
+    named = [(path, match) for path in sorted(folder.glob("*.png")) if (match := NAME.fullmatch(path.name))]
     by_kind: dict[str, list[tuple[Path, re.Match]]] = {}
-    for path, match in names.items():
+    for path, match in sorted(named, key=lambda pair: int(pair[1]["rank"] or 0)):
         by_kind.setdefault(match["kind"] or "first", []).append((path, match))
     kinds = KINDS[:2] if "best" in by_kind or "worst" in by_kind else KINDS[2:]
     pictures = []

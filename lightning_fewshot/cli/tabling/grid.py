@@ -9,7 +9,7 @@ from lightning_fewshot.cli.tabling.cells import Measured, measure
 from lightning_fewshot.cli.tabling.paper import Cell, PaperTable
 
 DASH = "–"
-RUN_COLUMNS = ("row", "data", "ours", "spread", "episodes", "seeds", "command")
+RUN_COLUMNS = ("row", "data", "ours", "spread", "n", "seeds", "command")
 
 
 @dataclass
