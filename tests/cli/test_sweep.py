@@ -81,6 +81,8 @@ def test_limit_stops_after_so_many_cells_and_the_next_call_goes_on(write):
 def test_null_reaches_the_command_as_the_agent_writes_it(write):
     main([write(), "--limit", "1"])
     assert attempts("x=0") == ["None None"]
+    command = Path("runs/s/x=0/command.txt").read_text()
+    assert command == "python fake.py fit --note=None --x=0 --run_dir=runs/s/x=0"
 
 
 def test_failures_are_listed_with_their_log_and_run_again_on_request(write, capsys):

@@ -30,26 +30,28 @@ def page(runs: Runs, title: str) -> str:
     """
     problems = list(runs.problems)
     galleries = _galleries(runs.found, problems)
-    sections = [
-        _section("Results", _filters(runs.found) + _table(runs.found), "results"),
-        _section("Comparison of two runs", _comparison(runs.found), "comparison"),
-        _section("Learning curves", _plots(learning_curves(runs.found), runs.found, "curves"), "curves"),
-        _section("Success plots", _success(runs.found), "success"),
-        _section("Best and worst episodes", galleries, "galleries"),
-        _section("Left out", _problems(problems), "problems"),
-    ]
+    contents = {
+        "Results": _filters(runs.found) + _table(runs.found),
+        "Comparison of two runs": _comparison(runs.found),
+        "Learning curves": _plots(learning_curves(runs.found), runs.found, "curves"),
+        "Success plots": _success(runs.found),
+        "Best and worst episodes": galleries,
+        "Left out": _problems(problems),
+    }
+    sections = {title: (title.split()[0].lower(), content) for title, content in contents.items() if content}
     return Template((PAGE / "report.html").read_text()).substitute(
         title=escape(title),
         style=(PAGE / "report.css").read_text(),
         script=(PAGE / "report.js").read_text(),
         summary=f"{len(runs.found)} runs, {time.strftime('%Y-%m-%d %H:%M')}",
-        sections="\n".join(sections),
+        links="".join(f'<a href="#{name}">{title}</a>' for title, (name, _) in sections.items()),
+        sections="\n".join(_section(title, *section) for title, section in sections.items()),
         data=json.dumps(_compared(runs.found)).replace("<", "\\u003c"),
     )
 
 
-def _section(title: str, content: str, name: str) -> str:
-    return f'<section id="{name}"><h2>{title}</h2>{content}</section>' if content else ""
+def _section(title: str, name: str, content: str) -> str:
+    return f'<section id="{name}"><h2>{title}</h2>{content}</section>'
 
 
 def _filters(runs: list[Run]) -> str:
@@ -99,9 +101,9 @@ def _cells(row: dict[str, Any], run: Run, number: int, spans: dict[str, tuple[fl
     key = f'<svg class="key" viewBox="0 0 18 6"><line x1="0" x2="18" y1="3" y2="3" {style(number)}/></svg>'
     cells = [f'<td title="{escape(run.command)}">{key}{escape(run.name)}</td>']
     cells += [f"<td>{escape(row[column])}</td>" for column in ("model", "data", "split")]
-    cells += [_number(row["way"]), _number(row["shot"]), f"<td>{escape(row['metric'])}</td>", _number(value, 4)]
+    cells += [_number(row["way"]), _number(row["shot"]), f"<td>{escape(row['metric'])}</td>", _number(value)]
     width = None if low is None else high - low
-    interval = "–" if low is None else f"{_text(low, 4)} to {_text(high, 4)}"
+    interval = "–" if low is None else f"{_text(low)} to {_text(high)}"
     cells.append(f'<td class="number" data-value="{"" if width is None else width}">{interval}</td>')
     bar = "" if value is None else interval_bar(value, low, high, spans[row["metric"]])
     cells.append(f"<td>{bar}</td>")
@@ -116,13 +118,17 @@ def _spans(runs: list[Run]) -> dict[str, tuple[float, float]]:
     return {metric: (min(values), max(values)) for metric, values in ends.items() if values}
 
 
-def _number(value: Any, digits: int | None = None) -> str:
-    text = "–" if value is None else escape(_text(value, digits))
+def _number(value: Any) -> str:
+    text = "–" if value is None else escape(_text(value))
     return f'<td class="number" data-value="{"" if value is None else escape(str(value))}">{text}</td>'
 
 
-def _text(value: Any, digits: int | None = None) -> str:
-    return str(value) if digits is None or not isinstance(value, float) else f"{value:.{digits}f}"
+def _text(value: Any) -> str:
+    """Return a number with as many decimals as its size deserves: 0.4512, 51.22, 40585."""
+    if not isinstance(value, float):
+        return str(value)
+    digits = next(digits for limit, digits in ((10, 4), (1000, 2), (float("inf"), 0)) if abs(value) <= limit)
+    return f"{value:.{digits}f}"
 
 
 def _comparison(runs: list[Run]) -> str:

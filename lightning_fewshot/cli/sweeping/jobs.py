@@ -6,6 +6,7 @@ import os
 import shlex
 import socket
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +29,7 @@ def run_command(words: list[str], folder: str, threads: int | None = None) -> in
     """
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    (path / "command.txt").write_text(shlex.join(words))  # for `table` and `report`
+    _note_command(words, path)
     environment = dict(os.environ) | {"WANDB_RUN_GROUP": path.parent.name}
     if threads:
         environment.setdefault("OMP_NUM_THREADS", str(threads))
@@ -42,6 +43,13 @@ def run_command(words: list[str], folder: str, threads: int | None = None) -> in
             print(error, file=log)
             return 127  # what a shell reports for a command that cannot be found
         return _wait(child, path / HEARTBEAT)
+
+
+def _note_command(words: list[str], folder: Path) -> None:
+    """Keep the command as a reader would type it, for `table` and `report`; that of a resumed run is the first one."""
+    if not any(word.startswith(f"--ckpt_path={folder}") for word in words):
+        typed = ["python" if word == sys.executable else word for word in words if word != "/usr/bin/env"]
+        (folder / "command.txt").write_text(shlex.join(typed))
 
 
 def _wait(child: subprocess.Popen, heartbeat: Path) -> int:

@@ -39,7 +39,7 @@ class Measured:
         value: The number; the mean over seeds where there are several.
         low: Lower end of the 95 % interval; of several seeds the mean minus their standard deviation. None: unknown.
         high: Upper end, as ``low``.
-        n: Episodes behind it, of one run.
+        n: Episodes, problems or sequences behind it, of one run.
         runs: The runs, one a seed.
     """
 

@@ -19,7 +19,7 @@ CSV_COLUMNS = (
     "low",
     "high",
     "spread",
-    "episodes",
+    "n",
     "seeds",
 )
 CSV_COLUMNS += ("data", "command", "runs")
@@ -43,7 +43,7 @@ def as_terminal(tables: list[FilledTable]) -> str:
         console.print(grid, justify="left")
         for line in filled.run_lines():
             row, data, ours, spread, n, seeds, command = line
-            text = f"  {row}, {data}: {ours} ({spread}, {n} episodes, seeds: {seeds})\n    {command}"
+            text = f"  {row}, {data}: {ours} ({spread}, n {n}, seeds: {seeds})\n    {command}"
             console.print(text, markup=False, highlight=False)
         for note in filled.notes:
             console.print(f"  note: {note}", markup=False)
@@ -134,7 +134,7 @@ def _csv_lines(filled: FilledTable) -> list[dict[str, object]]:
         base = {"paper": filled.table.paper, "table": filled.table.number, "unit": filled.table.unit}
         base |= {"row": ", ".join(filter(None, cell.labels)), "column": cell.column, "reported": cell.reported}
         ours = [
-            {"ours": m.value, "low": m.low, "high": m.high, "spread": m.spread, "episodes": m.n, "seeds": m.seeds}
+            {"ours": m.value, "low": m.low, "high": m.high, "spread": m.spread, "n": m.n, "seeds": m.seeds}
             | {"data": m.data, "command": "; ".join(run.command for run in m.runs)}
             | {"runs": "; ".join(run.name for run in m.runs)}
             for m in measured
