@@ -103,7 +103,7 @@ def examples(
             without an example, a mask of another size than its image.
     """
     images = [as_image(image) for image in _as_list(images)]
-    if boxes is not None and labels is None or masks is not None and labels is None:
+    if (boxes is not None and labels is None) or (masks is not None and labels is None):
         raise ValueError("boxes and masks need labels: the class name of each image")
     if labels is None:
         return NamedExamples(Examples(_stacked(images)), tuple(classes or ()))

@@ -51,7 +51,8 @@ class Episode(NamedTuple):
         class_ids: ``(N,)`` numbers of the classes in the whole split, for metrics that pool episodes.
         protocol: What kind of episode this is: "episode" (a few-shot task), "batch" (plain supervised images, no
             support), "pairs", "clips", "frames" or "alphabets" (training episodes of trackers and characters),
-            "problems" (one-shot recognition), "one_pass" or "supervised" (a video to track).
+            "problems" (one-shot recognition), "one_pass" or "supervised" (a video to track), or "video" (a video to
+            segment: its first frame is the support, the others are the query in order).
     """
 
     support: Examples | None
@@ -83,8 +84,11 @@ class Segmentation(NamedTuple):
         masks: ``(N, H, W)`` bool, one for each class; a pixel may belong to several, or to none.
         label_map: ``(H, W)`` uint8: 0 where no mask is set, else 1 + the class with the highest score there.
         seconds: Time that this image took, its share of the adaptation included; None: not measured.
+        probs: ``(N, H, W)`` float32, probability of each class at each pixel, before the threshold that made the masks;
+            None: not known.
     """
 
     masks: Tensor
     label_map: Tensor
     seconds: float | None = None
+    probs: Tensor | None = None

@@ -3,16 +3,50 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import unicodedata
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 
 
 def write_atomically(path: str | Path, text: str) -> None:
-    """Write a text file so that a reader sees the old file or the new one, never half of it."""
+    """Write a text file so that a reader sees the old file or the new one, never half of it.
+
+    Raises:
+        OSError: It cannot be written; names the file.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8", newline="")
         os.replace(part, path)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write: {error.strerror or error}", str(path)) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may be read-only by now
+            part.unlink(missing_ok=True)
+
+
+class OutputNames:
+    """Give every input its own output name, whatever folders and suffixes tell the inputs apart.
+
+    >>> names = OutputNames()
+    >>> [names.name(n) for n in ("a.jpg", "a.png", "x/1.jpg", "x_1.jpg", "../a.gif")]
+    ['a', 'a.png', 'x/1', 'x_1', 'a.gif']
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def name(self, source: str) -> str:
+        """Return a relative path without suffix that was not given before, also where capitals do not count."""
+        path = PurePosixPath(source.replace("\\", "/"))
+        whole = PurePosixPath(*(part for part in path.parts if part not in ("..", "/")))
+        candidates = [whole.with_suffix(""), whole]
+        candidates += [whole.with_name(f"{whole.name}.{number}") for number in range(2, len(self._taken) + 3)]
+        for candidate in map(str, candidates):
+            key = unicodedata.normalize("NFC", candidate).casefold()
+            if key not in self._taken:
+                self._taken.add(key)
+                return candidate
+        raise AssertionError("there are more candidates than names taken")

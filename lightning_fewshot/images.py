@@ -55,9 +55,7 @@ def read_image(path: str | Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise ValueError(
-                    f"image {path} has {image.width}x{image.height} pixels but {MAX_PIXELS} are the most"
-                )
+                raise ValueError(f"image {path} has {image.width}x{image.height} pixels but {MAX_PIXELS} are the most")
             image.load()
             return pil_to_rgb(image)
     except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:

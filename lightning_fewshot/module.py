@@ -17,14 +17,8 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from lightning_fewshot.checkpoints import (
-    KEY,
-    check_finite,
-    check_fits,
-    constructor_arguments,
-    description,
-    load_weights,
-)
+from lightning_fewshot.checkpoint_entry import KEY, check_finite, check_fits, constructor_arguments, description
+from lightning_fewshot.checkpoint_files import load_weights
 from lightning_fewshot.drawing import draw_episode
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.metrics.estimate import Estimate
@@ -47,6 +41,7 @@ class FewShotModule(LightningModule, ABC):
         monitor: Logged value by which the best checkpoint is chosen.
         mode: Whether more of it is better ("max") or less ("min").
         support_needs: What the support must have: "labels", "boxes" or "class_masks".
+        needs_training: Whether predictions of a model that was never trained mean nothing.
         one_output_a_class: Whether ``set_classes`` makes parameters for the training classes.
         classes: Names of the training classes, where the model depends on them.
     """
@@ -54,6 +49,7 @@ class FewShotModule(LightningModule, ABC):
     monitor: ClassVar[str] = "val/accuracy"
     mode: ClassVar[str] = "max"
     support_needs: ClassVar[str] = "labels"
+    needs_training: ClassVar[bool] = True
     one_output_a_class: ClassVar[bool] = False
     init_args: dict[str, Any]
     estimates: dict[str, Estimate]
@@ -67,6 +63,7 @@ class FewShotModule(LightningModule, ABC):
         self.classes = None
         self.estimates = {}
         self.run_seed: int | None = None
+        self.trained = False
 
     @abstractmethod
     def adapt(self, support: Examples) -> Any:
@@ -194,6 +191,24 @@ class FewShotModule(LightningModule, ABC):
         if classes is not None and (self._trainer is None or not self.trainer.training or self.classes is None):
             self.set_classes(tuple(classes))
         check_fits(self, checkpoint["state_dict"])
+        self.trained = True
+
+    def on_train_start(self) -> None:
+        """Remember that these weights are no longer the initial ones."""
+        self.trained = True
+
+    def on_predict_start(self) -> None:
+        """Refuse to predict with weights that nobody trained.
+
+        Raises:
+            ValueError: There is no checkpoint; says where one comes from.
+        """
+        if self.needs_training and not self.trained and any(True for _ in self.parameters()):
+            raise ValueError(
+                f"{type(self).__name__} needs trained weights: make them with `python -m lightning_fewshot fit "
+                "--config experiments/<experiment>.yaml` and give `predict` the file that it leaves, "
+                "--ckpt_path runs/<experiment>/latest/checkpoints/best.ckpt"
+            )
 
     def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
         """Make the randomness of a step a function of (seed, episode), so that a resumed run repeats it."""

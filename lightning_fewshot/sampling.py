@@ -37,7 +37,9 @@ def episode_rng(seed: int, split: str, index: int, stream: str = "") -> np.rando
 
 
 class EpisodeSampler:
-    """Draw N classes, K support and Q query items of each; ``sampler[i]`` is episode i.
+    """Draw N classes, Q query and K support items of each; ``sampler[i]`` is episode i.
+
+    The queries of all classes are drawn before any support, so that ``k_shot`` does not change the questions.
 
     Args:
         items: The items of each class. An item may belong to several classes (a photo with several objects):
@@ -70,26 +72,28 @@ class EpisodeSampler:
         """Return the plan of episode ``index`` (any integer >= 0; the list has no end)."""
         rng = self._rng(index, "plan")
         classes = [self.names[c] for c in rng.choice(len(self.names), self.n_way, replace=False)]
+        orders = {name: [self.items[name][j] for j in rng.permutation(len(self.items[name]))] for name in classes}
         used: set[Hashable] = set()
-        drawn = [self._draw(name, rng, used) for name in classes]
-        support = tuple(tuple(items[: self.k_shot]) for items in drawn)
-        query = tuple(tuple(items[self.k_shot :]) for items in drawn)
-        return EpisodePlan(tuple(classes), support, query)
+        query = {name: self._take(name, orders[name], self.n_query, used) for name in classes}
+        support = [self._take(name, orders[name], self.k_shot, used, query[name]) for name in classes]
+        return EpisodePlan(tuple(classes), tuple(support), tuple(query.values()))
 
     def _rng(self, index: int, stream: str) -> np.random.Generator:
         return episode_rng(self.seed, self.split, index, stream)
 
-    def _draw(self, name: str, rng: np.random.Generator, used: set[Hashable]) -> list[Hashable]:
-        need = self.k_shot + self.n_query
-        order = rng.permutation(len(self.items[name]))
-        free = [self.items[name][j] for j in order if self.items[name][j] not in used][:need]
-        if len(free) < need:
+    def _take(
+        self, name: str, order: Sequence[Hashable], count: int, used: set[Hashable], queries: tuple[Hashable, ...] = ()
+    ) -> tuple[Hashable, ...]:
+        """Take the first items of a class that the episode does not use yet, and note them in ``used``."""
+        free = [item for item in order if item not in used]
+        if len(free) < count:
+            need = self.k_shot + self.n_query
             raise ValueError(
-                f"class {name!r} of split {self.split!r} has {len(free)} items left that other classes of the episode "
-                f"do not use, but k_shot + n_query = {self.k_shot} + {self.n_query} = {need} are needed"
+                f"class {name!r} of split {self.split!r} has {len(free) + len(queries)} items left that other classes "
+                f"of the episode do not use, but k_shot + n_query = {self.k_shot} + {self.n_query} = {need} are needed"
             )
-        used.update(free)
-        return free
+        used.update(free[:count])
+        return tuple(free[:count])
 
     def _check(self) -> None:
         if min(self.n_way, self.k_shot) < 1 or self.n_query < 0:

@@ -80,9 +80,12 @@ def test_help_of_the_model_explains_every_parameter(in_tmp, capsys):
     [
         (["--modle.width", 3], "unrecognized arguments: --modle.width 3"),
         (["--trainer.max_epoch", 3], "unrecognized arguments: --trainer.max_epoch 3"),
-        (["--model.widht", 3], "Option 'widht' is not accepted"),
+        (["--model.widht", 3], "model.widht is not accepted: toy.ToyModel has no such setting; did you mean 'width'?"),
+        (
+            ["--data.k_shots", 3],
+            "data.k_shots is not accepted: toy.ToyData has no such setting; did you mean 'k_shot'?",
+        ),
         (["--model.width", "wide"], "Expected a <class 'int'>"),
-        (["--config", "none.yaml"], "none.yaml"),
     ],
 )
 def test_an_unknown_key_is_one_clear_error(cli, capsys, args, message):
@@ -92,7 +95,7 @@ def test_an_unknown_key_is_one_clear_error(cli, capsys, args, message):
     error = capsys.readouterr().err
     assert message in error
     assert "usage:" not in error, "the error is not buried"
-    assert "--help" in error.splitlines()[-1]
+    assert ".help toy.Toy" in error.splitlines()[-1] or "--help" in error.splitlines()[-1]
     assert not Path("run").exists()
 
 
@@ -128,8 +131,9 @@ def test_predict_writes_its_records(cli):
 def test_run_folders_are_new_ones(cli, capsys):
     for _ in range(2):
         cli("fit", "--trainer.fast_dev_run", "true", "--run_dir", "null")
-    folders = list(Path("runs/unnamed").iterdir())
+    folders = sorted(path for path in Path("runs/unnamed").iterdir() if path.name != "latest")
     assert len(folders) == 2
+    assert Path("runs/unnamed/latest").resolve() == folders[-1].resolve()
     assert all((folder / "results.json").exists() for folder in folders)
     assert str(folders[0]) in capsys.readouterr().out
 
@@ -167,7 +171,7 @@ def test_a_monitor_that_is_not_logged_is_one_line(cli):
 def test_a_checkpoint_of_another_model_names_what_differs(cli):
     cli("fit", "--trainer.fast_dev_run", "false", "--trainer.max_epochs", 1)
     other = ["--model.widths", "[8]", "--model.proposals", "[4, 4]", "--data.n_classes", "[6, 5, 5]"]
-    other += ["--data.image_size", 64, "--data.test_episodes", 1, "--trainer.accelerator", "cpu"]
+    other += ["--data.image_size", 64, "--data.episodes.test", 1, "--trainer.accelerator", "cpu"]
     with pytest.raises(SystemExit, match=r"does not fit this RepMetDetector: \d+ parameters differ \(embed\.0\.bias"):
         cli("test", "--config", REPMET, *other, "--ckpt_path", "run/checkpoints/best.ckpt", toy=False)
 

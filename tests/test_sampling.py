@@ -57,8 +57,23 @@ def test_an_item_of_two_classes_is_used_once():
     for i in range(20):
         items = [item for rows in sampler[i][1:] for row in rows for item in row]
         assert len(items) == len(set(items)) == 8
-    with pytest.raises(ValueError, match=r"class '(cat|dog)' of split 'val' has 2 items left .* 1 \+ 4 = 5 are needed"):
+    with pytest.raises(ValueError, match=r"class '(cat|dog)' of split 'val' has 3 items left .* 1 \+ 4 = 5 are needed"):
         _sampler(items={"cat": shared[:7], "dog": shared[:7]}, n_way=2, k_shot=1, n_query=4)[0]
+
+
+@pytest.mark.parametrize("items", [ITEMS, {name: [f"photo{i}" for i in range(60)] for name in ITEMS}])
+def test_the_number_of_shots_changes_no_question(items):
+    one, five = (_sampler(items=items, k_shot=k) for k in (1, 5))
+    for i in range(20):
+        assert (one[i].classes, one[i].query) == (five[i].classes, five[i].query)
+        shots = zip(one[i].support, five[i].support, strict=True)
+        assert all(len(few) == 1 and len(many) == 5 for few, many in shots)
+
+
+def test_a_class_that_lacks_shots_says_how_many_items_it_has():
+    items = {"cat": ["a", "b", "c", "d"], "dog": ["b", "c", "d", "e"]}
+    with pytest.raises(ValueError, match=r"class '(cat|dog)' of split 'val' has 2 items left .* 2 \+ 1 = 3 are needed"):
+        _sampler(items=items, n_way=2, k_shot=2, n_query=1)[0]
 
 
 @pytest.mark.parametrize(

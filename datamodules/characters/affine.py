@@ -1,4 +1,7 @@
-"""Small random affine maps of drawings, a batch at once. Shapes: B images of S x S pixels."""
+"""How training drawings are varied; small random affine maps, a batch at once.
+
+Shapes: B images of S x S pixels.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,26 @@ class AffineJitter:
     shear: float = 0.15
     scale: float = 0.15
     shift: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name, limit in vars(self).items():
+            if limit < 0:
+                raise ValueError(f"affine.{name} is {limit} but must be at least 0")
+
+
+@dataclass(frozen=True)
+class DrawingAugmentation:
+    """How training drawings are varied.
+
+    Args:
+        quarter_turns: Train on alphabets turned by 90, 180 and 270 degrees too, as alphabets of their own.
+        mirror: Train on the mirror images of all these too, likewise.
+        affine: Small random affine maps of the training drawings; None leaves them as they are.
+    """
+
+    quarter_turns: bool = False
+    mirror: bool = False
+    affine: AffineJitter | None = None
 
 
 def jitter(images: Tensor, limits: AffineJitter, rng: np.random.Generator) -> Tensor:

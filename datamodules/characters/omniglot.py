@@ -9,8 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from datamodules.characters.base import PAIR_CLASSES, SIDE, CharacterPairs, Characters
+from datamodules.characters.base import TEST_SPLITS, CharacterPairs
+from datamodules.characters.drawings import SIDE, Characters
 from datamodules.characters.omniglot_files import SOURCE_SIDE, Run, open_folder, read_alphabets, read_run
+from datamodules.characters.problems import PAIR_CLASSES
 from lightning_fewshot.episodes import Episode, Examples
 
 
@@ -25,7 +27,7 @@ class OmniglotPairs(CharacterPairs):
             the twenty published runs: 20 exemplars (test items) to be found among 20 candidates (training items).
         side: Side in pixels, up to 105, to which drawings are averaged down. The networks take 28 (section 3.2); the
             modified Hausdorff distance takes any, and published ones are of drawings in full size.
-        kwargs: See :class:`CharacterPairs`.
+        options: See :class:`CharacterPairs`.
 
     Raises:
         ValueError: ``test_problems`` is none of these, or ``side`` is out of range.
@@ -37,15 +39,17 @@ class OmniglotPairs(CharacterPairs):
         download: bool = False,
         test_problems: Literal["random", "lake"] = "random",
         side: int = SIDE,
-        **kwargs: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**options)
         if test_problems not in ("random", "lake"):
             raise ValueError(f"test_problems is {test_problems!r} but must be 'random' or 'lake'")
         if not 1 <= side <= SOURCE_SIDE:
             raise ValueError(f"side is {side} but must be from 1 to {SOURCE_SIDE} pixels, the size of the drawings")
         self.root = Path(root) if root else Path(os.environ.get("FEWSHOT_DATA", "data")) / "omniglot"
-        self.download, self.test_problems, self.side = download, test_problems, side
+        self.download = download
+        self.test_problems = test_problems
+        self.side = side
         self._runs: list[Run] = []
 
     def background(self) -> Characters:
@@ -58,14 +62,14 @@ class OmniglotPairs(CharacterPairs):
 
     def setup(self, stage: str | None = None) -> None:
         """Load what a stage needs, before worker processes are forked."""
-        if stage == "test" and self.test_problems == "lake":
+        if stage in TEST_SPLITS and self.test_problems == "lake":
             self._load_runs()
         else:
             super().setup(stage)
 
     def episode(self, split: str, index: int) -> Episode:
         """Return a batch of pairs ("train") or of problems; a run of Lake's is one episode of 20 problems."""
-        if split != "test" or self.test_problems == "random":
+        if split not in TEST_SPLITS or self.test_problems == "random":
             return super().episode(split, index)
         self._load_runs()
         if not 0 <= index < len(self._runs):
@@ -74,7 +78,7 @@ class OmniglotPairs(CharacterPairs):
 
     def protocol(self, split: str) -> dict[str, Any]:
         """Say how a split was evaluated."""
-        if split != "test" or self.test_problems == "random":
+        if split not in TEST_SPLITS or self.test_problems == "random":
             return super().protocol(split) | {"side": self.side}
         problems = sum(len(run.exemplars) for run in self._runs)
         return {
@@ -109,4 +113,4 @@ def _run_episode(run: Run, index: int) -> Episode:
         torch.from_numpy(labels.reshape(-1)),
         names=tuple(f"run{index + 1:02d}/training/{i}" for i in range(ways)) * count,
     )
-    return Episode(support, query, PAIR_CLASSES, index)
+    return Episode(support, query, PAIR_CLASSES, index, protocol="problems")

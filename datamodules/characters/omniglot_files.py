@@ -24,7 +24,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from datamodules.characters.base import Characters
+from datamodules.characters.drawings import Characters
 
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
 ZIPS = {  # folder: (path below URL, md5 where the owner's users agree on one)
@@ -82,11 +82,11 @@ def read_alphabets(folder: Path, side: int) -> Characters:
     if not any(paths):
         raise ValueError(f"{folder} holds no <alphabet>/<character>/*.png: is it one level too high or too low?")
     alphabets = sorted({c.parent.name for c in characters})
-    of = [c.parent.name for c in characters]
+    owners = [c.parent.name for c in characters]
     return Characters(
         read_drawings([p for drawings in paths for p in drawings], side),
         tuple(alphabets),
-        np.array([of.count(a) for a in alphabets]),
+        np.array([owners.count(a) for a in alphabets]),
         np.array([len(drawings) for drawings in paths]),
         tuple(f"{c.parent.name}/{c.name}" for c in characters),
     )
@@ -124,7 +124,7 @@ def read_drawings(paths: list[Path], side: int) -> np.ndarray:
 def read_drawing(path: Path, side: int) -> np.ndarray:
     """Decode one square drawing, black ink on white, and average it down to ``(side, side)`` uint8.
 
-    1-bit, grey and colour pictures are read as grey; any square size of at least ``side`` is.
+    1-bit, grey and color pictures are read as grey; any square size of at least ``side`` is.
 
     Raises:
         ValueError: Unreadable, not square, too small, transparent, 16-bit, or white ink on black.

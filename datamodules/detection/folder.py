@@ -2,104 +2,58 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from datamodules.detection.base import Photo, PhotoDetection
-from datamodules.detection.coco import read_coco
-from datamodules.images.roots import Download, find_root
+from datamodules.detection.base import PhotoDetection, rows_of
+from datamodules.images.boxed_photo import Photo
+from datamodules.images.coco import read_coco
+from datamodules.images.own_folder import OwnFolder
+from datamodules.images.roots import Download
 from lightning_fewshot.episodes import Episode
 
-DOWNLOAD = Download(
-    "my-photos",
-    ("annotations.json",),
-    "nothing, but export the boxes of a few photos as one COCO json",
-    "your annotation tool (CVAT, Label Studio, labelme, ...)",
-)
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
-
-class FolderDetection(PhotoDetection):
+class FolderDetection(OwnFolder, PhotoDetection):
     """A few labelled photos of one's own, and more to predict.
 
     ``predict`` uses every labelled photo as support, and predicts the images under ``query/`` and all others in the
     folder that have no box. ``test`` draws episodes from the labelled photos; ``fit`` trains on the classes that are
-    not ``novel_classes``.
-
-    Args:
-        root: The folder (or the one that holds ``my-photos``); None: FEWSHOT_DATA.
-        novel_classes: Classes kept for testing; the default is all of them, which leaves none to train on.
-        chunk: Images of one predicted episode.
-        options: See PhotoDetection.
+    not novel; by default all are.
     """
 
-    def __init__(
-        self, root: str | None = None, novel_classes: list[str] | None = None, chunk: int = 8, **options
-    ) -> None:
-        super().__init__(**options)
-        if chunk < 1:
-            raise ValueError(f"chunk is {chunk} but must be at least 1")
-        self.root, self.novel_classes, self.chunk = root, novel_classes, chunk
-
-    def setup(self, stage: str) -> None:
-        """Read the annotations; count the episodes to predict."""
-        super().setup(stage)
-        if stage == "predict":
-            if not self.photos:
-                raise ValueError(f"{self.folder}/annotations.json has no usable box: there is nothing to adapt to")
-            if not self.unlabelled:
-                raise ValueError(f"{self.folder} has no image without boxes: put the images to predict into query/")
-            self.counts["predict"] = -(-len(self.unlabelled) // self.chunk)
-
-    def novel_names(self) -> tuple[str, ...]:
-        """Return the classes kept for testing."""
-        return self._all_classes if self.novel_classes is None else self.check_named(self.novel_classes)
+    download = Download(
+        "my-photos",
+        ("annotations.json",),
+        "nothing, but export the boxes of a few photos as one COCO json",
+        "your annotation tool (CVAT, Label Studio, labelme, ...)",
+    )
+    nothing_labelled = "/annotations.json has no usable box"
+    nothing_to_predict = "has no image without boxes: put the images to predict"
 
     def read_photos(self) -> list[Photo]:
         """Read the labelled photos."""
-        return [self._found(photo) for photo in self._listed if photo.classes]
+        listed = read_coco(self.folder / "annotations.json", self.folder)
+        return [self._located(photo) for photo in listed if photo.classes]
 
-    def protocol(self, split: str) -> dict[str, Any]:
-        """Say how a split was evaluated, for the result file."""
-        more = {"classes": len(self._all_classes), "shots": len(self.photos)} if split == "predict" else {}
-        return {**super().protocol(split), **more}
+    def image_files(self) -> Iterable[Path]:
+        """Return all files."""
+        return self.folder.rglob("*")
 
-    def episode(self, split: str, index: int) -> Episode:
-        """Return episode ``index`` of "train", "val", "test" or "predict"."""
-        if split != "predict":
-            return super().episode(split, index)
-        classes = self._all_classes
-        shots = list(self.photos.values())
-        support = self._examples(shots, [classes] * len(shots), classes)
-        paths = self.unlabelled[index * self.chunk : (index + 1) * self.chunk]
-        asked = [Photo(self._name(p), p, np.zeros((0, 4), np.float32), ()) for p in paths]
-        query = self._examples(asked, [()] * len(asked), classes)._replace(boxes=None, labels=None)
+    def shots(self) -> Sequence[Photo]:
+        """Return the labelled photos."""
+        return list(self.catalog.photos.values())
+
+    def predicted_episode(self, paths: Sequence[Path], index: int) -> Episode:
+        """Return the episode that predicts some files."""
+        classes, shots = self.all_classes, self.shots()
+        support = self.examples(shots, [rows_of(photo, classes) for photo in shots], classes)
+        asked = [Photo(self.name_of(path), path, np.zeros((0, 4), np.float32), ()) for path in paths]
+        query = self.examples(asked, [[]] * len(asked), classes)._replace(boxes=None, labels=None)
         return Episode(support, query, classes, index, tuple(range(len(classes))))
 
-    @cached_property
-    def folder(self) -> Path:
-        """The folder."""
-        return find_root(self.root, DOWNLOAD)
-
-    @cached_property
-    def unlabelled(self) -> tuple[Path, ...]:
-        """The images to predict, sorted."""
-        labelled = {photo.path for photo in self.photos.values()}
-        images = (p for p in self.folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-        return tuple(sorted(p for p in images if p not in labelled))
-
-    @cached_property
-    def _listed(self) -> list[Photo]:
-        return read_coco(self.folder / "annotations.json", self.folder)
-
-    @cached_property
-    def _all_classes(self) -> tuple[str, ...]:
-        return tuple(sorted(self.shown_classes))
-
-    def _found(self, photo: Photo) -> Photo:
+    def _located(self, photo: Photo) -> Photo:
         """Point to the image, which lies in the folder or in its ``images``."""
         for path in (self.folder / photo.name, self.folder / "images" / photo.name):
             if path.exists():
@@ -107,9 +61,3 @@ class FolderDetection(PhotoDetection):
         raise FileNotFoundError(
             f"annotations.json names {photo.name}, which is neither in {self.folder} nor in images/"
         )
-
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
-
-    def _advice(self) -> str:
-        return "set novel_classes to the classes kept for testing, so that others are left to train on"

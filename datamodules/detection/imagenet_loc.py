@@ -15,8 +15,10 @@ import json
 from functools import cached_property
 from pathlib import Path
 
-from datamodules.detection.base import Photo, PhotoDetection
+from datamodules.detection.base import PhotoDetection
 from datamodules.detection.voc import read_xml
+from datamodules.images.boxed_photo import Photo
+from datamodules.images.catalog import PhotoSplits
 from datamodules.images.reading import SkippedItems
 from datamodules.images.roots import Download, find_root
 from lightning_fewshot.sampling import EpisodePlan
@@ -37,18 +39,15 @@ class ImageNetLoc(PhotoDetection):
 
     Args:
         root: Folder that holds ``ILSVRC``, or that folder; None: FEWSHOT_DATA.
-        episodes_file: RepMet's ``episodes_{1,5,10}shot.json``, or a list in this project's own format.
-        held_out: Fraction of each training class kept for validation and for testing on seen classes.
+        splits: By default a tenth of the photos is held out, for validation and for testing on seen classes. Its
+            ``episodes_file`` is RepMet's ``episodes_{1,5,10}shot.json``, or a list in this project's own format.
         options: See PhotoDetection.
     """
 
-    def __init__(
-        self, root: str | None = None, episodes_file: str | None = None, held_out: float = 0.1, **options
-    ) -> None:
-        super().__init__(episodes_file=episodes_file, held_out=held_out, **options)
-        self.root = root
+    def __init__(self, root: str | None = None, splits: PhotoSplits = PhotoSplits(held_out=0.1), **options) -> None:
+        super().__init__(root, splits=splits, **options)
 
-    def novel_names(self) -> tuple[str, ...]:
+    def benchmark_names(self) -> tuple[str, ...]:
         """Return RepMet's 214 novel classes (WordNet ids)."""
         return tuple(read_classes()["novel"].values())
 
@@ -59,7 +58,7 @@ class ImageNetLoc(PhotoDetection):
     def read_photos(self) -> list[Photo]:
         """Read the annotations of all classes of the split that are on disk (about 150000 files: a minute)."""
         folder, skipped, photos = find_root(self.root, DOWNLOAD), SkippedItems(), []
-        for wnid in sorted({*self.base_names(), *self.novel_names()}):
+        for wnid in sorted({*self.base_names(), *self.benchmark_names()}):
             images = folder / "Data/CLS-LOC/train" / wnid
             for table in sorted((folder / "Annotations/CLS-LOC/train" / wnid).glob("*.xml")):
                 photos.append(read_xml(table, images / f"{table.stem}.JPEG", skipped))
@@ -69,17 +68,18 @@ class ImageNetLoc(PhotoDetection):
     def read_plans(self, path: str) -> list[EpisodePlan]:
         """Read RepMet's list, or one of this project's."""
         record = _read_json(path)
-        return (
-            super().read_plans(path) if isinstance(record, dict) else plan_published(record, self._sorted_names, path)
-        )
+        if isinstance(record, dict):
+            return super().read_plans(path)
+        return plan_published(record, self.sorted_names, path)
 
     @cached_property
-    def _sorted_names(self) -> dict[str, list[str]]:
-        names: dict[str, list[str]] = {wnid: [] for wnid in self.novel_names()}
-        for photo in self.photos.values():
+    def sorted_names(self) -> dict[str, list[str]]:
+        """The photos of each class of the published episodes, sorted."""
+        names: dict[str, list[str]] = {wnid: [] for wnid in self.benchmark_names()}
+        for photo in self.catalog.photos.values():
             for wnid in set(photo.classes).intersection(names):
                 names[wnid].append(photo.name)
-        return {wnid: sorted(found) for wnid, found in names.items()}
+        return {wnid: sorted(listed) for wnid, listed in names.items()}
 
 
 def read_classes() -> dict[str, dict[int, str]]:

@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from datamodules.detection.base import Photo, PhotoDetection
+from datamodules.detection.base import PhotoDetection
+from datamodules.images.boxed_photo import Photo
 from datamodules.images.reading import SkippedItems, clean_boxes
 from datamodules.images.roots import Download, find_root
 
@@ -32,7 +33,7 @@ class VOCDetection(PhotoDetection):
 
     Args:
         root: Folder that holds ``VOCdevkit``, or that folder; None: FEWSHOT_DATA.
-        novel_split: Which of the three standard sets of five classes is kept for testing.
+        novel_split: Which of the three standard sets of five classes is kept for testing, if ``splits`` names none.
         difficult: Keep objects marked difficult; VOC's own evaluation leaves them out.
         options: See PhotoDetection.
     """
@@ -40,12 +41,13 @@ class VOCDetection(PhotoDetection):
     def __init__(
         self, root: str | None = None, novel_split: Literal[1, 2, 3] = 1, difficult: bool = False, **options
     ) -> None:
-        super().__init__(**options)
+        super().__init__(root, **options)
         if novel_split not in NOVEL_SPLITS:
             raise ValueError(f"novel_split is {novel_split} but must be 1, 2 or 3")
-        self.root, self.novel_split, self.difficult = root, novel_split, difficult
+        self.novel_split = novel_split
+        self.difficult = difficult
 
-    def novel_names(self) -> tuple[str, ...]:
+    def benchmark_names(self) -> tuple[str, ...]:
         """Return the classes kept for testing."""
         return NOVEL_SPLITS[self.novel_split]
 
@@ -57,9 +59,9 @@ class VOCDetection(PhotoDetection):
             lists = {part: _read_list(folder / year / f"ImageSets/Main/{part}.txt") for part in ("trainval", "test")}
             for name in sorted({*lists["trainval"], *lists["test"]}):
                 table = folder / year / f"Annotations/{name}.xml"
-                held_out = name in lists["test"] and name not in lists["trainval"]
+                evaluation_only = name in lists["test"] and name not in lists["trainval"]
                 image = folder / year / f"JPEGImages/{name}.jpg"
-                photos.append(read_xml(table, image, skipped, self.difficult)._replace(held_out=held_out))
+                photos.append(read_xml(table, image, skipped, self.difficult)._replace(evaluation_only=evaluation_only))
         skipped.warn("boxes of PASCAL VOC")
         return photos
 

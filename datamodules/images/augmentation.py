@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 
-def jitter_colours(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def jitter_colors(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Vary brightness, contrast, hue, saturation and sharpness a little; a function of the generator alone.
 
     Args:

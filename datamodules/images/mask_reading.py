@@ -16,12 +16,12 @@ UNKNOWN = -1  # void: the truth is not known here
 def read_values(path: str | Path) -> np.ndarray:
     """Read the values of a mask file as ``(H, W)`` int64, as they are stored.
 
-    Palette masks give their indices, 1 bit gives 0 and 1, 16 bits their numbers. Colour files are read where all
-    channels agree; coloured masks have no values, so they are refused.
+    Palette masks give their indices, 1 bit gives 0 and 1, 16 bits their numbers. Color files are read where all
+    channels agree; colored masks have no values, so they are refused.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is truncated, no image, or coloured.
+        ValueError: The file is truncated, no image, or colored.
     """
     try:
         with Image.open(path) as image:
@@ -36,7 +36,7 @@ def read_values(path: str | Path) -> np.ndarray:
         channels = values[..., : 1 if mode == "LA" else 3]
         if (channels != channels[..., :1]).any():
             raise ValueError(
-                f"mask {path} is a coloured picture ({mode}); save class numbers as an 8-bit grey or palette PNG"
+                f"mask {path} is a colored picture ({mode}); save class numbers as an 8-bit grey or palette PNG"
             )
         values = channels[..., 0]
     if mode == "F" and (values != np.rint(values)).any():

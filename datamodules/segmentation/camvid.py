@@ -9,7 +9,9 @@ import numpy as np
 
 from datamodules.images.mask_reading import UNKNOWN, areas_of, label_map, read_values
 from datamodules.images.roots import Download, find_root
-from datamodules.segmentation.base import MaskedPhoto, PhotoSegmentation
+from datamodules.segmentation.base import PhotoSegmentation
+from datamodules.segmentation.masked_photo import MaskedPhoto
+from datamodules.segmentation.settings import MaskRules
 
 NAMES = (
     *("sky", "building", "pole", "road", "pavement", "tree"),
@@ -29,13 +31,12 @@ class CamVid(PhotoSegmentation):
 
     Args:
         root: Folder that holds ``camvid``, or that folder; None: FEWSHOT_DATA.
-        min_pixels: A class is asked for where it covers as many pixels at least.
+        rules: Which classes are asked for, and how pixels count.
         options: See PhotoSegmentation.
     """
 
-    def __init__(self, root: str | None = None, min_pixels: int = 1000, **options) -> None:
-        super().__init__(min_pixels=min_pixels, **options)
-        self.root = root
+    def __init__(self, root: str | None = None, rules: MaskRules = MaskRules(min_pixels=1000), **options) -> None:
+        super().__init__(root, rules=rules, **options)
 
     def all_names(self) -> Sequence[str]:
         """Return the 11 classes in the order of their numbers."""

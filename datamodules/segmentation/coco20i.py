@@ -12,7 +12,8 @@ import numpy as np
 
 from datamodules.images.mask_reading import UNKNOWN
 from datamodules.images.roots import Download, find_root
-from datamodules.segmentation.base import MaskedPhoto, PhotoSegmentation
+from datamodules.segmentation.base import PhotoSegmentation
+from datamodules.segmentation.masked_photo import MaskedPhoto
 
 DOWNLOAD = Download(
     "coco",
@@ -33,22 +34,21 @@ class CocoSegmentation(PhotoSegmentation):
     interleaved = True
 
     def __init__(self, root: str | None = None, **options) -> None:
-        super().__init__(**options)
-        self.root = root
+        super().__init__(root, **options)
         self._names: tuple[str, ...] = ()
 
     def all_names(self) -> Sequence[str]:
         """Return the classes in the order of COCO's numbers."""
-        _ = self.photos
+        _ = self.catalog
         return self._names
 
-    def read_json(self, path: Path, images: Path, held_out: bool) -> list[MaskedPhoto]:
+    def read_json(self, path: Path, images: Path, evaluation_only: bool) -> list[MaskedPhoto]:
         """Read the annotations of one part.
 
         Args:
             path: The json file.
             images: Folder of its photos.
-            held_out: Whether training must not see them.
+            evaluation_only: Whether training must not see them.
 
         Raises:
             ValueError: The file is truncated or of another kind.
@@ -58,7 +58,7 @@ class CocoSegmentation(PhotoSegmentation):
             categories = sorted((c["id"], c["name"]) for c in record["categories"] if self.kept(c))
             self._names = tuple(name for _, name in categories)
             label = {number: 1 + i for i, (number, _) in enumerate(categories)}
-            return self.photos_of(record, label, path, images, held_out)
+            return self.photos_of(record, label, path, images, evaluation_only)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is truncated or no json of COCO's: {error!r}") from error
 
@@ -68,7 +68,7 @@ class CocoSegmentation(PhotoSegmentation):
 
     @abstractmethod
     def photos_of(
-        self, record: Mapping[str, Any], label: Mapping[int, int], path: Path, images: Path, held_out: bool
+        self, record: Mapping[str, Any], label: Mapping[int, int], path: Path, images: Path, evaluation_only: bool
     ) -> list[MaskedPhoto]:
         """Return the photos of a json.
 
@@ -77,7 +77,7 @@ class CocoSegmentation(PhotoSegmentation):
             label: Label, 1 + i, of each category number that is a class.
             path: The json file.
             images: Folder of its photos.
-            held_out: Whether training must not see them.
+            evaluation_only: Whether training must not see them.
         """
 
 
@@ -95,7 +95,7 @@ class Coco20i(CocoSegmentation):
         self.year = year
 
     def read_photos(self) -> list[MaskedPhoto]:
-        """Read both parts; the validation photos are held out."""
+        """Read both parts; the validation photos are for evaluation only."""
         folder = find_root(self.root, DOWNLOAD)
         photos: list[MaskedPhoto] = []
         for part in ("train", "val"):
@@ -121,18 +121,18 @@ class Coco20i(CocoSegmentation):
         return labels
 
     def photos_of(
-        self, record: Mapping[str, Any], label: Mapping[int, int], path: Path, images: Path, held_out: bool
+        self, record: Mapping[str, Any], label: Mapping[int, int], path: Path, images: Path, evaluation_only: bool
     ) -> list[MaskedPhoto]:
         """Return the photos of a part; its polygons are drawn when they are asked for."""
         rows: dict[int, list[dict]] = {image["id"]: [] for image in record["images"]}
         for row in record["annotations"]:
             kept = {key: row[key] for key in ("segmentation", "area")}
             rows[row["image_id"]].append({**kept, "iscrowd": row.get("iscrowd", 0), "label": label[row["category_id"]]})
-        return [self._photo(image, rows[image["id"]], images, held_out) for image in record["images"]]
+        return [self._photo(image, rows[image["id"]], images, evaluation_only) for image in record["images"]]
 
-    def _photo(self, image: dict, rows: list[dict], folder: Path, held_out: bool) -> MaskedPhoto:
+    def _photo(self, image: dict, rows: list[dict], folder: Path, evaluation_only: bool) -> MaskedPhoto:
         areas = np.zeros(len(self._names) + 1)
         for row in rows:
             areas[row["label"]] += 0 if row["iscrowd"] else row["area"]
         seen, mask = self.seen_names(areas, self._names), (image["height"], image["width"], rows)
-        return MaskedPhoto(image["file_name"], folder / image["file_name"], mask, seen, held_out)
+        return MaskedPhoto(image["file_name"], folder / image["file_name"], mask, seen, evaluation_only)

@@ -1,4 +1,4 @@
-"""COCO panoptic (Kirillov et al., CVPR 2019): 133 classes of things and stuff, one PNG a photo, ids in its colours."""
+"""COCO panoptic (Kirillov et al., CVPR 2019): 133 classes of things and stuff, one PNG a photo, ids in its colors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from datamodules.images.mask_reading import UNKNOWN
 from datamodules.images.reading import read_photo
 from datamodules.images.roots import Download, find_root
-from datamodules.segmentation.base import MaskedPhoto
 from datamodules.segmentation.coco20i import CocoSegmentation
+from datamodules.segmentation.masked_photo import MaskedPhoto
 
 WHAT = "train2017.zip, val2017.zip and panoptic_annotations_trainval2017.zip"
 SOURCE = "the COCO consortium, https://cocodataset.org/#download,"
@@ -33,26 +33,24 @@ class Segments(NamedTuple):
 
 
 class CocoPanoptic(CocoSegmentation):
-    """One-shot segmentation of COCO's things and stuff; every fourth class is a fold. val2017 is held out.
+    """One-shot segmentation of COCO's things and stuff; every fourth class is a fold. val2017 is for evaluation only.
 
     Args:
         root: Folder that holds ``coco`` or ``coco128``, or that folder; None: FEWSHOT_DATA.
         stuff: Use stuff classes (sky, grass, ...) too; False: the 80 of things, all else is background.
-        held_out_val: Evaluate on photos of val2017 only; False: on all that training does not use.
         options: See PhotoSegmentation.
     """
 
-    def __init__(self, root: str | None = None, stuff: bool = True, held_out_val: bool = True, **options) -> None:
+    def __init__(self, root: str | None = None, stuff: bool = True, **options) -> None:
         super().__init__(root, **options)
-        self.stuff, self.held_out_val = stuff, held_out_val
+        self.stuff = stuff
 
     def read_photos(self) -> list[MaskedPhoto]:
         """Read both parts."""
         annotations, images = self._folders()
         photos: list[MaskedPhoto] = []
         for part in ("train2017", "val2017"):
-            held_out = self.held_out_val and part == "val2017"
-            photos += self.read_json(annotations / f"panoptic_{part}.json", images / part, held_out)
+            photos += self.read_json(annotations / f"panoptic_{part}.json", images / part, part == "val2017")
         return photos
 
     def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
@@ -80,17 +78,17 @@ class CocoPanoptic(CocoSegmentation):
         return self.stuff or bool(category["isthing"])
 
     def photos_of(
-        self, record: Mapping[str, Any], label: Mapping[int, int], path: Path, images: Path, held_out: bool
+        self, record: Mapping[str, Any], label: Mapping[int, int], path: Path, images: Path, evaluation_only: bool
     ) -> list[MaskedPhoto]:
         """Return the photos of a part; masks lie in a folder with the json's name."""
         names = {image["id"]: image["file_name"] for image in record["images"]}
         return [
-            self._photo(row, images / names[row["image_id"]], path.with_suffix(""), label, held_out)
+            self._photo(row, images / names[row["image_id"]], path.with_suffix(""), label, evaluation_only)
             for row in record["annotations"]
         ]
 
     def _photo(
-        self, row: Mapping[str, Any], image: Path, masks: Path, label: Mapping[int, int], held_out: bool
+        self, row: Mapping[str, Any], image: Path, masks: Path, label: Mapping[int, int], evaluation_only: bool
     ) -> MaskedPhoto:
         areas, labels = np.zeros(len(self._names) + 1), {}
         for segment in row["segments_info"]:
@@ -98,4 +96,4 @@ class CocoPanoptic(CocoSegmentation):
             labels[segment["id"]] = UNKNOWN if segment.get("iscrowd", 0) else number
             areas[number] += 0 if segment.get("iscrowd", 0) else segment["area"]
         seen = self.seen_names(areas, self._names)
-        return MaskedPhoto(image.name, image, Segments(masks / row["file_name"], labels), seen, held_out)
+        return MaskedPhoto(image.name, image, Segments(masks / row["file_name"], labels), seen, evaluation_only)

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
-from datamodules.detection.folder import SUFFIXES
 from datamodules.images.mask_reading import UNKNOWN, areas_of, label_map, read_values
+from datamodules.images.own_folder import SUFFIXES, OwnFolder
 from datamodules.images.reading import read_photo
-from datamodules.images.roots import Download, find_root
-from datamodules.segmentation.base import MaskedPhoto, PhotoSegmentation, as_examples
+from datamodules.images.roots import Download
+from datamodules.segmentation.base import PhotoSegmentation
+from datamodules.segmentation.masked_photo import MaskedPhoto, as_examples
+from datamodules.segmentation.settings import MaskRules
 from lightning_fewshot.episodes import VOID, Episode
 
-DOWNLOAD = Download(
-    "my-masks",
-    ("images", "masks/*.png"),
-    "nothing, but paint masks of a few photos, masks/<name>.png for images/<name>.jpg",
-    "your annotation tool (CVAT, Label Studio, GIMP, ...)",
-)
 DEFAULT_NAME = "object"
 
 
-class FolderMasks(PhotoSegmentation):
+class FolderMasks(OwnFolder, PhotoSegmentation):
     """A few photos of one's own with masks, and more to predict.
 
     ``classes.txt`` names the values of the masks, a line each: ``1 cat``; 0 is background and 255 void. Without that
@@ -34,38 +28,25 @@ class FolderMasks(PhotoSegmentation):
 
     ``predict`` uses every photo with a mask as support (one shot for each class that it shows), and predicts the
     photos without one, in ``images/`` or ``query/``. ``test`` draws episodes from the photos with masks; ``fit``
-    trains on the classes that are not ``novel_classes``.
+    trains on the classes that are not novel; by default all are. ``fold`` is not used.
 
     Args:
         root: The folder (or the one that holds ``my-masks``); None: FEWSHOT_DATA.
-        novel_classes: Classes kept for testing; the default is all of them, which leaves none to train on.
-        min_pixels: A class counts as shown where it covers as many pixels at least.
-        chunk: Images of one predicted episode.
-        options: See PhotoSegmentation. ``fold`` is not used.
+        rules: Which classes are asked for, and how pixels count.
+        options: See OwnFolder and PhotoSegmentation.
     """
 
-    def __init__(
-        self,
-        root: str | None = None,
-        novel_classes: list[str] | None = None,
-        min_pixels: int = 1,
-        chunk: int = 8,
-        **options,
-    ) -> None:
-        super().__init__(novel_classes=novel_classes or ["all"], min_pixels=min_pixels, **options)
-        if chunk < 1:
-            raise ValueError(f"chunk is {chunk} but must be at least 1")
-        self.root, self.chunk = root, chunk
+    download = Download(
+        "my-masks",
+        ("images", "masks/*.png"),
+        "nothing, but paint masks of a few photos, masks/<name>.png for images/<name>.jpg",
+        "your annotation tool (CVAT, Label Studio, GIMP, ...)",
+    )
+    nothing_labelled = "/masks shows no class"
+    nothing_to_predict = "has no photo without a mask: put those to predict"
 
-    def setup(self, stage: str) -> None:
-        """Read the masks; count the episodes to predict."""
-        super().setup(stage)
-        if stage == "predict":
-            if not self.shown_classes:
-                raise ValueError(f"{self.folder}/masks shows no class: there is nothing to adapt to")
-            if not self.unlabelled:
-                raise ValueError(f"{self.folder} has no photo without a mask: put those to predict into query/")
-            self.counts["predict"] = -(-len(self.unlabelled) // self.chunk)
+    def __init__(self, root: str | None = None, rules: MaskRules = MaskRules(min_pixels=1), **options) -> None:
+        super().__init__(root, rules=rules, **options)
 
     def all_names(self) -> Sequence[str]:
         """Return the classes in the order of their values."""
@@ -75,44 +56,33 @@ class FolderMasks(PhotoSegmentation):
         """Read all masks once."""
         masks = sorted((self.folder / "masks").glob("*.png"))
         areas, names = areas_of(masks, self._read_labels), self.all_names()
-        photos = []
-        for mask, area in zip(masks, areas, strict=True):
-            photo = self._photo_of(mask)
-            photos.append(
-                MaskedPhoto(photo.relative_to(self.folder).as_posix(), photo, mask, self.seen_names(area, names))
-            )
-        return photos
+        files = [self._photo_of(mask) for mask in masks]
+        return [
+            MaskedPhoto(self.name_of(file), file, mask, self.seen_names(area, names))
+            for file, mask, area in zip(files, masks, areas, strict=True)
+        ]
 
     def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
         """Return the labels of a photo."""
         return self._read_labels(photo.mask)
 
-    def protocol(self, split: str) -> dict[str, Any]:
-        """Say how a split was evaluated, for the result file."""
-        more = {"classes": len(self.shown_classes), "shots": len(self._shots)} if split == "predict" else {}
-        return {**super().protocol(split), **more}
+    def image_files(self) -> Iterable[Path]:
+        """Return the files in ``images/`` and ``query/``."""
+        return (f for part in ("images", "query") for f in (self.folder / part).rglob("*"))
 
-    def episode(self, split: str, index: int) -> Episode:
-        """Return episode ``index`` of "train", "val", "test" or "predict"."""
-        if split != "predict":
-            return super().episode(split, index)
-        names = sorted(self.shown_classes)
-        numbers = [1 + self.all_names().index(name) for name in names]
-        tables = [self._table([0] * names.index(c) + [numbers[names.index(c)]]) for _, c in self._shots]
-        support = [self._read(photo, self.image_size) for photo, _ in self._shots]
-        labels = torch.tensor([names.index(c) for _, c in self._shots])
-        paths = self.unlabelled[index * self.chunk : (index + 1) * self.chunk]
-        asked = [MaskedPhoto(path.relative_to(self.folder).as_posix(), path, None, ()) for path in paths]
-        photos = [read_photo(path) for path in paths]
-        empty = [(photo, np.zeros(photo.shape[:2], np.int16)) for photo in photos]
-        query = as_examples(empty, [self._table(numbers)] * len(empty), None, asked)._replace(class_masks=None)
-        shots = as_examples(support, tables, labels, [photo for photo, _ in self._shots])
-        return Episode(shots, query, tuple(names), index, tuple(range(len(names))))
+    def shots(self) -> Sequence[tuple[MaskedPhoto, int]]:
+        """Return all shots: each photo with the place of each class that it shows."""
+        photos = self.catalog.photos.values()
+        return [(photo, self.all_classes.index(name)) for photo in photos for name in photo.classes]
 
-    @cached_property
-    def folder(self) -> Path:
-        """The folder."""
-        return find_root(self.root, DOWNLOAD)
+    def predicted_episode(self, paths: Sequence[Path], index: int) -> Episode:
+        """Return the episode that predicts some files."""
+        names = self.all_classes
+        asked = [MaskedPhoto(self.name_of(path), path, None, ()) for path in paths]
+        images = [read_photo(path) for path in paths]
+        empty = [(image, np.zeros(image.shape[:2], np.int16)) for image in images]
+        query = as_examples(empty, [self.table({})] * len(empty), None, asked)._replace(class_masks=None)
+        return Episode(self.shot_examples(self.shots(), names), query, names, index, tuple(range(len(names))))
 
     @cached_property
     def values(self) -> dict[int, str]:
@@ -130,18 +100,6 @@ class FolderMasks(PhotoSegmentation):
                 raise ValueError(f"{path} has the line {' '.join(row)!r}, expected a value from 1 to 254 and a name")
         return {int(value): name.strip() for value, name in rows}
 
-    @cached_property
-    def unlabelled(self) -> tuple[Path, ...]:
-        """The photos to predict, sorted."""
-        labelled = {photo.path for photo in self.photos.values()}
-        files = [f for part in ("images", "query") for f in (self.folder / part).rglob("*")]
-        return tuple(sorted(f for f in files if f.suffix.lower() in SUFFIXES and f not in labelled))
-
-    @cached_property
-    def _shots(self) -> list[tuple[MaskedPhoto, str]]:
-        """All shots: each photo with each class that it shows."""
-        return [(photo, name) for photo in self.photos.values() for name in photo.classes]
-
     def _photo_of(self, mask: Path) -> Path:
         for file in sorted((self.folder / "images").glob(f"{mask.stem}.*")):
             if file.suffix.lower() in SUFFIXES:
@@ -154,6 +112,3 @@ class FolderMasks(PhotoSegmentation):
             return (values != 0).astype(np.int16)
         table = {0: 0, VOID: UNKNOWN} | {value: 1 + i for i, value in enumerate(sorted(self.values))}
         return label_map(values, table, path)
-
-    def _advice(self) -> str:
-        return "set novel_classes to the classes kept for testing, so that others are left to train on"

@@ -11,7 +11,9 @@ import numpy as np
 from datamodules.images.mask_reading import read_values
 from datamodules.images.reading import read_photo
 from datamodules.images.roots import Download, find_root
-from datamodules.segmentation.base import MaskedPhoto, PhotoSegmentation
+from datamodules.segmentation.base import PhotoSegmentation
+from datamodules.segmentation.masked_photo import MaskedPhoto
+from datamodules.segmentation.settings import MaskedImages
 
 TEST_SHARE = 0.24  # of the classes, as the authors' 240 of 1000
 TEST_LISTS = ("fss_test_set.txt", "test.txt")
@@ -29,19 +31,18 @@ class FSS1000(PhotoSegmentation):
     Args:
         root: Folder that holds ``fewshot_data``, or that folder; None: FEWSHOT_DATA. Test classes are those listed in
             its ``fss_test_set.txt``; without such a file, 24 % of the classes drawn by ``seed``.
-        image_size: Side that photos are scaled to; they come with 224 pixels.
-        options: See PhotoSegmentation. ``fold`` and ``min_pixels`` are not used.
+        images: How photos are scaled and augmented; they come with 224 pixels.
+        options: See PhotoSegmentation. Folds and ``min_pixels`` are not used.
     """
 
-    def __init__(self, root: str | None = None, image_size: int | None = 224, **options) -> None:
-        super().__init__(image_size=image_size, **options)
-        self.root = root
+    def __init__(self, root: str | None = None, images: MaskedImages = MaskedImages(size=224), **options) -> None:
+        super().__init__(root, images=images, **options)
 
     def all_names(self) -> Sequence[str]:
         """Return all classes, sorted."""
         return self._names
 
-    def fold_names(self) -> Sequence[str]:
+    def fold_names(self, fold: int) -> Sequence[str]:
         """Return the authors' test classes, or as many drawn ones."""
         for name in TEST_LISTS:
             if (path := self._folder / name).exists():
@@ -55,12 +56,12 @@ class FSS1000(PhotoSegmentation):
         return [MaskedPhoto(f"{f.parent.name}/{f.name}", f, f.with_suffix(".png"), (f.parent.name,)) for f in files]
 
     def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
-        """Return the labels of a photo: masks are black and white, as colour or grey files."""
+        """Return the labels of a photo: masks are black and white, as color or grey files."""
         try:
             bright = read_values(photo.mask) > 127
         except ValueError:
-            bright = read_photo(photo.mask).max(axis=2) > 127  # some masks are slightly coloured
-        return bright.astype(np.int16) * np.int16(1 + self._number[photo.classes[0]])
+            bright = read_photo(photo.mask).max(axis=2) > 127  # some masks are slightly colored
+        return bright.astype(np.int16) * np.int16(self.class_labels[photo.classes[0]])
 
     @cached_property
     def _folder(self) -> Path:
@@ -68,8 +69,4 @@ class FSS1000(PhotoSegmentation):
 
     @cached_property
     def _names(self) -> list[str]:
-        return sorted(self.shown_classes)
-
-    @cached_property
-    def _number(self) -> dict[str, int]:
-        return {name: i for i, name in enumerate(self._names)}
+        return sorted(self.catalog.shown_classes)

@@ -14,7 +14,9 @@ import numpy as np
 
 from datamodules.images.mask_reading import UNKNOWN, areas_of, label_map, read_values
 from datamodules.images.roots import Download, find_root
-from datamodules.segmentation.base import MaskedPhoto, PhotoSegmentation
+from datamodules.segmentation.base import PhotoSegmentation
+from datamodules.segmentation.masked_photo import MaskedPhoto
+from datamodules.segmentation.settings import N_FOLDS
 
 # Table 1, top: fold i has the classes 5i + 1 to 5i + 5.
 NAMES = (
@@ -47,15 +49,9 @@ LISTED = Download(
 class Pascal5i(PhotoSegmentation):
     """PASCAL-5i: train on SBD's and VOC's training photos, test on VOC 2012 val.
 
-    Args:
-        root: Folder that holds ``VOCdevkit`` and ``benchmark_RELEASE``, or ``pascal5i`` and ``VOCdevkit``; None:
-            FEWSHOT_DATA. With ``pascal5i`` its lists are used as they are, and ``min_pixels`` is not.
-        options: See PhotoSegmentation.
+    The root holds ``VOCdevkit`` and ``benchmark_RELEASE``, or ``pascal5i`` and ``VOCdevkit``. With ``pascal5i`` its
+    lists are used as they are, and ``min_pixels`` is not.
     """
-
-    def __init__(self, root: str | None = None, **options) -> None:
-        super().__init__(**options)
-        self.root = root
 
     def all_names(self) -> Sequence[str]:
         """Return the twenty classes in VOC's order."""
@@ -63,15 +59,15 @@ class Pascal5i(PhotoSegmentation):
 
     def read_photos(self) -> list[MaskedPhoto]:
         """Read the lists; without published ones, all masks are read once, which takes a minute."""
-        if self._listed is not None:
-            return self._read_lists(self._listed)
+        if self.listed is not None:
+            return self._read_lists(self.listed)
         voc, sbd = find_root(self.root, VOC) / "VOC2012", find_root(self.root, SBD) / "dataset"
         val = set(_lines(voc / "ImageSets/Segmentation/val.txt"))
         train = set(_lines(voc / "ImageSets/Segmentation/train.txt")) | set(_lines(sbd / "train.txt"))
         files = {}
         for name in sorted(train | val):  # footnote 1: no training photo is in VOC's val
-            own = voc / f"SegmentationClass/{name}.png"
-            files[name] = own if own.exists() else sbd / f"cls/{name}.mat"
+            voc_mask = voc / f"SegmentationClass/{name}.png"
+            files[name] = voc_mask if voc_mask.exists() else sbd / f"cls/{name}.mat"
         areas = areas_of(list(files.values()), _read_labels)
         return [
             MaskedPhoto(name, self._photo(name), file, self.seen_names(area, NAMES), name in val)
@@ -83,7 +79,7 @@ class Pascal5i(PhotoSegmentation):
         return _read_labels(photo.mask)
 
     @cached_property
-    def _listed(self) -> Path | None:
+    def listed(self) -> Path | None:
         """The folder with published lists, if there is one."""
         try:
             return find_root(self.root, LISTED)
@@ -93,7 +89,7 @@ class Pascal5i(PhotoSegmentation):
     def _read_lists(self, folder: Path) -> list[MaskedPhoto]:
         photos: dict[str, MaskedPhoto] = {}
         for part in ("trn", "val"):
-            for fold in range(self.n_folds):
+            for fold in range(N_FOLDS):
                 for name, label in read_entries(folder / f"splits/{part}/fold{fold}.txt"):
                     mask = folder / f"SegmentationClassAug/{name}.png"
                     photo = photos.get(name) or MaskedPhoto(name, self._photo(name), mask, (), part == "val")
@@ -105,12 +101,12 @@ class Pascal5i(PhotoSegmentation):
 
     @cached_property
     def _photo_folder(self) -> Path:
-        if self._listed is None:
+        if self.listed is None:
             return find_root(self.root, VOC) / "VOC2012/JPEGImages"
         places = [
-            self._listed / "JPEGImages",
-            self._listed.parent / "VOCdevkit/VOC2012/JPEGImages",
-            self._listed / "VOCdevkit/VOC2012/JPEGImages",
+            self.listed / "JPEGImages",
+            self.listed.parent / "VOCdevkit/VOC2012/JPEGImages",
+            self.listed / "VOCdevkit/VOC2012/JPEGImages",
         ]
         return next((place for place in places if place.is_dir()), places[0])
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from datamodules.images.mask_reading import UNKNOWN, label_map, read_values
 from datamodules.images.roots import Download, find_root
-from datamodules.segmentation.base import MaskedPhoto, PhotoSegmentation
+from datamodules.segmentation.base import PhotoSegmentation
+from datamodules.segmentation.masked_photo import MaskedPhoto
 
 BORDER = 3  # of a trimap: not classified; 1 is the pet, 2 the background
 DOWNLOAD = Download(
@@ -23,16 +24,11 @@ DOWNLOAD = Download(
 class OxfordPets(PhotoSegmentation):
     """One-shot segmentation of breeds; every fourth breed is a fold. The border of a trimap is void.
 
-    Args:
-        root: Folder that holds ``oxford-pets-3``, or a folder with ``images`` and ``annotations``; None: FEWSHOT_DATA.
-        options: See PhotoSegmentation. ``min_pixels`` is not used: every photo shows its breed.
+    The folder is ``oxford-pets-3``, or one with ``images`` and ``annotations``. ``min_pixels`` is not used: every photo
+    shows its breed.
     """
 
     interleaved = True
-
-    def __init__(self, root: str | None = None, **options) -> None:
-        super().__init__(**options)
-        self.root = root
 
     def all_names(self) -> Sequence[str]:
         """Return the breeds, sorted."""
@@ -46,12 +42,12 @@ class OxfordPets(PhotoSegmentation):
 
     def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
         """Return the labels of a photo: the pet is its breed."""
-        number = 1 + self._names.index(photo.classes[0])
-        return label_map(read_values(photo.mask), {1: number, 2: 0, BORDER: UNKNOWN}, photo.mask)
+        table = {1: self.class_labels[photo.classes[0]], 2: 0, BORDER: UNKNOWN}
+        return label_map(read_values(photo.mask), table, photo.mask)
 
     @cached_property
     def _names(self) -> list[str]:
-        return sorted(self.shown_classes)
+        return sorted(self.catalog.shown_classes)
 
 
 def _breed(stem: str) -> str:

@@ -3,128 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import torch
 
-from datamodules.detection.scenes import Scenes
-from datamodules.segmentation.control import check_one_way, with_other_support
 from datamodules.world.appearance import ObjectClass
-from datamodules.world.draw import Scene, draw_scene
+from datamodules.world.draw import Scene
+from datamodules.world.scenes import SceneEpisodes, SceneSettings
 from lightning_fewshot.episodes import Episode, Examples
 
 MIN_VISIBLE = 0.5  # share of an object that is not covered
 TRIES = 20
+MaskedImage = tuple[np.ndarray, np.ndarray]  # (H, W, 3) and (H, W), uint8
 
 
-class SceneMasks(Scenes):
-    """Few-shot segmentation in drawn scenes: classes of train, val and test are disjoint, every scene is new.
+class SceneMasks(SceneEpisodes):
+    """Few-shot segmentation in drawn scenes.
 
     An episode asks for ``n_way`` classes. A support scene shows one of them, masked, among objects of other classes of
     the split, which are background; a query scene shows it again. A training episode is a batch of pairs of such
     scenes, one support scene a pair, with every object of both labelled by its training class.
 
     Args:
+        scene: What a scene is like; its ``max_objects`` count the asked one too.
         n_way: Classes of an episode; every query scene is asked for one of them where it is 1, else for all.
         n_query: Query scenes of each class.
-        k_shot: Support scenes of each class in evaluation.
-        max_objects: Objects of a scene at most, the asked one included.
-        other_support: Control: evaluate each question with the support of the next one that asks for another class (one
-            class an episode). What a method still finds, it finds without its support.
-        options: See Scenes.
+        options: See SceneEpisodes.
     """
 
     def __init__(
-        self,
-        n_way: int = 1,
-        n_query: int = 1,
-        k_shot: int = 1,
-        max_objects: int = 3,
-        other_support: bool = False,
-        **options,
+        self, scene: SceneSettings = SceneSettings(max_objects=3), n_way: int = 1, n_query: int = 1, **options
     ) -> None:
-        check_one_way(other_support, n_way)
-        self.other_support = other_support
-        super().__init__(n_way=n_way, n_query=n_query, k_shot=k_shot, max_objects=max_objects, **options)
-
-    def protocol(self, split: str) -> dict:
-        """Say how a split was evaluated."""
-        return super().protocol(split) | {"other_support": self.other_support}
+        super().__init__(scene=scene, n_way=n_way, n_query=n_query, **options)
 
     def episode(self, split: str, index: int) -> Episode:
         """Draw episode ``index`` of ``split``."""
-        if split == "train":
-            return self._training_batch(index)
-        if self.other_support:
-            return with_other_support(partial(self._task, split), index, self.counts[split])
-        return self._task(split, index)
+        return self._pairs(index) if split == "train" else self._task(split, index)
 
     def _task(self, split: str, index: int) -> Episode:
-        pool = self.classes["train" if self.eval_classes == "seen" else split]
-        rng = self.rng(split, index)
+        pool, rng, ways = self.pool(split), self.rng(split, index), range(self.n_way)
         ids = rng.choice(len(pool), self.n_way, replace=False).tolist()
         others = [i for i in range(len(pool)) if i not in ids]
-        asked = list(range(self.n_way))
-        support = [self._masked(rng, pool, ids, c, others) for c in asked for _ in range(self.k_shot)]
         query = [
-            self._masked(rng, pool, ids, c, others + [ids[d] for d in asked if d != c])
-            for c in asked
+            self._masked(rng, pool, ids, c, others + [ids[d] for d in ways if d != c])
+            for c in ways
             for _ in range(self.n_query)
         ]
-        shots = torch.arange(self.n_way).repeat_interleave(self.k_shot)
-        labels = torch.arange(self.n_way).repeat_interleave(self.n_query) if self.n_way == 1 else None
-        names = tuple(pool[i].name for i in ids)
-        only_own = [np.where(mask == c + 1, mask, 0) for (_, mask), c in zip(support, shots.tolist(), strict=True)]
-        support = [(image, mask.astype(np.uint8)) for (image, _), mask in zip(support, only_own, strict=True)]
+        shots = [self._masked(rng, pool, ids, c, others) for c in ways for _ in range(self.k_shot)]
+        shown = torch.arange(self.n_way).repeat_interleave(self.k_shot)
+        asked = torch.arange(self.n_way).repeat_interleave(self.n_query) if self.n_way == 1 else None
+        support = [_of_class(image, mask, c) for (image, mask), c in zip(shots, shown.tolist(), strict=True)]
         return Episode(
-            _examples(support, shots, f"{split}{index}s"),
-            _examples(query, labels, f"{split}{index}q"),
-            names,
+            _examples(support, shown, f"{split}{index}s"),
+            _examples(query, asked, f"{split}{index}q"),
+            tuple(pool[i].name for i in ids),
             index,
             tuple(ids),
         )
 
-    def _training_batch(self, index: int) -> Episode:
+    def _pairs(self, index: int) -> Episode:
         """Draw pairs; the batch's classes are those that its scenes show."""
-        pool, rng = self.classes["train"], self.rng("train", index)
-        drawn = rng.choice(len(pool), min(len(pool), self.batch_size * self.max_objects), replace=False).tolist()
+        pool, rng, most = self.classes["train"], self.rng("train", index), self.batch_size * self.scene.max_objects
+        drawn = rng.choice(len(pool), min(len(pool), most), replace=False).tolist()
         labels = torch.from_numpy(rng.integers(len(drawn), size=self.batch_size))
-        pairs = [
-            (self._pair_scene(rng, pool, drawn, c), self._pair_scene(rng, pool, drawn, c)) for c in labels.tolist()
-        ]
-        support, query = zip(*pairs, strict=True)
+        scenes = []
+        for c in labels.tolist():
+            others = [i for i in drawn if i != drawn[c]]
+            scenes += [self._masked(rng, pool, drawn, c, others) for _ in ("support", "query")]
+        support = _examples(scenes[::2], labels, f"train{index}s")
         return Episode(
-            _examples(support, labels, f"train{index}s"),
-            _examples(query, labels, f"train{index}q"),
+            support._replace(query_index=torch.arange(self.batch_size)),
+            _examples(scenes[1::2], labels, f"train{index}q"),
             tuple(pool[i].name for i in drawn),
             index,
             tuple(drawn),
+            "pairs",
         )
-
-    def _pair_scene(
-        self, rng: np.random.Generator, pool: Sequence[ObjectClass], drawn: list[int], asked: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        others = [i for i in drawn if i != drawn[asked]]
-        return self._masked(rng, pool, drawn, asked, others)
 
     def _masked(
         self, rng: np.random.Generator, pool: Sequence[ObjectClass], ids: list[int], asked: int, others: list[int]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> MaskedImage:
         """Draw a scene with class ``ids[asked]`` and up to ``max_objects - 1`` others; return it with its mask."""
         for _ in range(TRIES):
-            count = int(rng.integers(self.max_objects)) if others else 0
+            count = int(rng.integers(self.scene.max_objects)) if others else 0
             shown = [ids[asked], *rng.choice(others, count).tolist()] if count else [ids[asked]]
-            scene = draw_scene(
-                rng,
-                [pool[i] for i in shown],
-                labels=[ids.index(i) if i in ids else -1 for i in shown],
-                size=self.image_size,
-                clutter=self.classes["clutter"],
-                n_clutter=self.clutter,
-                min_visible=MIN_VISIBLE,
-                variation=self.variation,
-            )
+            labels = [ids.index(i) if i in ids else -1 for i in shown]
+            scene = self.draw(rng, [pool[i] for i in shown], labels, MIN_VISIBLE)
             if asked in scene.labels:  # in a crowd an object may have been left out
                 return scene.image, class_mask(scene)
         raise AssertionError(f"no place for {pool[ids[asked]].name} in {TRIES} scenes")
@@ -136,7 +100,12 @@ def class_mask(scene: Scene) -> np.ndarray:
     return (scene.masks * values).sum(0, dtype=np.uint8)  # visible parts do not overlap
 
 
-def _examples(scenes: Sequence[tuple[np.ndarray, np.ndarray]], labels: torch.Tensor | None, name: str) -> Examples:
+def _of_class(image: np.ndarray, mask: np.ndarray, label: int) -> MaskedImage:
+    """Make all but one class background."""
+    return image, np.where(mask == label + 1, mask, 0).astype(np.uint8)
+
+
+def _examples(scenes: Sequence[MaskedImage], labels: torch.Tensor | None, name: str) -> Examples:
     images = torch.from_numpy(np.stack([image for image, _ in scenes])).permute(0, 3, 1, 2).contiguous()
     masks = torch.from_numpy(np.stack([mask for _, mask in scenes]))
     return Examples(images, labels, class_masks=masks, names=tuple(f"{name}{i}" for i in range(len(scenes))))

@@ -1,4 +1,4 @@
-"""Test sets of tracking: OTB, TempleColor-128, UAV123, VOT. To train on, they borrow another set's videos."""
+"""Test sets of tracking: OTB, TempleColor-128, UAV123, VOT. A tracker's data takes one of them as its ``test``."""
 
 from __future__ import annotations
 
@@ -9,93 +9,55 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from datamodules.images.roots import ENVIRONMENT_NAME
-from datamodules.tracking.base import Target, TrackingData
-from datamodules.tracking.drawn_videos import DrawnVideos
-from datamodules.tracking.got10k import GOT10k
-from datamodules.tracking.imagenet_vid import ImageNetVID
-from datamodules.tracking.mixed_videos import MixedVideos
+from datamodules.tracking.base import TEST_SPLITS, Target, TrackingData
 from lightning_fewshot.boxes import xywh_to_xyxy
-from lightning_fewshot.data import EpisodeCounts
 from lightning_fewshot.tracking.benchmarks import Sequence, read_benchmark
 from lightning_fewshot.tracking.files import polygons_to_xywh
 
-Training = Literal["drawn", "got10k", "imagenet_vid", "videos", "mixed"]
-OWN = ("test", "predict")  # splits of the test set itself; the others are borrowed
-
 
 class TrackingBenchmark(TrackingData):
-    """A test set, and another set's videos to train and validate on.
+    """A test set: it has no videos to train or validate on.
 
     Args:
         root: Folder that holds the set's folder, or that folder; None: FEWSHOT_DATA.
         sequences: Names of the sequences to test on; None: all.
-        train_on: Videos for training and validation: "drawn" (embedded), "got10k", "imagenet_vid", "videos", a folder
-            ``videos`` in GOT-10k's layout, or "mixed": drawn, those, and pseudo-videos of Tiny-ImageNet.
-        train_root: Folder of those; None: FEWSHOT_DATA.
         options: See TrackingData.
     """
 
     benchmark: ClassVar[str]
 
-    def __init__(
-        self,
-        root: str | None = None,
-        sequences: list[str] | None = None,
-        train_on: Training = "drawn",
-        train_root: str | None = None,
-        **options: Any,
-    ) -> None:
+    def __init__(self, root: str | None = None, sequences: list[str] | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self.root, self.wanted = root, sequences
-        self.train_on, self.train_root = train_on, train_root
+        self.root = root
+        self.names = sequences
 
     @cached_property
-    def sequences(self) -> list[Sequence]:
+    def videos(self) -> list[Sequence]:
         """The sequences to test on, with their truth."""
         root = self.root or os.environ.get(ENVIRONMENT_NAME)
         if not root:
             raise FileNotFoundError(
                 f"no root is given for {self.benchmark}: set {ENVIRONMENT_NAME} or --data.root to the folder around it"
             )
-        found = read_benchmark(self.benchmark, root)
-        names = [s.name for s in found]
-        for name in self.wanted or ():
-            if name not in names:
-                raise ValueError(f"sequences has {name!r} but {self.benchmark} has {', '.join(names)}")
-        return [s for s in found if self.wanted is None or s.name in self.wanted]
-
-    @cached_property
-    def training(self) -> TrackingData:
-        """Where training and validation videos come from."""
-        if self.train_on == "drawn":
-            return DrawnVideos(seed=self.seed)
-        if self.train_on == "mixed":
-            return MixedVideos(
-                root=self.train_root, seed=self.seed, episodes=EpisodeCounts(val=self._at_most["val"], test=None)
-            )
-        if self.train_on == "imagenet_vid":
-            return ImageNetVID(self.train_root, seed=self.seed)
-        return GOT10k(self.train_root, "videos" if self.train_on == "videos" else "GOT-10k", seed=self.seed)
+        published = read_benchmark(self.benchmark, root)
+        known = [sequence.name for sequence in published]
+        for name in self.names or ():
+            if name not in known:
+                raise ValueError(f"sequences has {name!r} but {self.benchmark} has {', '.join(known)}")
+        return [sequence for sequence in published if self.names is None or sequence.name in self.names]
 
     def count(self, split: str) -> int:
-        """Return the number of videos."""
-        return len(self.sequences) if split in OWN else self.training.count(split)
-
-    def choose(self, rng: np.random.Generator) -> int:
-        """Draw a training video as the borrowed set does."""
-        return self.training.choose(rng)
+        """Return the number of sequences."""
+        return len(self.videos) if split in TEST_SPLITS else 0
 
     def target(self, split: str, video: int, rng: np.random.Generator | None = None) -> Target:
-        """Open a sequence of the test set, or a training video."""
-        if split not in OWN:
-            return self.training.target(split, video, rng)
-        sequence = self.sequences[video]
+        """Open a sequence."""
+        sequence = self.videos[video]
         return Target(sequence.frames(), sequence.boxes())
 
     def protocol(self, split: str) -> dict[str, Any]:
         """Say how a split was evaluated, for the result file."""
-        more = {"benchmark": self.benchmark} if split == "test" else {}
-        return {**super().protocol(split), **more, "train_on": self.train_on}
+        return {**super().protocol(split), "benchmark": self.benchmark}
 
 
 class OTB(TrackingBenchmark):
@@ -122,34 +84,20 @@ class VOT(TrackingBenchmark):
     Args:
         evaluation: "supervised": put back after a failure; accuracy, failures, robustness, EAO. "one-pass": success and
             precision on the polygons' bounding boxes.
-        root: Folder that holds the set's folder, or that folder; None: FEWSHOT_DATA.
-        sequences: Names of the sequences to test on; None: all.
-        train_on: Videos for training and validation, see TrackingBenchmark.
-        train_root: Folder of those; None: FEWSHOT_DATA.
-        options: See TrackingData.
+        options: See TrackingBenchmark and TrackingData.
     """
 
     benchmark = "vot"
 
-    def __init__(
-        self,
-        evaluation: Literal["supervised", "one-pass"] = "supervised",
-        root: str | None = None,
-        sequences: list[str] | None = None,
-        train_on: Training = "drawn",
-        train_root: str | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(root, sequences, train_on, train_root, **options)
+    def __init__(self, evaluation: Literal["supervised", "one-pass"] = "supervised", **options: Any) -> None:
+        super().__init__(**options)
+        if evaluation not in ("supervised", "one-pass"):
+            raise ValueError(f"evaluation is {evaluation!r} but must be 'supervised' or 'one-pass'")
         self.evaluation = evaluation
 
     def target(self, split: str, video: int, rng: np.random.Generator | None = None) -> Target:
         """Open a sequence; polygons become boxes where they are not asked for."""
         target = super().target(split, video, rng)
-        if split in OWN and self.evaluation == "one-pass" and target.boxes().shape[1] == 8:
+        if self.evaluation == "one-pass" and target.boxes().shape[1] == 8:
             return Target(target.frames, xywh_to_xyxy(polygons_to_xywh(target.boxes())))
         return target
-
-    def protocol(self, split: str) -> dict[str, Any]:
-        """Say how a split was evaluated, for the result file."""
-        return {**super().protocol(split), "evaluation": self.evaluation if split == "test" else "one-pass"}

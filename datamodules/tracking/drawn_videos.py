@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +21,34 @@ from lightning_fewshot.tracking.frames import Frames, to_frame
 OPENED = 64  # planned videos kept in memory; a plan is small, its frames are drawn on demand
 
 
+@dataclass(frozen=True)
+class DrawnVideoSettings:
+    """What a drawn video shows.
+
+    Args:
+        n_frames: Frames of a video.
+        image_size: Side of a frame, in pixels.
+        scale: Smallest and greatest diameter of moving objects, as a share of the side.
+        distractors: Further moving objects, at most; half of them are of the target's own class.
+        clutter: Objects that lie still on the ground, at most.
+        speed: How fast things move: 1 is the world's own, 2 takes half the time.
+    """
+
+    n_frames: int = 60
+    image_size: int = 256
+    scale: tuple[float, float] = (0.12, 0.35)
+    distractors: int = 2
+    clutter: int = 4
+    speed: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, least in {"n_frames": 1, "distractors": 0, "clutter": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"videos.{name} is {getattr(self, name)} but must be at least {least}")
+        if self.speed <= 0:
+            raise ValueError(f"videos.speed is {self.speed} but must be positive")
+
+
 class DrawnVideos(TrackingData):
     """Objects of a drawn world that move, turn, bend, leave and are covered; classes of the splits are disjoint.
 
@@ -28,12 +57,7 @@ class DrawnVideos(TrackingData):
 
     Args:
         n_videos: Training videos.
-        n_frames: Frames of a video.
-        image_size: Side of a frame, in pixels.
-        scale: Smallest and greatest diameter of moving objects, as a share of the side.
-        distractors: Further moving objects, at most; half of them are of the target's own class.
-        clutter: Objects that lie still on the ground, at most.
-        speed: How fast things move: 1 is the world's own, 2 takes half the time.
+        videos: What a video shows.
         episodes: Training episodes of an epoch, and sequences of validation and test.
         options: See TrackingData.
     """
@@ -41,42 +65,37 @@ class DrawnVideos(TrackingData):
     def __init__(
         self,
         n_videos: int = 2000,
-        n_frames: int = 60,
-        image_size: int = 256,
-        scale: tuple[float, float] = (0.12, 0.35),
-        distractors: int = 2,
-        clutter: int = 4,
-        speed: float = 1.0,
+        videos: DrawnVideoSettings = DrawnVideoSettings(),
         episodes: EpisodeCounts = EpisodeCounts(1000, 10, 40),
         **options: Any,
     ) -> None:
         super().__init__(episodes=episodes, **options)
-        if n_videos < 1 or n_frames < 1:
-            raise ValueError(f"n_videos and n_frames must be at least 1, got {n_videos} and {n_frames}")
-        if speed <= 0:
-            raise ValueError(f"speed is {speed} but must be positive")
-        self.n_videos, self.n_frames, self.image_size, self.scale = n_videos, n_frames, image_size, scale
-        self.distractors, self.clutter, self.speed = distractors, clutter, speed
+        if n_videos < 1:
+            raise ValueError(f"n_videos is {n_videos} but must be at least 1")
+        for split, limit in self.limits.items():
+            if limit is None:
+                raise ValueError(f"episodes.{split} is null but the drawn world has no end: say how many videos")
+        self.n_videos = n_videos
+        self.videos = videos
 
     def count(self, split: str) -> int:
         """Return how many videos are drawn."""
-        return self.n_videos if split == "train" else self._at_most.get(split, 1)
+        return self.n_videos if split == "train" else self.limits.get(split, 1)
 
     def target(self, split: str, video: int, rng: np.random.Generator | None = None) -> Target:
         """Plan a video; its frames and boxes are drawn when they are asked for."""
-        settings = (self.n_frames, self.image_size, self.scale, self.distractors, self.clutter, self.speed)
-        return DrawnTarget(DrawnFrames(self.seed, "test" if split == "predict" else split, video, settings))
+        return DrawnTarget(DrawnFrames(self.seed, "test" if split == "predict" else split, video, self.videos))
 
 
 class DrawnFrames(Frames):
     """The frames of one drawn video; only its number travels to other processes."""
 
-    def __init__(self, seed: int, split: str, video: int, settings: tuple) -> None:
+    def __init__(self, seed: int, split: str, video: int, settings: DrawnVideoSettings) -> None:
         super().__init__(f"drawn_{split}_{video:04d}")
         self.key = (seed, split, video, settings)
 
     def __len__(self) -> int:
-        return self.key[3][0]
+        return self.key[3].n_frames
 
     def frame(self, t: int) -> Tensor:
         """Draw frame ``t``."""
@@ -102,17 +121,22 @@ class DrawnTarget(Target):
 
 
 @lru_cache(OPENED)
-def _plan(seed: int, split: str, video: int, settings: tuple) -> Video:
-    n_frames, size, scale, n_distractors, n_clutter, speed = settings
+def _plan(seed: int, split: str, video: int, settings: DrawnVideoSettings) -> Video:
     rng = episode_rng(seed, split, video, "video")
     pool = _classes(split)
-    chosen = [pool[i] for i in rng.choice(len(pool), 2 + n_clutter, replace=False)]
-    moving = [chosen[int(rng.integers(2))] for _ in range(int(rng.integers(n_distractors + 1)))]
-    still = chosen[2 : 2 + int(rng.integers(n_clutter + 1))]
+    chosen = [pool[i] for i in rng.choice(len(pool), 2 + settings.clutter, replace=False)]
+    moving = [chosen[int(rng.integers(2))] for _ in range(int(rng.integers(settings.distractors + 1)))]
+    still = chosen[2 : 2 + int(rng.integers(settings.clutter + 1))]
     shortest, longest = Motion().period
-    motion = Motion(period=(shortest / speed, longest / speed))
     return draw_video(
-        rng, chosen[0], n_frames, size=size, scale=scale, distractors=moving, clutter=still, motion=motion
+        rng,
+        chosen[0],
+        settings.n_frames,
+        size=settings.image_size,
+        scale=settings.scale,
+        distractors=moving,
+        clutter=still,
+        motion=Motion(period=(shortest / settings.speed, longest / settings.speed)),
     )
 
 

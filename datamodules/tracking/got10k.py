@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.images.roots import Download, find_root
-from datamodules.tracking.base import Target, TrackingData
+from datamodules.tracking.base import Target, TrackingData, as_splits, hold_out
 from lightning_fewshot.tracking.benchmarks import got10k_sequence
 
 DOWNLOAD = Download(
@@ -29,15 +28,17 @@ class GOT10k(TrackingData):
     Args:
         root: Folder that holds the data set's folder, or that folder; None: FEWSHOT_DATA.
         folder: Name of the data set's folder.
-        held_out: Share of the training videos kept for validation where the data has none.
+        val_share: Share of the training videos kept for validation where the data has none.
         options: See TrackingData.
     """
 
-    def __init__(self, root: str | None = None, folder: str = "GOT-10k", held_out: float = 0.1, **options: Any) -> None:
+    def __init__(
+        self, root: str | None = None, folder: str = "GOT-10k", val_share: float = 0.1, **options: Any
+    ) -> None:
         super().__init__(**options)
-        if not 0 <= held_out < 1:
-            raise ValueError(f"held_out is {held_out} but must be at least 0 and below 1")
-        self.root, self.folder, self.held_out = root, folder, held_out
+        self.root = root
+        self.folder = folder
+        self.val_share = val_share
 
     @cached_property
     def videos(self) -> dict[str, list[Path]]:
@@ -45,10 +46,8 @@ class GOT10k(TrackingData):
         base = find_root(self.root, DOWNLOAD._replace(folder=self.folder))
         train = _listed(base / "train")
         if (base / "val/list.txt").is_file():
-            val = _listed(base / "val")
-        else:
-            train, val = hold_out(train, self.held_out)
-        return {"train": train, "val": val, "test": val, "predict": val[:1]}
+            return as_splits(train, _listed(base / "val"))
+        return as_splits(*hold_out(train, self.val_share))
 
     def count(self, split: str) -> int:
         """Return the number of videos."""
@@ -57,17 +56,6 @@ class GOT10k(TrackingData):
     def target(self, split: str, video: int, rng: np.random.Generator | None = None) -> Target:
         """Open a video; it has one object."""
         return open_video(self.videos[split][video])
-
-
-def hold_out(videos: list[Path], share: float) -> tuple[list[Path], list[Path]]:
-    """Keep a share of the videos (at least one, unless it is 0 or the only one) for validation, by a hash of the name.
-
-    >>> [len(part) for part in hold_out([Path(f"video_{i}") for i in range(20)], 0.1)]
-    [18, 2]
-    """
-    count = min(len(videos) - 1, max(1, round(share * len(videos)))) if share else 0
-    kept = set(sorted(videos, key=lambda path: zlib.crc32(path.name.encode()))[:count])
-    return [p for p in videos if p not in kept], [p for p in videos if p in kept]
 
 
 def _listed(folder: Path) -> list[Path]:

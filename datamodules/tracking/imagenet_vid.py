@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from datamodules.images.roots import Download, find_root
-from datamodules.tracking.base import Target, TrackingData
-from datamodules.tracking.got10k import hold_out
+from datamodules.tracking.base import Target, TrackingData, as_splits, hold_out
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.tracking.frames import ImageFrames
 
@@ -39,7 +38,7 @@ class ImageNetVID(TrackingData):
     Args:
         root: Folder that holds ``ILSVRC2015``, or that folder; None: FEWSHOT_DATA.
         parts: Folder to train on: "train", "val" (on whose 555 videos MLT trains its meta-learner), or "both".
-        held_out: Share of the training videos kept for validation; section 3.3 of Learnet keeps a tenth.
+        val_share: Share of the training videos kept for validation; section 3.3 of Learnet keeps a tenth.
         options: See TrackingData.
     """
 
@@ -47,13 +46,13 @@ class ImageNetVID(TrackingData):
         self,
         root: str | None = None,
         parts: Literal["train", "val", "both"] = "train",
-        held_out: float = 0.1,
+        val_share: float = 0.1,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if not 0 <= held_out < 1:
-            raise ValueError(f"held_out is {held_out} but must be at least 0 and below 1")
-        self.root, self.parts, self.held_out = root, parts, held_out
+        self.root = root
+        self.parts = parts
+        self.val_share = val_share
 
     @cached_property
     def folder(self) -> Path:
@@ -64,10 +63,9 @@ class ImageNetVID(TrackingData):
     def videos(self) -> dict[str, list[str]]:
         """The videos of each split, as paths under ``VID``."""
         parts = ("train", "val") if self.parts == "both" else (self.parts,)
-        found = [name for part in parts for name in self._listed(part)]
-        train, val = hold_out([Path(name) for name in found], self.held_out)
-        train, val = [str(p) for p in train], [str(p) for p in val]
-        return {"train": train, "val": val, "test": val, "predict": val[:1]}
+        listed = [Path(name) for part in parts for name in self._listed(part)]
+        train, val = hold_out(listed, self.val_share)
+        return as_splits([str(path) for path in train], [str(path) for path in val])
 
     def count(self, split: str) -> int:
         """Return the number of videos."""
@@ -97,7 +95,9 @@ class VidTarget(Target):
     """One object, told by its track id; a box is read from its frame's XML when it is asked for."""
 
     def __init__(self, frames: ImageFrames, notes: list[Path], track: int) -> None:
-        self.frames, self.notes, self.track = frames, notes, track
+        self.frames = frames
+        self.notes = notes
+        self.track = track
 
     def __len__(self) -> int:
         return len(self.notes)
@@ -135,7 +135,7 @@ def read_objects(path: Path) -> dict[int, tuple[float, float, float, float]]:
     text = path.read_text()
     if "</annotation>" not in text:
         raise ValueError(f"annotation {path} is truncated")
-    found = {}
+    boxes = {}
     for part in OBJECT.findall(text):
         track = TRACK.search(part)
         numbers = [NUMBER[name].search(part) for name in ("xmin", "ymin", "xmax", "ymax")]
@@ -143,5 +143,5 @@ def read_objects(path: Path) -> dict[int, tuple[float, float, float, float]]:
             raise ValueError(f"annotation {path} has an object without trackid or box")
         x1, y1, x2, y2 = (float(n[1]) for n in numbers)
         if x1 < x2 and y1 < y2:
-            found[int(track[1])] = (x1, y1, x2 + 1, y2 + 1)
-    return found
+            boxes[int(track[1])] = (x1, y1, x2 + 1, y2 + 1)
+    return boxes

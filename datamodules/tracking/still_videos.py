@@ -5,6 +5,7 @@ MetaRTT's "+COCO" row: "pseudo-videos with 6 frames via random resizing and shif
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,9 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.images import tiny_imagenet
+from datamodules.images.coco import read_coco_photos
 from datamodules.images.reading import read_photo
-from datamodules.tracking.base import Target, TrackingData
-from datamodules.tracking.got10k import hold_out
+from datamodules.images.roots import find_root
+from datamodules.images.yolo import read_yolo_photos
+from datamodules.tracking.base import Target, TrackingData, as_splits, hold_out
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.tracking.crops import centres, crop, square_windows, to_crop
 from lightning_fewshot.tracking.frames import Frames
@@ -32,23 +36,51 @@ class Still(NamedTuple):
     box: tuple[float, float, float, float]
 
 
-class StillVideos(TrackingData):
-    """Short videos made of one photo each; any number of frames, none of them stored.
-
-    Frame t shows the photo through a square window that wanders, grows and shrinks around the object, with another
-    light. Where the window leaves the photo, as it does with photos that one object fills, another photo lies behind,
-    and moves too; a frame in one colour would tell where the object is.
+@dataclass(frozen=True)
+class StillVideoSettings:
+    """How a photo becomes a video.
 
     Args:
-        photos: "tiny_imagenet", "coco", or "yolo" (a folder in YOLO's layout, such as coco128).
-        root: Folder that holds the data set's folder; None: FEWSHOT_DATA.
-        n_frames: Frames of a pseudo-video.
+        n_frames: Frames of a pseudo-video; a clip of MLT needs seven.
         image_size: Side of a frame, in pixels.
         wander: Displacement of the object from the middle of the frame, at most, as a share of the frame's side.
         resize: Change of size, at most: 1.5 makes the object between 1 / 1.5 and 1.5 times as large.
         relight: Change of brightness and contrast, at most, as a share.
         target_size: Size of the object, as a share of the frame's side, before it is changed.
-        held_out: Share of the photos kept for validation.
+    """
+
+    n_frames: int = 6
+    image_size: int = 256
+    wander: float = 0.3
+    resize: float = 1.4
+    relight: float = 0.2
+    target_size: float = 0.22
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_frames <= MOST_FRAMES:
+            raise ValueError(f"videos.n_frames is {self.n_frames} but must be from 1 to {MOST_FRAMES}")
+        if not 0 <= self.wander <= 0.5:
+            raise ValueError(f"videos.wander is {self.wander} but must be in [0, 0.5]")
+        if self.resize < 1:
+            raise ValueError(f"videos.resize is {self.resize} but must be at least 1")
+        if not 0 <= self.relight < 1:
+            raise ValueError(f"videos.relight is {self.relight} but must be at least 0 and below 1")
+        if not 0 < self.target_size <= 1:
+            raise ValueError(f"videos.target_size is {self.target_size} but must be above 0 and at most 1")
+
+
+class StillVideos(TrackingData):
+    """Short videos made of one photo each; any number of frames, none of them stored.
+
+    Frame t shows the photo through a square window that wanders, grows and shrinks around the object, with another
+    light. Where the window leaves the photo, as it does with photos that one object fills, another photo lies behind,
+    and moves too; a frame in one color would tell where the object is.
+
+    Args:
+        photos: "tiny_imagenet", "coco", or "yolo" (a folder in YOLO's layout, such as coco128).
+        root: Folder that holds the data set's folder; None: FEWSHOT_DATA.
+        videos: How a photo becomes a video.
+        val_share: Share of the photos kept for validation.
         options: See TrackingData.
     """
 
@@ -56,35 +88,23 @@ class StillVideos(TrackingData):
         self,
         photos: Literal["tiny_imagenet", "coco", "yolo"] = "tiny_imagenet",
         root: str | None = None,
-        n_frames: int = 6,
-        image_size: int = 256,
-        wander: float = 0.3,
-        resize: float = 1.4,
-        relight: float = 0.2,
-        target_size: float = 0.22,
-        held_out: float = 0.1,
+        videos: StillVideoSettings = StillVideoSettings(),
+        val_share: float = 0.1,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if not 0 <= wander <= 0.5:
-            raise ValueError(f"wander is {wander} but must be in [0, 0.5]")
-        if resize < 1 or not 0 <= relight < 1 or not 0 < target_size <= 1:
-            raise ValueError(
-                f"resize must be at least 1, relight in [0, 1) and target_size in (0, 1], "
-                f"got {resize}, {relight} and {target_size}"
-            )
-        self.photos, self.root, self.n_frames, self.image_size = photos, root, n_frames, image_size
-        self.settings = (wander, resize, relight, target_size)
-        self.held_out = held_out
+        self.photos = photos
+        self.root = root
+        self.videos = videos
+        self.val_share = val_share
 
     @cached_property
     def stills(self) -> dict[str, list[Still]]:
         """The objects of each split; no photo is in two splits."""
-        found = READERS[self.photos](self.root)
-        _, val = hold_out([Path(p) for p in sorted({s.path for s in found})], self.held_out)
+        stills = READERS[self.photos](self.root)
+        _, val = hold_out([Path(p) for p in sorted({s.path for s in stills})], self.val_share)
         kept = {str(p) for p in val}
-        split = {"train": [s for s in found if s.path not in kept], "val": [s for s in found if s.path in kept]}
-        return {**split, "test": split["val"], "predict": split["val"][:1]}
+        return as_splits([s for s in stills if s.path not in kept], [s for s in stills if s.path in kept])
 
     def count(self, split: str) -> int:
         """Return the number of objects."""
@@ -94,7 +114,7 @@ class StillVideos(TrackingData):
         """Make the pseudo-video of one object; it is the same one whenever it is asked for."""
         key, pool = (self.seed, split, video), self.stills[split]
         behind = pool[int(episode_rng(*key, "behind").integers(len(pool)))].path
-        frames = StillFrames(pool[video], behind, key, self.n_frames, self.image_size, self.settings)
+        frames = StillFrames(pool[video], behind, key, self.videos)
         return Target(frames, frames.boxes())
 
 
@@ -105,40 +125,40 @@ class StillFrames(Frames):
         still: The object; it is in the middle of frame 0.
         behind: Path of the photo that is seen where the window leaves the first one.
         key: (seed, split, number of the video).
-        n_frames: T, at most MOST_FRAMES.
-        size: Side of a frame, in pixels.
-        settings: ``wander``, ``resize``, ``relight`` and ``target_size`` of StillVideos.
+        settings: How the photo becomes a video.
     """
 
-    def __init__(self, still: Still, behind: str, key: tuple, n_frames: int, size: int, settings: tuple) -> None:
+    def __init__(self, still: Still, behind: str, key: tuple[int, str, int], settings: StillVideoSettings) -> None:
         super().__init__(f"still_{key[1]}_{key[2]:05d}")
-        self.still, self.behind, self.key = still, behind, key
-        self.n_frames, self.size, self.settings = n_frames, size, settings
+        self.still = still
+        self.behind = behind
+        self.key = key
+        self.settings = settings
 
     def __len__(self) -> int:
-        return self.n_frames
+        return self.settings.n_frames
 
     def window(self, t: int) -> Tensor:
         """Return the window ``(4,)`` of the photo that frame ``t`` shows."""
-        wander, resize, _, target_size = self.settings
-        rng = self._rng(t)
+        wander, rng = self.settings.wander, self._rng(t)
         box = torch.tensor(self.still.box)
-        side = (box[2:] - box[:2]).prod().sqrt() / target_size * float(np.exp(rng.uniform(-1, 1) * np.log(resize)))
+        growth = float(np.exp(rng.uniform(-1, 1) * np.log(self.settings.resize)))
+        side = (box[2:] - box[:2]).prod().sqrt() / self.settings.target_size * growth
         offset = torch.from_numpy(rng.uniform(-wander, wander, 2)).float() * side * (t > 0)
         return square_windows(centres(box) + offset, side)
 
     def boxes(self) -> Tensor:
         """Return the object's boxes ``(T, 4)``."""
-        windows = torch.stack([self.window(t) for t in range(self.n_frames)])
-        return to_crop(torch.tensor(self.still.box).expand(len(windows), 4), windows, self.size)
+        windows = torch.stack([self.window(t) for t in range(len(self))])
+        return to_crop(torch.tensor(self.still.box).expand(len(windows), 4), windows, self.settings.image_size)
 
     def frame(self, t: int) -> Tensor:
         """Cut and light frame ``t``."""
         photo, window, black = _photo(self.still.path), self.window(t)[None], torch.zeros(3)
-        image = crop(photo, window, self.size, black)[0]
-        covered = crop(torch.ones_like(photo), window, self.size, black)[0]
+        image = crop(photo, window, self.settings.image_size, black)[0]
+        covered = crop(torch.ones_like(photo), window, self.settings.image_size, black)[0]
         image += (1 - covered) * self._ground(t)
-        rng, relight = self._rng(t, "light"), self.settings[2]
+        rng, relight = self._rng(t, "light"), self.settings.relight
         contrast, brightness = 1 + rng.uniform(-relight, relight, 2)
         mean = image.mean()
         lit = (image - mean) * contrast + mean * brightness
@@ -150,7 +170,7 @@ class StillFrames(Frames):
         height, width = photo.shape[1:]
         side = min(height, width) * rng.uniform(0.7, 1.0)
         corner = torch.from_numpy(rng.uniform(0, 1, 2) * [width - side, height - side]).float()
-        return crop(photo, torch.cat((corner, corner + side))[None], self.size)[0]
+        return crop(photo, torch.cat((corner, corner + side))[None], self.settings.image_size)[0]
 
     def _rng(self, t: int, stream: str = "place") -> np.random.Generator:
         seed, split, video = self.key
@@ -163,29 +183,22 @@ def _photo(path: str) -> Tensor:
 
 
 def _read_tiny_imagenet(root: str | None) -> list[Still]:
-    from datamodules.detection.tiny_imagenet import DOWNLOAD
-    from datamodules.images.roots import find_root
-
-    folder = find_root(root, DOWNLOAD)
-    found = []
+    folder = find_root(root, tiny_imagenet.DOWNLOAD)
+    stills = []
     for table in sorted(folder.glob("train/n*/*_boxes.txt")):
         for line in table.read_text().splitlines():
             name, *numbers = line.split()
             x1, y1, x2, y2 = map(float, numbers)
-            found.append(Still(str(table.parent / "images" / name), (x1, y1, x2 + 1, y2 + 1)))
-    return _large(found)
+            stills.append(Still(str(table.parent / "images" / name), (x1, y1, x2 + 1, y2 + 1)))
+    return _large(stills)
 
 
 def _read_coco(root: str | None) -> list[Still]:
-    from datamodules.detection.coco import CocoDetection
-
-    return _of_photos(CocoDetection(root).read_photos())
+    return _of_photos(read_coco_photos(root))
 
 
 def _read_yolo(root: str | None) -> list[Still]:
-    from datamodules.detection.yolo import YoloDetection
-
-    return _of_photos(YoloDetection(root).read_photos())
+    return _of_photos(read_yolo_photos(root))
 
 
 def _of_photos(photos: list) -> list[Still]:

@@ -33,7 +33,8 @@ class VideoFile(TrackingData):
         super().__init__(**options)
         if box is not None and truth is not None:
             raise ValueError("box and truth are both given, but the first line of truth is the box")
-        self.video, self.truth = video, truth
+        self.video = video
+        self.truth = truth
         self.box = None if box is None else parse_box(box)
 
     @cached_property
@@ -70,10 +71,10 @@ class VideoFile(TrackingData):
         """Return the video with its boxes."""
         return Target(self.frames, self.boxes)
 
-    def episode(self, split: str, index: int) -> Episode:
+    def sequence(self, split: str, index: int) -> Episode:
         """Return the video; where one box is known, the rest is not truth."""
-        if split == "train" or self.truth is not None:
-            return super().episode(split, index)
+        if self.truth is not None:
+            return super().sequence(split, index)
         return sequence_episode(self.frames, self.boxes, index, truth=False)
 
 

@@ -1,7 +1,7 @@
 """Object classes of the drawn world: a class is a shape of a few parts, surface patterns and a palette.
 
 Everything about a class follows from its seed. A class is told by its shape and its pattern: the palettes are few
-and shared by many classes, and an instance may wear another one (`sprite.draw_look`), so that colour alone
+and shared by many classes, and an instance may wear another one (`sprite.draw_look`), so that color alone
 says little.
 
 Coordinates: the object's own, x to the right and y down, before it is turned; the whole object lies in the unit disc.

@@ -8,7 +8,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from datamodules.world.sprite import Patch
+from datamodules.world.patch import Patch
 from datamodules.world.textures import N_TILES, TILE_SIZE, background_tiles
 
 
@@ -38,18 +38,18 @@ def draw_background(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def draw_ground(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Draw one texture in a random place, direction, scale and colouring; (size, size, 3) uint8."""
+    """Draw one texture in a random place, direction, scale and coloring; (size, size, 3) uint8."""
     angle, zoom = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(-0.7, 0.7)) * 160 / size
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     shift = rng.uniform(0, TILE_SIZE, 2)
-    return view_ground(draw_ground_colours(rng), int(rng.integers(N_TILES)), cos, sin, shift, size)
+    return view_ground(draw_ground_colors(rng), int(rng.integers(N_TILES)), cos, sin, shift, size)
 
 
-def view_ground(colours: np.ndarray, tile: int, cos: float, sin: float, shift: np.ndarray, size: int) -> np.ndarray:
+def view_ground(colors: np.ndarray, tile: int, cos: float, sin: float, shift: np.ndarray, size: int) -> np.ndarray:
     """Cut a turned and scaled square out of an endless ground.
 
     Args:
-        colours: (1, 256, 3) uint8 table from the tile's values to RGB.
+        colors: (1, 256, 3) uint8 table from the tile's values to RGB.
         tile: number of the tile.
         cos: pixels of the tile per pixel of the view, times the cosine of the turn; `sin` likewise.
         sin: see `cos`.
@@ -62,11 +62,11 @@ def view_ground(colours: np.ndarray, tile: int, cos: float, sin: float, shift: n
     matrix = np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     value = cv2.warpAffine(background_tiles()[tile], matrix, (size, size), flags=flags, borderMode=cv2.BORDER_WRAP)
-    return cv2.LUT(cv2.merge([value] * 3), colours)
+    return cv2.LUT(cv2.merge([value] * 3), colors)
 
 
-def draw_ground_colours(rng: np.random.Generator) -> np.ndarray:
-    """Draw a colour table (1, 256, 3) uint8: a ramp through three colours that lie not too far apart."""
+def draw_ground_colors(rng: np.random.Generator) -> np.ndarray:
+    """Draw a color table (1, 256, 3) uint8: a ramp through three colors that lie not too far apart."""
     middle = rng.uniform(50, 205) + rng.uniform(0.1, 0.5) * rng.uniform(-110, 110, 3)
     spread = rng.uniform(8, 70)
     stops = np.clip(middle + spread * (np.array([[-1], [0], [1]]) + 0.35 * rng.standard_normal((3, 3))), 0, 255)
@@ -75,22 +75,22 @@ def draw_ground_colours(rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_primitives(rng: np.random.Generator, picture: np.ndarray, count: int, size: int) -> None:
-    """Draw loose lines, polygons and ellipses of random colours, of shares of `size` pixels, on a picture, in place."""
+    """Draw loose lines, polygons and ellipses of random colors, of shares of `size` pixels, on a picture, in place."""
     for _ in range(count):
-        colour = rng.integers(20, 236, 3).tolist()
+        color = rng.integers(20, 236, 3).tolist()
         x, y = rng.integers(0, picture.shape[0], 2).tolist()
         kind = rng.random()
         if kind < 0.4:
             reach = rng.normal(0, size / 4, 2)
             end = (int(x + reach[0]), int(y + reach[1]))
-            cv2.line(picture, (x, y), end, colour, int(rng.integers(1, 2 + size // 40)), cv2.LINE_AA)
+            cv2.line(picture, (x, y), end, color, int(rng.integers(1, 2 + size // 40)), cv2.LINE_AA)
         elif kind < 0.75:
             points = np.array([x, y]) + rng.normal(0, size / 14, (int(rng.integers(3, 7)), 2))
-            cv2.fillPoly(picture, [np.round(points).astype(np.int32)], colour, cv2.LINE_AA)
+            cv2.fillPoly(picture, [np.round(points).astype(np.int32)], color, cv2.LINE_AA)
         else:
             axes = rng.integers(2, size // 9, 2).tolist()
             width = -1 if rng.random() < 0.6 else max(1, size // 60)
-            cv2.ellipse(picture, (x, y), axes, float(rng.uniform(0, 180)), 0, 360, colour, width, cv2.LINE_AA)
+            cv2.ellipse(picture, (x, y), axes, float(rng.uniform(0, 180)), 0, 360, color, width, cv2.LINE_AA)
 
 
 def draw_occluder(rng: np.random.Generator, size: int) -> Patch:

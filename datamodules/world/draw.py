@@ -13,18 +13,8 @@ import numpy as np
 
 from datamodules.world.appearance import ObjectClass
 from datamodules.world.background import draw_background, draw_occluder, finish
-from datamodules.world.sprite import (
-    DEFAULT_VARIATION,
-    Look,
-    Patch,
-    Pose,
-    Variation,
-    draw_angle,
-    draw_look,
-    overlap,
-    paste,
-    render,
-)
+from datamodules.world.patch import Patch, overlap, paste
+from datamodules.world.sprite import DEFAULT_VARIATION, Look, Pose, Variation, draw_angle, draw_look, render
 
 MIN_SIZE = 32  # px; smaller pictures cannot show a pattern
 TRIES = 12  # places tried for an object before it is drawn smaller, and again before it is left out
@@ -68,29 +58,23 @@ def draw_scene(
         labels: label of each object; by default its place in `objects`.
         size: height and width in pixels, at least `MIN_SIZE`.
         scale: smallest and greatest diameter of an object, as a share of `size`.
-        clutter: classes that unlabelled objects are drawn from, none of them in `objects`. Leave out whatever else
-            must not appear unlabelled, such as the other classes of an episode.
+        clutter: classes that unlabelled objects are drawn from: none that must not appear unlabelled.
         n_clutter: fewest and most unlabelled objects; counts only where `clutter` is given.
         n_occluders: fewest and most unlabelled things in front of the objects.
         min_visible: least share of each labelled object that is neither covered nor outside the picture, in (0, 1].
         variation: how far instances differ.
 
     Returns:
-        The scene, its objects in the order of `objects`. A single object is always there if it fits; in a crowd
-        some may be left out (M is then less than `len(objects)`), so read `labels`.
+        The scene, objects in their order. One alone is always there if it fits; in a crowd some may lack: see `labels`.
 
     Raises:
-        ValueError: no objects, a count that does not fit, a size or range out of bounds, or a class that is both
-            labelled and clutter.
+        ValueError: a count that does not fit, a number out of bounds, or a class that is both labelled and clutter.
     """
     labels = _check(objects, labels, size, scale, clutter, n_clutter, n_occluders, min_visible)
     canvas = _Canvas(draw_background(rng, size), min_visible)
     others = [clutter[i] for i in rng.integers(len(clutter), size=_count(rng, n_clutter))] if clutter else []
-    cast = [(cls, k + 1) for k, cls in enumerate(objects)] + [(cls, 0) for cls in others]
-    for i in rng.permutation(len(cast)):
-        canvas.add_object(rng, *cast[i], scale, variation)
-    for _ in range(_count(rng, n_occluders)):
-        canvas.add(draw_occluder(rng, size), 0)
+    canvas.add_objects(rng, objects, others, scale=scale, variation=variation)
+    canvas.add_occluders(rng, _count(rng, n_occluders))
     masks, boxes, kept = canvas.visible(len(objects))
     return Scene(finish(rng, canvas.picture), boxes, np.asarray(labels, np.int64)[kept], masks)
 
@@ -123,6 +107,25 @@ class _Canvas:
         self.owner = np.full(picture.shape[:2], NOBODY, np.uint8)
         self.min_visible = min_visible
         self.spare = np.full(256, np.inf)  # pixels that each labelled object may yet lose
+
+    def add_objects(
+        self,
+        rng: np.random.Generator,
+        objects: Sequence[ObjectClass],
+        others: Sequence[ObjectClass],
+        *,
+        scale: tuple[float, float],
+        variation: Variation,
+    ) -> None:
+        """Draw labelled and unlabelled objects in a random order."""
+        cast = [(cls, k + 1) for k, cls in enumerate(objects)] + [(cls, NOBODY) for cls in others]
+        for i in rng.permutation(len(cast)):
+            self.add_object(rng, *cast[i], scale, variation)
+
+    def add_occluders(self, rng: np.random.Generator, count: int) -> None:
+        """Draw unlabelled things in front of all objects."""
+        for _ in range(count):
+            self.add(draw_occluder(rng, self.picture.shape[0]), NOBODY)
 
     def add_object(
         self,

@@ -79,21 +79,21 @@ class Wave:
 
 @dataclass(frozen=True)
 class Events:
-    """Moments that come again every `every` frames, the first at `first`; `every` = 0 for none."""
+    """Moments that come again every `period` frames, the first at `first`; `period` = 0 for none."""
 
-    every: int
+    period: int
     first: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, every: int, lead: float) -> "Events":
+    def draw(cls, rng: np.random.Generator, period: int, lead: float) -> "Events":
         """Draw the first moment, at least `lead` frames after `FIRST_EVENT` and not much over one period on."""
-        return cls(every, float(FIRST_EVENT + lead + rng.uniform(0, max(every - FIRST_EVENT - lead, 1))))
+        return cls(period, float(FIRST_EVENT + lead + rng.uniform(0, max(period - FIRST_EVENT - lead, 1))))
 
     def nearest(self, t: float) -> float:
         """Find the moment nearest to t; infinity if there is none."""
-        if not self.every:
+        if not self.period:
             return np.inf
-        return self.first + max(np.round((t - self.first) / self.every), 0.0) * self.every
+        return self.first + max(np.round((t - self.first) / self.period), 0.0) * self.period
 
 
 def excursion(t: float, moment: float) -> float:

@@ -1,9 +1,9 @@
 """Instances of an object class: what differs from one to the next, and how one is put on a picture.
 
-A class is painted once as a template (`template`). An instance has a look, which it keeps for life (colours, light,
+A class is painted once as a template (`template`). An instance has a look, which it keeps for life (colors, light,
 deformation), and a pose, which changes when it moves; `render` warps the template by both into a small patch.
 
-Shapes: R side of a template, (H, W) a picture, (h, w) a patch.
+Shapes: R side of a template, (h, w) a patch.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from datamodules.world.appearance import PALETTES, ObjectClass, Part
+from datamodules.world.patch import Patch
 from datamodules.world.textures import surface
 
 TEMPLATE_SIZE = 128  # px; objects drawn larger than this are painted from a template of twice or four times the size
@@ -45,6 +46,14 @@ class Variation:
     repaint: float = 0.4
     light: float = 0.3
 
+    def __post_init__(self) -> None:
+        most = {"tilt": 0.5, "tone": 1.0, "light": 1.0}
+        for name in ("rotation", "stretch", "tilt", "deform", "hue", "tone", "repaint", "light"):
+            value = getattr(self, name)
+            if value < 0 or value >= most.get(name, np.inf) or (name == "repaint" and value > 1):
+                limit = {"repaint": " and at most 1"}.get(name, f" and below {most[name]}" if name in most else "")
+                raise ValueError(f"{name} is {value} but must be at least 0{limit}")
+
 
 DEFAULT_VARIATION = Variation()
 
@@ -52,7 +61,7 @@ DEFAULT_VARIATION = Variation()
 class Look(NamedTuple):
     """What an instance keeps for life."""
 
-    colours: np.ndarray  # (1, 256, 3) uint8, from the template's index to RGB
+    colors: np.ndarray  # (1, 256, 3) uint8, from the template's index to RGB
     light: np.ndarray  # (2,) brightness per radius to the right and down
     bend: np.ndarray  # (4, 4, 2) float32, displacement at a grid over the patch, in radii
     stretch: float  # height over width
@@ -68,20 +77,6 @@ class Pose(NamedTuple):
     angle: float
 
 
-class Patch(NamedTuple):
-    """A small picture with coverage, to be put with its corner at (left, top)."""
-
-    rgb: np.ndarray  # (h, w, 3) uint8
-    alpha: np.ndarray  # (h, w) uint8
-    left: int
-    top: int
-
-    @property
-    def mask(self) -> np.ndarray:
-        """Pixels that are at least half covered, (h, w) bool."""
-        return self.alpha >= 128
-
-
 @lru_cache(maxsize=1024)
 def template(cls: ObjectClass, resolution: int = TEMPLATE_SIZE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Paint a class once.
@@ -91,7 +86,7 @@ def template(cls: ObjectClass, resolution: int = TEMPLATE_SIZE) -> tuple[np.ndar
         resolution: side R in pixels.
 
     Returns:
-        index (R, R, 3) uint8, the same in all channels, to be looked up in `Look.colours`;
+        index (R, R, 3) uint8, the same in all channels, to be looked up in `Look.colors`;
         shade (R, R, 3) uint8, brightness by relief, 255 for none; alpha (R, R) uint8.
     """
     index = np.zeros((resolution, resolution), np.uint8)
@@ -100,7 +95,7 @@ def template(cls: ObjectClass, resolution: int = TEMPLATE_SIZE) -> tuple[np.ndar
     for part in cls.parts:
         cover = _cover(part, resolution)
         value = surface(part.pattern, part.frequency, part.angle, part.seed, resolution)
-        # Paint a little beyond the outline, so that interpolation at the border finds the part's own colour.
+        # Paint a little beyond the outline, so that interpolation at the border finds the part's own color.
         wide = cv2.dilate(cover, np.ones((5, 5), np.uint8)) if not alpha.any() else cover
         index = np.where(wide >= 128, (value * (LEVELS - 1)).astype(np.uint8) + LEVELS * part.paint, index)
         depth = cv2.distanceTransform((cover >= 128).astype(np.uint8), cv2.DIST_L2, 3) / resolution
@@ -152,7 +147,7 @@ def draw_look(rng: np.random.Generator, cls: ObjectClass, variation: Variation =
     direction = rng.uniform(0, 2 * np.pi)
     strength = variation.light * rng.random()
     return Look(
-        colours=_ramps(_tint(np.array(PALETTES[palette], np.uint8), rng, variation)),
+        colors=_ramps(_tint(np.array(PALETTES[palette], np.uint8), rng, variation)),
         light=strength * np.array([np.cos(direction), np.sin(direction)]),
         bend=(variation.deform * rng.standard_normal((4, 4, 2))).astype(np.float32),
         stretch=float(np.exp(variation.stretch * rng.standard_normal())),
@@ -165,20 +160,20 @@ def draw_angle(rng: np.random.Generator, variation: Variation) -> float:
     return float(np.deg2rad(rng.uniform(-variation.rotation, variation.rotation)))
 
 
-def _tint(colours: np.ndarray, rng: np.random.Generator, variation: Variation) -> np.ndarray:
-    """Change hue, saturation and brightness of (3, 3) uint8 RGB colours together."""
-    hsv = cv2.cvtColor(colours[None], cv2.COLOR_RGB2HSV)[0].astype(np.float32)  # hue in half degrees
+def _tint(colors: np.ndarray, rng: np.random.Generator, variation: Variation) -> np.ndarray:
+    """Change hue, saturation and brightness of (3, 3) uint8 RGB colors together."""
+    hsv = cv2.cvtColor(colors[None], cv2.COLOR_RGB2HSV)[0].astype(np.float32)  # hue in half degrees
     hsv[:, 0] = (hsv[:, 0] + variation.hue / 2 * rng.standard_normal()) % 180
     hsv[:, 1:] *= 1 + variation.tone * rng.uniform((-1, -1), (0.6, 0.4))
     return cv2.cvtColor(np.clip(hsv, 0, (179, 255, 255)).astype(np.uint8)[None], cv2.COLOR_HSV2RGB)[0]
 
 
-def _ramps(colours: np.ndarray) -> np.ndarray:
-    """Make the table (1, 256, 3) that holds the ramps between the three pairs of (3, 3) colours."""
+def _ramps(colors: np.ndarray) -> np.ndarray:
+    """Make the table (1, 256, 3) that holds the ramps between the three pairs of (3, 3) colors."""
     mix = np.linspace(0, 1, LEVELS, dtype=np.float32)[:, None]
     table = np.zeros((1, 256, 3), np.uint8)
     for pair in range(3):
-        ramp = colours[pair] * (1 - mix) + colours[(pair + 1) % 3] * mix
+        ramp = colors[pair] * (1 - mix) + colors[(pair + 1) % 3] * mix
         table[0, pair * LEVELS : (pair + 1) * LEVELS] = ramp
     return table
 
@@ -225,83 +220,14 @@ def _object_coordinates(look: Look, angle: float, x: np.ndarray, y: np.ndarray) 
 
 
 def _paint(cls: ObjectClass, look: Look, size: float) -> np.ndarray:
-    """Colour the template of about the resolution that `size` pixels need; (R, R, 4) uint8."""
+    """Color the template of about the resolution that `size` pixels need; (R, R, 4) uint8."""
     resolution = TEMPLATE_SIZE
     while resolution < size and resolution < 4 * TEMPLATE_SIZE:
         resolution *= 2
     index, shade, alpha = template(cls, resolution)
-    rgb = cv2.multiply(cv2.LUT(index, look.colours), shade, scale=1 / 255)
+    rgb = cv2.multiply(cv2.LUT(index, look.colors), shade, scale=1 / 255)
     painted = cv2.merge([*cv2.split(rgb), alpha])
     while resolution > 1.3 * size and resolution > 16:
         resolution //= 2
         painted = cv2.resize(painted, (resolution, resolution), interpolation=cv2.INTER_AREA)
     return painted
-
-
-def smear(patch: Patch, velocity: np.ndarray) -> Patch:
-    """Blur a patch along the way it moves while the shutter is open.
-
-    Args:
-        patch: the patch at the middle of the exposure.
-        velocity: (2,) pixels to the right and down during the exposure.
-
-    Returns:
-        A patch that is larger by the way; the same patch where that is under a pixel and a half.
-    """
-    kernel = motion_kernel(velocity)
-    if kernel is None:
-        return patch
-    by = kernel.shape[0] // 2
-    cover = np.dstack([cv2.multiply(patch.rgb, cv2.merge([patch.alpha] * 3), scale=1 / 255), patch.alpha])
-    cover = cv2.copyMakeBorder(cover, by, by, by, by, cv2.BORDER_CONSTANT, value=(0, 0, 0, 0))
-    cover = cv2.filter2D(cover.astype(np.float32), -1, kernel, borderType=cv2.BORDER_CONSTANT)
-    alpha = cover[..., 3]
-    rgb = cover[..., :3] * (255 / np.maximum(alpha, 1))[..., None]
-    return Patch(
-        np.clip(rgb + 0.5, 0, 255).astype(np.uint8), (alpha + 0.5).astype(np.uint8), patch.left - by, patch.top - by
-    )
-
-
-def motion_kernel(velocity: np.ndarray) -> np.ndarray | None:
-    """Draw the blur kernel (odd, odd) float32 of a straight way in pixels, sum 1; None if under a pixel and a half."""
-    way = float(np.hypot(*velocity))
-    if way < 1.5:
-        return None
-    by = int(np.ceil(way / 2))
-    kernel = np.zeros((2 * by + 1, 2 * by + 1), np.uint8)
-    end = (np.asarray(velocity, np.float64) / 2 * 16).round().astype(int)
-    cv2.line(kernel, (by * 16 - end[0], by * 16 - end[1]), (by * 16 + end[0], by * 16 + end[1]), 255, 1, cv2.LINE_AA, 4)
-    return kernel.astype(np.float32) / kernel.sum()
-
-
-def paste(picture: np.ndarray, patch: Patch) -> None:
-    """Blend a patch into a picture, in place; what lies outside is cut off.
-
-    Args:
-        picture: (H, W, 3) uint8.
-        patch: any patch, also one wholly outside.
-    """
-    rows, columns, inner = overlap(patch, picture.shape[:2])
-    if inner[0].stop <= inner[0].start or inner[1].stop <= inner[1].start:
-        return
-    region = picture[rows, columns]
-    alpha = cv2.merge([patch.alpha[inner]] * 3)
-    cover = cv2.multiply(np.ascontiguousarray(patch.rgb[inner]), alpha, scale=1 / 255)
-    region[...] = cv2.add(cv2.multiply(np.ascontiguousarray(region), 255 - alpha, scale=1 / 255), cover)
-
-
-def overlap(patch: Patch, shape: tuple[int, int]) -> tuple[slice, slice, tuple[slice, slice]]:
-    """Find where a patch lies on a picture.
-
-    Args:
-        patch: the patch.
-        shape: (H, W) of the picture.
-
-    Returns:
-        Rows and columns of the picture, and (rows, columns) of the patch; all empty where the two do not meet.
-    """
-    (h, w), (height, width) = patch.alpha.shape, shape
-    top, bottom = max(patch.top, 0), max(min(patch.top + h, height), max(patch.top, 0))
-    left, right = max(patch.left, 0), max(min(patch.left + w, width), max(patch.left, 0))
-    inner = (slice(top - patch.top, bottom - patch.top), slice(left - patch.left, right - patch.left))
-    return slice(top, bottom), slice(left, right), inner

@@ -1,7 +1,7 @@
 """Textures of the drawn world: surface patterns of object classes, and tiles for backgrounds.
 
 A surface pattern is a function of the object's own coordinates, so it turns, grows and bends with the object.
-A tile is periodic and may be panned for ever. Both hold a mixing value per pixel, not a colour: the colours
+A tile is periodic and may be panned for ever. Both hold a mixing value per pixel, not a color: the colors
 are chosen per instance (`sprite.draw_look`) and per scene (`draw.draw_background`).
 
 Shapes: R rows and columns of a pattern or tile.
@@ -35,7 +35,7 @@ def square_wave(phase: np.ndarray, duty: float = 0.5, sharpness: float = 9.0) ->
 
 
 def plain(x: np.ndarray, y: np.ndarray, f: float, rng: np.random.Generator) -> np.ndarray:
-    """One colour."""
+    """One color."""
     return np.zeros_like(x)
 
 

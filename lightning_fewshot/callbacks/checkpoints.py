@@ -7,7 +7,11 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_warn
+
+from lightning_fewshot.checkpoint_entry import KEY
+from lightning_fewshot.checkpoint_files import read_checkpoint, write_checkpoint
 
 # The progress of a validation that stands before its first episode, as Lightning counts it: a resumed run begins it.
 COUNTS = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
@@ -17,8 +21,8 @@ VALIDATION_DUE = {"total": COUNTS, "current": COUNTS, "is_last_batch": False}
 class Checkpoints(ModelCheckpoint):
     """Keep ``checkpoints/best.ckpt`` (by ``monitor``) and ``checkpoints/last.ckpt`` in the run folder.
 
-    The last one is written at every validation, at SIGTERM and at Ctrl-C. Lightning writes to a temporary file and
-    renames, so a kill leaves the old file or the new one. A run that resumes from any of them ends as if it had
+    The last one is written at every validation, at SIGTERM and at Ctrl-C. CheckpointFiles writes them, so a kill leaves
+    the old file or the new one. A run that resumes from any of them ends as if it had
     never stopped.
 
     Args:
@@ -92,7 +96,12 @@ class Checkpoints(ModelCheckpoint):
             self._save_last(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Write the last checkpoint when the run is told to stop (SIGTERM, Ctrl-C); never after an error."""
+        """Write the last checkpoint when the run is told to stop (SIGTERM, Ctrl-C); never after an error.
+
+        What cannot be written (a full disk) is said with the checkpoint to go on from.
+        """
+        if isinstance(exception, OSError):
+            exception.last_checkpoint = self.last_good_path  # for the command line's message
         if not isinstance(exception, (SystemExit, KeyboardInterrupt)) or trainer.state.fn != "fit":
             return
         self._validation_due = trainer.validating
@@ -105,6 +114,36 @@ class Checkpoints(ModelCheckpoint):
             return
         self.last_model_path = str(Path(self.dirpath) / "last.ckpt")
         trainer.save_checkpoint(self.last_model_path, self.save_weights_only)
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """How a trainer writes and reads checkpoints: whole or not at all, and verified.
+
+    Args:
+        run: Data and seeds of the run, as plain data: what a resumed run is compared with.
+    """
+
+    def __init__(self, run: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.run = run or {}
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint that also says of which run it is."""
+        entry = {KEY: {**checkpoint[KEY], "run": self.run}} if KEY in checkpoint else {}
+        write_checkpoint({**checkpoint, **entry}, path)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint: tensors and plain data, never code.
+
+        Raises:
+            ValueError: It is damaged, or a file of another program.
+        """
+        content = read_checkpoint(path)
+        if "pytorch-lightning_version" not in content:
+            raise ValueError(f"{path} is no checkpoint of a run: it has no 'pytorch-lightning_version'")
+        return content
 
 
 def _validates_now(trainer: pl.Trainer) -> bool:

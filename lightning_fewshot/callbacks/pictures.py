@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_fewshot.callbacks.loggers import wandb_loggers
@@ -29,6 +30,7 @@ class EpisodePictures(Callback):
             raise ValueError(f"pictures.count is {count} but must be at least 0")
         self.count = count
         self._rated: dict[str, list[tuple[float, int, Tensor]]] = {"best": [], "worst": []}
+        self._unwritable = False
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Episode, batch_idx: int, *_: Any
@@ -80,9 +82,15 @@ class EpisodePictures(Callback):
     def _write(self, trainer: pl.Trainer, picture: Tensor, name: str, key: str) -> None:
         from lightning_fewshot.drawing import write_png
 
-        folder = Path(trainer.default_root_dir) / "pictures"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{name}.png"
-        write_png(picture, path)
+        if self._unwritable:
+            return
+        path = Path(trainer.default_root_dir) / "pictures" / f"{name}.png"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_png(picture, path)
+        except OSError as error:
+            self._unwritable = True
+            rank_zero_warn(f"cannot write the picture {path} ({error.strerror or error}); no more are written")
+            return
         for logger in wandb_loggers(trainer):
             logger.log_image(key, [str(path)])

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_fewshot.episodes import Detections, Episode, Segmentation
-from lightning_fewshot.files import write_atomically
+from lightning_fewshot.files import OutputNames, write_atomically
 
 
 class PredictionFiles(Callback):
@@ -20,7 +21,8 @@ class PredictionFiles(Callback):
     A record is ``{"image": name, "class": name, "box": [x1, y1, x2, y2] in pixels, "score": 0..1}``; a model that
     scores whole images has one record an image, without a box. A model that segments has a record for each class found,
     ``{"image": name, "class": name, "share": 0..1 of the image, "mask": file}``, and writes ``masks/<name>.png``:
-    a palette PNG of the image's size, 0 background and 1 + i for class i (in the order of ``"value"``).
+    a palette PNG of the image's size, 0 background and 1 + i for class i (in the order of ``"value"``). ``<name>`` is
+    the image's path without its suffix; where two images would share it, the second keeps the suffix.
 
     Args:
         run_dir: Folder of the run.
@@ -29,6 +31,7 @@ class PredictionFiles(Callback):
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = Path(run_dir)
         self._records: list[dict[str, Any]] = []
+        self._output_names = OutputNames()
 
     def on_predict_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Episode, *_: Any
@@ -39,12 +42,16 @@ class PredictionFiles(Callback):
             self._records += records
             return
         names = batch.query.names or tuple(f"{batch.index}_{i}" for i in range(len(batch.query.images)))
-        for name, preds in zip(names, outputs, strict=True):
+        files = [f"{self._output_names.name(name)}.png" for name in names]
+        for name, file, preds in zip(names, files, outputs, strict=True):
             if isinstance(preds, Segmentation):
-                self._records += self._write_mask(name, preds, batch.classes)
+                self._records += self._write_mask(name, file, preds, batch.classes)
             else:
                 self._records += _records(name, preds, batch.classes)
-        self._draw(batch, names, outputs)
+        try:
+            self._draw(batch, files, outputs)
+        except OSError as error:
+            rank_zero_warn(f"cannot write all pictures: {error}")
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the records, whole or not at all."""
@@ -54,32 +61,28 @@ class PredictionFiles(Callback):
         pictures = self.run_dir / "pictures"
         print(f"{len(self._records)} predictions: {path}" + (f"; pictures: {pictures}" if pictures.exists() else ""))
 
-    def _write_mask(self, name: str, preds: Segmentation, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    def _write_mask(self, name: str, file: str, preds: Segmentation, classes: tuple[str, ...]) -> list[dict[str, Any]]:
         from lightning_fewshot.drawing import write_mask
 
-        path = self.run_dir / "masks" / f"{_flat_name(name)}.png"
+        path = self.run_dir / "masks" / file
         path.parent.mkdir(parents=True, exist_ok=True)
         write_mask(preds.label_map, path)
         shares = preds.masks.flatten(1).double().mean(1).tolist()
         return [
-            {"image": name, "class": c, "value": 1 + i, "share": round(share, 5), "mask": f"masks/{path.name}"}
+            {"image": name, "class": c, "value": 1 + i, "share": round(share, 5), "mask": f"masks/{file}"}
             for i, (c, share) in enumerate(zip(classes, shares, strict=True))
             if share > 0
         ]
 
-    def _draw(self, episode: Episode, names: tuple[str, ...], preds: Any) -> None:
+    def _draw(self, episode: Episode, files: list[str], preds: Any) -> None:
         from lightning_fewshot.drawing import draw_examples, write_png
 
-        folder = self.run_dir / "pictures"
-        folder.mkdir(parents=True, exist_ok=True)
         query = episode.query._replace(boxes=None)
-        pictures = draw_examples(query, episode.classes, preds, limit=len(names))
-        for name, picture in zip(names, pictures, strict=True):
-            write_png(picture, folder / f"{_flat_name(name)}.png")
-
-
-def _flat_name(name: str) -> str:
-    return Path(name).with_suffix("").as_posix().replace("/", "_")
+        pictures = draw_examples(query, episode.classes, preds, limit=len(files))
+        for file, picture in zip(files, pictures, strict=True):
+            path = self.run_dir / "pictures" / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_png(picture, path)
 
 
 def _records(name: str, preds: Detections | Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -58,7 +58,7 @@ class ResultsFile(Callback):
         record = self._record(trainer, module, split)
         write_atomically(self.run_dir / "results.json", json.dumps(record, indent=1, allow_nan=False))
         for logger in wandb_loggers(trainer):
-            logger.experiment.summary.update({f"{split}_results": record["metrics"]})
+            logger.log_summary({f"{split}_results": record["metrics"]})
         if show:
             console = Console()
             console.print(results_table(record))
@@ -96,7 +96,7 @@ def results_table(record: dict[str, Any]) -> Table:
     title = f"{record['model']}, {protocol['split']}: {protocol['n_way']}-way {protocol['k_shot']}-shot"
     table = Table(title=title)
     table.add_column("metric")
-    for column in ("value", "95 % interval", "episodes"):
+    for column in ("value", "95 % interval", "n"):
         table.add_column(column, justify="right")
     for name, metric in record["metrics"].items():
         value, low, high = (f"{v:.4f}" if v is not None else "-" for v in (metric["value"], *metric["ci95"]))

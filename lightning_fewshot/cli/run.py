@@ -1,72 +1,92 @@
-"""``python -m lightning_fewshot {fit,validate,test,predict} --config experiments/<name>.yaml``, and ``score``.
+"""``python -m lightning_fewshot {fit,validate,test,predict} --config experiments/<name>.yaml``.
 
 LightningCLI over the two base classes. What is added: a run folder ``runs/<experiment>/<time>`` that holds the
-config, the logs, the checkpoints, the pictures and ``results.json``; W&B beside CSV; a test after every fit.
+config, the logs, the checkpoints, the pictures and ``results.json``; W&B beside CSV; a test after every fit; a
+checkpoint that says which model and data it is of.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import pickle
 import sys
-import time
-import warnings
-import zipfile
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
+import yaml
+from jsonargparse import Namespace
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from lightning_fewshot.callbacks.checkpoints import Checkpoints
+from lightning_fewshot.callbacks.checkpoints import CheckpointFiles, Checkpoints
 from lightning_fewshot.callbacks.loggers import finish_loggers, run_loggers
 from lightning_fewshot.callbacks.pictures import EpisodePictures
 from lightning_fewshot.callbacks.predictions import PredictionFiles
 from lightning_fewshot.callbacks.progress import Progress
 from lightning_fewshot.callbacks.results import ResultsFile
+from lightning_fewshot.cli.commands import PROG
+from lightning_fewshot.cli.config_files import GROUPS, limit_yaml
+from lightning_fewshot.cli.errors import TRACEBACK_VARIABLE, one_line_errors
+from lightning_fewshot.cli.from_checkpoint import Resumed, differences, flat, read_resumed
+from lightning_fewshot.cli.parser import Misspelt, Parser, explain
+from lightning_fewshot.cli.request import Request, config_files, read_request
+from lightning_fewshot.cli.run_folder import experiment_name, make_run_dir, shared_run_dir
 from lightning_fewshot.data import EpisodicDataModule
 from lightning_fewshot.module import FewShotModule
-from lightning_fewshot.tracking.score import main as score
+from lightning_fewshot.precision import native_bfloat16
 
-PROG = "python -m lightning_fewshot"
-RUN_DIR_VARIABLE = "LIGHTNING_FEWSHOT_RUN_DIR"  # the ranks of one run share its folder
-TRACEBACK_VARIABLE = "LIGHTNING_FEWSHOT_TRACEBACK"  # set it to see where an expected error came from
-NOISE = (
-    ".*Experiment logs directory .* exists and is not empty",  # the run folder is new, only its CSV file is meant
-    ".*isinstance.treespec, LeafSpec.",
-    ".*does not have many workers",  # the machine's cores are the user's affair
-    ".*is smaller than the logging interval",
-    ".*in eval mode at the start of training",  # frozen on purpose
-    ".*callbacks used to create the checkpoint need to be provided",  # `test` needs no monitor
-    ".*You defined a `validation_step` but have no `val_dataloader`",
-)
-SIGTERM_CODE = 143  # 128 + SIGTERM, what a shell reports
-EXPECTED_ERRORS = (
-    ValueError,
-    FileNotFoundError,
-    PermissionError,
-    NotADirectoryError,
-    FloatingPointError,
-    MisconfigurationException,
-    pickle.UnpicklingError,
-)
+TRAINER_DEFAULTS = {
+    "max_epochs": 10,
+    "use_distributed_sampler": False,  # episodes are sharded by their number: EpisodeOrder
+    "inference_mode": False,  # adapt may take gradient steps
+    "enable_progress_bar": True,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+}
 
 
-class Parser(LightningArgumentParser):
-    """A parser whose errors are not buried under sixty lines of usage."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say what is wrong and where to read on; exit with code 2."""
-        if os.environ.get(TRACEBACK_VARIABLE) and ex is not None:
-            raise ex
-        self.exit(2, f"error: {message}\nAll keys: {PROG} fit --help\n")
+def run(command: str, args: list[str]) -> FewShotCLI:
+    """Run one command; return its FewShotCLI. Expected errors end in one line."""
+    threads = torch.get_num_threads()
+    limit_yaml()
+    try:
+        with shared_run_dir(), one_line_errors():
+            request = read_request(command, args)
+            return FewShotCLI(request, read_resumed(request))
+    finally:
+        finish_loggers(failed=sys.exc_info()[0] is not None)
+        torch.set_num_threads(threads)
 
 
 class FewShotCLI(LightningCLI):
-    """The command line: the parser's own keys, the run folder, and the test after a fit."""
+    """The command line: the parser's own keys, the run folder, and the test after a fit.
+
+    Args:
+        request: What is asked for.
+        resumed: What is known of its checkpoint.
+    """
+
+    def __init__(self, request: Request, resumed: Resumed | None) -> None:
+        self.request = request
+        self.resumed = resumed
+        super().__init__(
+            FewShotModule,
+            EpisodicDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            parser_class=Parser,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            trainer_class=Trainer,
+            trainer_defaults=dict(TRAINER_DEFAULTS),
+            parser_kwargs={
+                "prog": PROG,
+                "allow_abbrev": False,  # a key that is nearly right is a mistake
+                **{name: {"default_config_files": []} for name in self.subcommands()},
+            },
+            auto_configure_optimizers=False,
+            args=[request.command, *(resumed.args if resumed else []), *request.args],
+        )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what is configurable beside model, data and trainer."""
@@ -76,11 +96,20 @@ class FewShotCLI(LightningCLI):
         parser.add_lightning_class_args(EpisodePictures, "pictures")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, and refuse a damaged checkpoint before anybody opens it."""
-        super().parse_arguments(parser, args)
-        path = self.config[self.config.subcommand].get("ckpt_path") or ""
-        if Path(path).is_file() and not zipfile.is_zipfile(path):
-            raise ValueError(f"{path} is truncated or not a checkpoint")
+        """Parse; a mistake ends the command with what is wrong and where to read on."""
+        try:
+            self.config = parser.parse_args(args)
+        except Misspelt as error:
+            if os.environ.get(TRACEBACK_VARIABLE):
+                raise
+            print(f"error: {explain(str(error), self.request)}", file=sys.stderr)
+            sys.exit(2)
+        for group in GROUPS:
+            if not isinstance(self.config[self.config.subcommand].get(group), Namespace):
+                raise ValueError(f"{group} is {self.config[self.config.subcommand].get(group)!r}: give a group of keys")
+
+    def _parse_ckpt_path(self) -> None:
+        """Take no settings of Lightning's: what a checkpoint says is read, and checked, in ``from_checkpoint``."""
 
     def before_instantiate_classes(self) -> None:
         """Choose the run folder and make sure that it can be written, before anything costs time."""
@@ -88,17 +117,42 @@ class FewShotCLI(LightningCLI):
         config.weights_only = config.weights_only is not False  # a checkpoint is data; it must not run code
         if "verbose" in config:
             config.verbose = False  # ResultsFile prints the table, with intervals
-        self.experiment = _experiment_name(config)
-        self.run_dir = _make_run_dir(config.run_dir, self.experiment)
+        _use_native_precision(config.trainer)
+        files = config_files(self.request)
+        self.experiment = experiment_name(files) if files or not self.resumed else self.resumed.experiment or "unnamed"
+        self.run_dir = make_run_dir(config.run_dir, self.experiment, newest=self.subcommand == "fit")
+        self._say_what_differs()
+
+    def _say_what_differs(self) -> None:
+        """Say what a resumed training changes: its episodes are no longer those of an unbroken one."""
+        if self.subcommand != "fit" or self.resumed is None or not self.resumed.settings or not _is_first():
+            return
+        now = self._plain_config()
+        changed = differences(
+            self.resumed.settings, flat({key: now[key] for key in ("seed_everything", "data", "model")})
+        )
+        if changed:
+            print(f"resumed with other settings than the checkpoint's: {'; '.join(changed)}")
+
+    def _plain_config(self) -> dict[str, Any]:
+        config = self.config[self.subcommand]
+        return yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False, skip_validation=True))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add the loggers and the callbacks that every run has."""
+        """Add the loggers, the callbacks and the way of writing checkpoints that every run has."""
         config = self.config_init[self.subcommand]
         if config.trainer.logger in (None, True) and not config.trainer.fast_dev_run:
-            kwargs["logger"] = run_loggers(self.run_dir, self.experiment)
+            steps = self.resumed.step if self.resumed else 0
+            until = steps if self.subcommand == "fit" else None
+            kwargs["logger"] = run_loggers(self.run_dir, self.experiment, until, wandb=self.subcommand != "predict")
         kwargs.setdefault("default_root_dir", str(self.run_dir))
-        own = [ResultsFile(self.run_dir, self.experiment), PredictionFiles(self.run_dir)]
-        self.trainer_defaults["callbacks"] = own + ([Progress()] if config.trainer.enable_progress_bar else [])
+        plain = self._plain_config()
+        run_settings = {"experiment": self.experiment, "seed": plain["seed_everything"], "data": plain["data"]}
+        plugins = config.trainer.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        kwargs["plugins"] = [*plugins, CheckpointFiles(run_settings)]
+        added = [ResultsFile(self.run_dir, self.experiment), PredictionFiles(self.run_dir)]
+        self.trainer_defaults["callbacks"] = added + ([Progress()] if config.trainer.enable_progress_bar else [])
         return super().instantiate_trainer(**kwargs)
 
     def instantiate_classes(self) -> None:
@@ -120,102 +174,21 @@ class SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: FewShotModule, stage: str) -> None:
         """Log the config as nested keys."""
-        import yaml
-
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         for logger in trainer.loggers:
             logger.log_hyperparams(config)
 
 
-def main(args: list[str] | None = None) -> FewShotCLI | Path:
-    """Run one command; return its FewShotCLI, or the run folder of ``score``.
-
-    Expected errors end in one line; LIGHTNING_FEWSHOT_TRACEBACK=1 shows where they came from.
-    """
-    keep, threads = os.environ.get(RUN_DIR_VARIABLE), torch.get_num_threads()
-    _hush()
-    words = sys.argv[1:] if args is None else args
-    try:
-        if words[:1] == ["score"]:
-            return score(words[1:], lambda wanted: _make_run_dir(wanted, "score"))
-        return FewShotCLI(
-            FewShotModule,
-            EpisodicDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            parser_class=Parser,
-            save_config_callback=SaveConfig,
-            save_config_kwargs={"overwrite": True},
-            seed_everything_default=0,
-            trainer_class=Trainer,
-            trainer_defaults={
-                "max_epochs": 10,
-                "use_distributed_sampler": False,  # episodes are sharded by their number: EpisodeOrder
-                "inference_mode": False,  # adapt may take gradient steps
-                "enable_progress_bar": True,
-                "enable_model_summary": False,
-                "num_sanity_val_steps": 0,
-            },
-            parser_kwargs={
-                "prog": PROG,
-                "allow_abbrev": False,  # a key that is nearly right is a mistake
-                "description": "Few-shot vision: look at a few labelled examples, then predict. Raw result files of "
-                "trackers are scored by `score DIR --benchmark otb --root R`; see `score --help`.",
-                **{name: {"default_config_files": []} for name in ("fit", "validate", "test", "predict")},
-            },
-            auto_configure_optimizers=False,
-            args=args,
-        )
-    except EXPECTED_ERRORS as error:
-        if os.environ.get(TRACEBACK_VARIABLE):
-            raise
-        sys.exit(f"error: {_last_line(error)}")
-    except SIGTERMException:
-        sys.exit(SIGTERM_CODE)
-    finally:
-        finish_loggers(failed=sys.exc_info()[0] is not None)
-        torch.set_num_threads(threads)
-        if keep is None:
-            os.environ.pop(RUN_DIR_VARIABLE, None)
+def _use_native_precision(trainer: Namespace) -> None:
+    """Compute in float32 where bfloat16 is asked for and would be emulated."""
+    if not str(trainer.precision).startswith("bf16"):
+        return
+    on_gpu = torch.cuda.is_available() and trainer.accelerator in ("auto", "gpu", "cuda")
+    if not native_bfloat16("cuda" if on_gpu else "cpu" if trainer.accelerator in ("auto", "cpu") else "mps"):
+        if _is_first():
+            print(f"precision: float32 in place of {trainer.precision}, which this machine only emulates, slower")
+        trainer.precision = "32-true"
 
 
-def _hush() -> None:
-    """Silence what tells a user nothing: advertisements, and warnings about what is meant."""
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
-    logging.getLogger("lightning_fabric.utilities.seed").setLevel(logging.WARNING)
-    for message in NOISE:
-        warnings.filterwarnings("ignore", message)
-
-
-def _experiment_name(config: Any) -> str:
-    """Name the run after its first config file, and after the ones merged over it."""
-    files = [Path(str(path)).stem for path in config.get("config") or []]
-    return "-".join(files) or "unnamed"
-
-
-def _make_run_dir(wanted: str | None, experiment: str) -> Path:
-    if RUN_DIR_VARIABLE in os.environ:
-        return Path(os.environ[RUN_DIR_VARIABLE])
-    path = Path(wanted) if wanted else _unused(Path("runs") / experiment / time.strftime("%Y-%m-%d_%H-%M-%S"))
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / ".writable").touch()
-        (path / ".writable").unlink()
-    except OSError as error:
-        raise PermissionError(f"cannot write into the run folder {path}: {error.strerror}; choose --run_dir") from error
-    os.environ[RUN_DIR_VARIABLE] = str(path)
-    return path
-
-
-def _unused(path: Path) -> Path:
-    number = 2
-    candidate = path
-    while candidate.exists():
-        candidate, number = path.with_name(f"{path.name}_{number}"), number + 1
-    return candidate
-
-
-def _last_line(error: BaseException) -> str:
-    """Return the message; of an error that a worker process passed on, its last line."""
-    text = str(error).strip()
-    return text.splitlines()[-1].partition(": ")[2] if "DataLoader worker" in text else text
+def _is_first() -> bool:
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0

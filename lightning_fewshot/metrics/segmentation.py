@@ -25,10 +25,11 @@ from lightning_fewshot.metrics.estimate import (
     mean_interval,
 )
 from lightning_fewshot.metrics.gathering import gather_to_cpu
+from lightning_fewshot.metrics.region_similarity import counted_frames, region_similarity
 
 Void = Literal["ignore", "background"]
 COUNTS = ("tp", "fp", "fn", "tn")
-STATES = (*COUNTS, "classes", "episodes", "seconds")
+STATES = (*COUNTS, "classes", "episodes", "seconds", "frames")
 
 
 def pair_counts(preds: Tensor, target: Tensor, void: Void = "ignore") -> Tensor:
@@ -92,9 +93,11 @@ class SegmentationMetrics(Metric):
     """Count the pixels of all pairs; ``compute`` gives ``miou``, ``fb_iou`` and, where it was measured, ``seconds``.
 
     The interval of the first two is a bootstrap over pairs with a fixed seed; ``seconds`` is the mean time of a query
-    image. The result does not depend on how the episodes were spread over processes: pairs are sorted by episode. One
-    and the same episode must be given by one process only. The states are flat float32 lists on the CPU, because that
-    is what torchmetrics puts in for a process that saw nothing; a pair's counts are exact up to 2^24 pixels.
+    image. Of episodes with the protocol "video" there is ``j`` too, with its interval over sequences.
+
+    The result does not depend on how the episodes were spread over processes: pairs are sorted by episode. One and the
+    same episode must be given by one process only. The states are flat float32 lists on the CPU, because that is what
+    torchmetrics puts in for a process that saw nothing; a pair's counts are exact up to 2^24 pixels.
 
     Args:
         void: What pixels of value 255 in the truth are: "ignore", not counted, or "background".
@@ -132,6 +135,7 @@ class SegmentationMetrics(Metric):
             found = "no masks" if truth is None else f"{len(truth)} masks"
             raise ValueError(f"episode {episode.index}: query has {found} to compare {len(preds)} predictions with")
         numbers = episode.class_ids or range(len(episode.classes))
+        is_frame = counted_frames(len(truth)) & (episode.protocol == "video")
         for i, (pred, mask) in enumerate(zip(preds, truth, strict=True)):
             asked = range(len(numbers)) if episode.query.labels is None else [int(episode.query.labels[i])]
             if pred.masks.shape != (len(asked), *mask.shape):
@@ -139,16 +143,17 @@ class SegmentationMetrics(Metric):
                     f"episode {episode.index}, image {i}: predicted masks have shape {tuple(pred.masks.shape)}, "
                     f"expected {(len(asked), *mask.shape)}"
                 )
-            self._add(pred, mask, list(asked), [numbers[c] for c in asked], episode.index)
+            self._add(pred, mask, list(asked), [numbers[c] for c in asked])
+            self.episodes.append(torch.full((len(asked),), float(episode.index)))
+            self.frames.append(is_frame[i].float().expand(len(asked)))
 
-    def _add(self, pred: Segmentation, mask: Tensor, asked: list[int], numbers: list[int], index: int) -> None:
+    def _add(self, pred: Segmentation, mask: Tensor, asked: list[int], numbers: list[int]) -> None:
         values = torch.tensor(asked, device=mask.device)[:, None, None] + 1
         target = (mask == values).to(torch.uint8).masked_fill_(mask == VOID, VOID)
         counts = pair_counts(pred.masks, target, self.void).float().cpu()
         for name, column in zip(COUNTS, counts.unbind(1), strict=True):
             getattr(self, name).append(column)
         self.classes.append(torch.tensor(numbers, dtype=torch.float32))
-        self.episodes.append(torch.full((len(asked),), float(index)))
         seconds = float("nan") if pred.seconds is None else pred.seconds
         self.seconds.append(torch.full((len(asked),), seconds))
 
@@ -157,10 +162,14 @@ class SegmentationMetrics(Metric):
         state = {name: _joined(getattr(self, name)) for name in STATES}
         order = state["episodes"].argsort(stable=True)
         counts = torch.stack([state[name] for name in COUNTS], dim=1)[order]
-        classes = state["classes"].long()[order].unique(return_inverse=True)[1]
+        classes, is_frame = state["classes"].long()[order], state["frames"][order] > 0
+        sequences = region_similarity(counts[is_frame], classes[is_frame])
+        classes = classes.unique(return_inverse=True)[1]
         weights = bootstrap_weights(len(order), torch.Generator().manual_seed(self.seed), self.resamples)
         values = {"miou": mean_iou(counts, classes, weights), "fb_iou": fb_iou(counts, weights)}
         estimates = {name: bootstrap_interval(value, len(order)) for name, value in values.items()}
+        if len(sequences):
+            estimates["j"] = mean_interval(sequences, limits=(0.0, 1.0))
         seconds = state["seconds"][state["seconds"].isfinite()]
         return estimates | ({"seconds": mean_interval(seconds)} if len(seconds) else {})
 

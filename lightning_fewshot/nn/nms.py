@@ -9,6 +9,8 @@ Shapes: M boxes of all groups, G groups, L boxes of the largest group, K boxes k
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -100,20 +102,36 @@ def soft_nms(
         raise ValueError(f"method is {method!r}, expected 'gaussian' or 'linear'")
     groups = torch.zeros_like(scores, dtype=torch.int64) if groups is None else groups
     index = _pad_groups(groups, scores)  # (G, L), -1 where a group has fewer boxes
-    group_boxes = boxes[index.clamp(min=0)]
-    live = scores[index.clamp(min=0)].masked_fill(index < 0, 0.0)  # decays from step to step
+    decay = partial(_decay, method=method, iou_threshold=iou_threshold, sigma=sigma)
+    return _flatten(_final_scores(boxes, scores, index, decay, score_threshold), index)
+
+
+def _final_scores(
+    boxes: Tensor, scores: Tensor, index: Tensor, decay: Callable[[Tensor], Tensor], score_threshold: float
+) -> Tensor:
+    """Take the best box of every group, lower the others, and again; return final scores ``(G, L)``, -inf if dropped.
+
+    Args:
+        boxes: ``(M, 4)``.
+        scores: ``(M,)``.
+        index: ``(G, L)`` the boxes of each group, -1 where it has fewer.
+        decay: Gives the factors of the scores from the IoU with the best box.
+        score_threshold: A box stays while its score is above this.
+    """
+    left = index.clone()  # a box that was taken becomes -1
+    group_boxes = boxes[left.clamp(min=0)]
+    live = scores[left.clamp(min=0)].masked_fill(left < 0, 0.0)  # decays from step to step
     final = torch.full_like(live, -torch.inf)
-    for _ in range(index.shape[1]):
-        best, at = live.masked_fill(index < 0, -torch.inf).max(dim=1)
+    for _ in range(left.shape[1]):
+        best, at = live.masked_fill(left < 0, -torch.inf).max(dim=1)
         active = best > score_threshold
         if not active.any():
             break
         final[active, at[active]] = best[active]
-        index[active, at[active]] = -1
+        left[active, at[active]] = -1
         picked = group_boxes.take_along_dim(at[:, None, None], dim=1)  # (G, 1, 4)
-        overlap = iou(picked, group_boxes)[:, 0].to(live.dtype)
-        live = live * _decay(overlap, method, iou_threshold, sigma)
-    return _flatten(final, _pad_groups(groups, scores))
+        live = live * decay(iou(picked, group_boxes)[:, 0].to(live.dtype))
+    return final
 
 
 def _decay(overlap: Tensor, method: str, iou_threshold: float, sigma: float) -> Tensor:

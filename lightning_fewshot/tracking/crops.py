@@ -2,7 +2,7 @@
 
 A window is a box ``(x1, y1, x2, y2)`` in float pixels of the frame, where pixel i covers [i, i + 1). A crop of ``size``
 pixels samples the window at the centres of ``size`` x ``size`` equal cells, bilinearly, so that a window moved by a
-fraction of a pixel gives another crop. What lies outside the frame has one colour (SiamFC: the mean of the image).
+fraction of a pixel gives another crop. What lies outside the frame has one color (SiamFC: the mean of the image).
 Frames that would be reduced by two or more are averaged in square blocks first, so that nothing aliases.
 
 Section 3.3 of Learnet: an exemplar "double the size" of the box becomes 127 pixels, a search patch "four times bigger"
@@ -15,6 +15,7 @@ Shapes: N windows, S pixels of a crop's side, (3, H, W) a frame, ``...`` any lea
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,6 +23,37 @@ from torch.nn.functional import avg_pool2d, grid_sample
 
 EXEMPLAR, SEARCH = 127, 255  # pixels (Learnet section 3.3; MLT section 3.2.1)
 CONTEXT = 0.5
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """Which crops a tracker cuts; as those it was trained on.
+
+    Args:
+        exemplar: Side of an exemplar, in pixels.
+        search: Side of a search patch, in pixels at the exemplar's scale; at least that of an exemplar.
+        context: Margin of the exemplar, as a share of width plus height, at least 0.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    exemplar: int = EXEMPLAR
+    search: int = SEARCH
+    context: float = CONTEXT
+
+    def __post_init__(self) -> None:
+        if self.exemplar < 1:
+            raise ValueError(f"exemplar is {self.exemplar} but must be at least 1 pixel")
+        if self.search < self.exemplar:
+            raise ValueError(f"search is {self.search} but must be at least {self.exemplar}, the exemplar's side")
+        if self.context < 0:
+            raise ValueError(f"context is {self.context} but must be at least 0")
+
+    @property
+    def ratio(self) -> float:
+        """Side of a search window over side of an exemplar window, so that both show the target at one size."""
+        return self.search / self.exemplar
 
 
 def context_side(boxes: Tensor, context: float = CONTEXT) -> Tensor:
@@ -101,8 +133,8 @@ def search_windows(
     return square_windows(centre, sides)
 
 
-def mean_colour(frame: Tensor) -> Tensor:
-    """Return the mean colour ``(3,)`` of a frame ``(3, H, W)`` in [0, 255]."""
+def mean_color(frame: Tensor) -> Tensor:
+    """Return the mean color ``(3,)`` of a frame ``(3, H, W)`` in [0, 255]."""
     return frame.float().mean((1, 2))
 
 
@@ -114,7 +146,7 @@ def crop(frame: Tensor, windows: Tensor, size: int, fill: Tensor | None = None) 
         windows: ``(N, 4)`` in pixels of the frame; they may leave it, or lie outside. The smallest of
             them decides in how large blocks the frame is averaged first.
         size: S, pixels.
-        fill: ``(3,)`` colour of what is outside; None: the frame's mean. A tracker takes it from its first frame.
+        fill: ``(3,)`` color of what is outside; None: the frame's mean. A tracker takes it from its first frame.
 
     Returns:
         ``(N, 3, S, S)`` float32 in the frame's range.
@@ -129,7 +161,7 @@ def crop(frame: Tensor, windows: Tensor, size: int, fill: Tensor | None = None) 
     [[9.0, 9.0], [9.0, 9.0]]
     """
     rows = _checked(frame, windows)
-    fill = mean_colour(frame) if fill is None else fill.to(frame.device, torch.float32)
+    fill = mean_color(frame) if fill is None else fill.to(frame.device, torch.float32)
     reduced = min((min(x2 - x1, y2 - y1) for x1, y1, x2, y2 in rows), default=size) / size
     block = max(1, int(reduced + 1e-4))  # 1.99999 is a 2 that was rounded
     left, top, region = _region(frame, rows, block, fill)

@@ -5,20 +5,23 @@ A *sequence* (validation, test, predict) is one object in one video:
 - ``support``: ``images`` is ``frames[:1]`` (a ``Frames`` of one), ``boxes`` a list of one ``(1, 4)``.
 - ``query``: ``images`` is the whole video as a ``Frames``, not decoded; ``boxes`` a list of one ``(T', 4)``, the truth,
   NaN where the object is absent, T' <= T where a benchmark annotates fewer frames, or None where nothing is known;
-  polygons ``(T', 8)`` instead of boxes ask for VOT's supervised protocol;
+  ``(T', 8)`` where it is polygons;
   ``names`` holds the name of the sequence.
 
-Training episodes come from ``datamodules.tracking.base.TrackingData(train=...)``, B items each, boxes in pixels of the
-image they stand beside:
+An episode says by its ``protocol`` which of these it is:
 
+- ``"one_pass"``: a sequence, tracked once from its first frame.
+- ``"supervised"``: a sequence whose truth is polygons, by VOT's protocol, which starts a lost tracker again.
 - ``"pairs"`` (Learnet, section 3.3): ``support.images`` ``(B, 3, 127, 127)`` uint8 exemplars; ``query.images``
   ``(B, 3, 255, 255)`` search patches; ``query.labels`` ``(B,)`` int64, 1 for the same object and 0 for another one;
-  ``boxes`` lists of B ``(1, 4)``, the object in the crop.
-- ``"clips"`` (MLT, section 3.2.2): ``support`` as above; ``query.images`` ``(B * T, 3, 255, 255)``, the T context
-  patches of the first exemplar's object, then those of the second; labels all 1.
+  ``boxes`` lists of B ``(1, 4)``, the object in the crop; ``support.query_index`` the patch of each exemplar.
+- ``"clips"`` (MLT, section 3.2.2): ``support`` exemplars as above; ``query.images`` ``(B * T, 3, 255, 255)``, the T
+  context patches of the first exemplar's object, then those of the second; labels all 1.
 - ``"frames"`` (MetaRTT, section 3): whole frames. ``support.images`` list of B ``(3, H, W)``, the first frame of each
   clip; ``query.images`` list of ``B * (T - 1)``, clip by clip; ``boxes`` lists of ``(1, 4)``;
   ``class_ids`` the numbers of the B videos, which differ where there are enough (each other's hard negatives).
+
+The last three are training episodes, made by ``datamodules.tracking.training``; boxes are in pixels of their image.
 """
 
 from __future__ import annotations
@@ -29,8 +32,12 @@ from lightning_fewshot.boxes import polygon_boxes
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.tracking.frames import Frames
 
+SEQUENCES = ("one_pass", "supervised")  # protocols of an episode that is a video
 
-def sequence_episode(frames: Frames, boxes: Tensor, index: int = 0, truth: bool = True) -> Episode:
+
+def sequence_episode(
+    frames: Frames, boxes: Tensor, index: int = 0, truth: bool = True, supervised: bool = False
+) -> Episode:
     """Return one object's video as an episode.
 
     Args:
@@ -38,18 +45,20 @@ def sequence_episode(frames: Frames, boxes: Tensor, index: int = 0, truth: bool 
         boxes: ``(T', 4)`` boxes or ``(T', 8)`` polygons; the first is where the tracker starts, others may be NaN.
         index: Number of the sequence in its split.
         truth: Whether all of ``boxes`` is known; else the first alone is.
+        supervised: Ask for VOT's protocol, which needs polygons; with boxes the sequence is tracked in one pass.
     """
-    names = (frames.name,)
-    first = polygon_boxes(boxes[:1]) if boxes.shape[1] == 8 else boxes[:1]
-    support = Examples(frames[:1], boxes=[first], names=names)
-    return Episode(support, Examples(frames, boxes=[boxes] if truth else None, names=names), ("object",), index)
+    names, polygons = (frames.name,), boxes.shape[1] == 8
+    support = Examples(frames[:1], boxes=[polygon_boxes(boxes[:1]) if polygons else boxes[:1]], names=names)
+    query = Examples(frames, boxes=[boxes] if truth else None, names=names)
+    protocol = "supervised" if supervised and truth and polygons else "one_pass"
+    return Episode(support, query, ("object",), index, protocol=protocol)
 
 
 def is_sequence(episode: Episode) -> bool:
     """Tell a video from a training episode."""
-    return isinstance(episode.query.images, Frames)
+    return episode.protocol in SEQUENCES
 
 
 def is_supervised(episode: Episode) -> bool:
-    """Tell a sequence whose truth is polygons, for the supervised protocol."""
-    return is_sequence(episode) and episode.query.boxes is not None and episode.query.boxes[0].shape[1] == 8
+    """Tell a sequence for VOT's supervised protocol."""
+    return episode.protocol == "supervised"

@@ -2,12 +2,13 @@
 
 ``<folder>/<sequence>.txt`` has one line ``x,y,w,h`` a frame, in the coordinates of the benchmark's own files;
 ``<folder>/times/<sequence>_time.txt`` the tracker's seconds of each frame. Beside them
-stand ``_more.txt`` (score, seconds of waiting for the frame) and ``_made_by.txt`` (whose result this is).
+stand ``_more.txt`` (score, seconds of waiting for the frame) and ``_made_by.txt`` (whose result this is, and of what).
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,55 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fewshot.boxes import xywh_to_xyxy, xyxy_to_xywh
+from lightning_fewshot.checkpoints import as_plain
+from lightning_fewshot.episodes import Episode
 from lightning_fewshot.files import write_atomically
-from lightning_fewshot.tracking.frames import Frames
+from lightning_fewshot.tracking.frames import Frames, FramesPart, ImageFrames, VideoFrames
 from lightning_fewshot.tracking.loop import Track
 
-SETTINGS = (bool, int, float, str, tuple, list, type(None))
+PLAIN = (bool, int, float, str, tuple, list, dict, type(None))
+LOOKED_AT = 8  # frames that tell a video in memory, or one that is drawn, from another
 
 
 def fingerprint(module: nn.Module, tracker: Any, seed: int | None = None) -> str:
-    """Return a hash of the weights, of a tracker's own settings (its plain public attributes) and of the seed."""
+    """Return a hash of what tracks: the weights, the tracker's own settings and the seed.
+
+    Args:
+        module: Whose weights they are.
+        tracker: Its public attributes that are plain data or settings groups are its settings.
+        seed: Of the run.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    kept = {k: v for k, v in vars(tracker).items() if isinstance(v, SETTINGS) and not k.startswith("_")}
-    kept.pop("training", None)
-    digest.update(repr((type(tracker).__name__, sorted(kept.items()), seed)).encode())
+        digest.update(name.encode() + _bytes(value))
+    public = {name: value for name, value in vars(tracker).items() if not name.startswith("_") and name != "training"}
+    settings = {k: as_plain(v) for k, v in public.items() if isinstance(v, PLAIN) or is_dataclass(v)}
+    digest.update(repr((type(tracker).__name__, sorted(settings.items()), seed)).encode())
     return digest.hexdigest()
+
+
+def sequence_fingerprint(episode: Episode) -> str:
+    """Return a hash of what is tracked: the protocol, the images, the first box and the truth."""
+    frames, truth = episode.query.images, episode.query.boxes or []
+    digest = hashlib.sha256(f"{episode.protocol} {len(frames)} {frames.origin:g}".encode())
+    for boxes in (*episode.support.boxes, *truth):
+        digest.update(str(tuple(boxes.shape)).encode() + _bytes(boxes))
+    digest.update(images_fingerprint(frames).encode())
+    return digest.hexdigest()
+
+
+def images_fingerprint(frames: Frames) -> str:
+    """Return a hash that changes with the images: of files their name, size and time of change, else some frames."""
+    if isinstance(frames, FramesPart):
+        described = (list(frames.numbers), images_fingerprint(frames.whole))
+    elif isinstance(frames, ImageFrames):
+        described = [_stamp(path) for path in frames.paths]
+    elif isinstance(frames, VideoFrames):
+        described = _stamp(frames.path)
+    else:
+        times = np.unique(np.linspace(0, len(frames) - 1, LOOKED_AT).round().astype(int)).tolist()
+        described = [hashlib.sha256(_bytes(frames[t])).hexdigest() for t in times]
+    return hashlib.sha256(repr(described).encode()).hexdigest()
 
 
 class TrackFiles:
@@ -39,11 +73,13 @@ class TrackFiles:
 
     Args:
         folder: Where they stand.
-        made_by: Fingerprint of the tracker; files of another are replaced, never taken. None: of anybody.
+        made_by: Fingerprints of the tracker and of what is tracked; files of others are replaced, never taken. None: of
+            anybody.
     """
 
     def __init__(self, folder: str | Path, made_by: str | None = None) -> None:
-        self.folder, self.made_by = Path(folder), made_by
+        self.folder = Path(folder)
+        self.made_by = made_by
 
     def read(self, frames: Frames) -> Track | None:
         """Return what is known about a sequence; None where it must be tracked (again)."""
@@ -127,3 +163,12 @@ def polygons_to_xywh(polygons: Tensor) -> Tensor:
     x, y = polygons[:, 0::2], polygons[:, 1::2]
     low = torch.stack((x.amin(1), y.amin(1)), 1)
     return torch.cat((low, torch.stack((x.amax(1), y.amax(1)), 1) - low), 1)
+
+
+def _stamp(path: str) -> tuple[str, int, int]:
+    status = Path(path).stat()
+    return Path(path).name, status.st_size, status.st_mtime_ns
+
+
+def _bytes(value: Tensor) -> bytes:
+    return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()

@@ -215,7 +215,7 @@ def list_images(folder: str | Path) -> list[Path]:
 
 
 def read_frame(path: str | Path) -> Tensor:
-    """Read an image file as ``(3, H, W)`` uint8 RGB, whatever its depth and colours.
+    """Read an image file as ``(3, H, W)`` uint8 RGB, whatever its depth and colors.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from lightning_fewshot.episodes import Episode, Examples
@@ -11,6 +13,8 @@ from lightning_fewshot.tracking.tracker import IdentityTracker
 
 class IdentityTracking(TrackingModule):
     """Answer with the first box, always. There is nothing to train: use ``test`` and ``predict``."""
+
+    needs_training: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()

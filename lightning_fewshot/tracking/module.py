@@ -17,7 +17,7 @@ from lightning_fewshot.metrics.vot import EAO_BOUNDS, Supervised
 from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.tracking.annotate import track_to_files
 from lightning_fewshot.tracking.episodes import is_sequence, is_supervised
-from lightning_fewshot.tracking.files import TrackFiles, fingerprint
+from lightning_fewshot.tracking.files import TrackFiles, fingerprint, sequence_fingerprint
 from lightning_fewshot.tracking.loop import Track, track
 from lightning_fewshot.tracking.supervised import SupervisedRun, read_run, track_supervised, write_run
 from lightning_fewshot.tracking.tracker import Tracker
@@ -28,10 +28,10 @@ class TrackingModule(FewShotModule):
 
     The paper writes ``tracker()``. ``adapt`` and ``predict`` stay what they are on crops: a tracker's ``init`` cuts an
     exemplar and adapts, its ``update`` cuts search windows and predicts. Called with an episode that is a video, the
-    module tracks it and returns a :class:`~lightning_fewshot.tracking.loop.Track`, or, where the truth is polygons, a
-    :class:`~lightning_fewshot.tracking.supervised.SupervisedRun`; with any other episode it does what FewShotModule
-    does. A test keeps one result file a sequence under ``<run folder>/tracks``, so that a stopped test with the same
-    ``--run_dir``, weights and settings goes on where it was.
+    module tracks it and returns a :class:`~lightning_fewshot.tracking.loop.Track`, or, where its protocol is
+    "supervised", a :class:`~lightning_fewshot.tracking.supervised.SupervisedRun`; with any other episode it does what
+    FewShotModule does. A test keeps one result file a sequence under ``<run folder>/tracks``, so that a stopped test
+    with the same ``--run_dir``, weights, settings and data goes on where it was.
     """
 
     monitor = "val/success_auc"
@@ -40,7 +40,7 @@ class TrackingModule(FewShotModule):
     def tracker(self) -> Tracker:
         """Return this paper's tracker with the module's current weights; cheap, no copy.
 
-        Its plain public attributes are its settings: they tell whose result files may be taken up again.
+        Its public attributes of plain data and settings groups tell whose result files may be taken up again.
         """
 
     def forward(self, episode: Episode) -> Any:
@@ -56,15 +56,14 @@ class TrackingModule(FewShotModule):
         return SequenceMetrics()
 
     def test_step(self, episode: Episode, batch_idx: int) -> Any:
-        """Track one sequence, or take what an earlier run with the same weights left."""
+        """Track one sequence, or take what an earlier run with the same weights, settings and data left."""
         if not is_sequence(episode):
             return super().test_step(episode, batch_idx)
-        files = TrackFiles(Path(self.trainer.default_root_dir) / "tracks", self._fingerprint)
+        made_by = f"{self._fingerprint} {sequence_fingerprint(episode)}"
+        files = TrackFiles(Path(self.trainer.default_root_dir) / "tracks", made_by)
         frames, supervised = episode.query.images, is_supervised(episode)
         done = read_run(files, frames) if supervised else files.read(frames)
-        wanted = min(len(frames), len(episode.query.boxes[0]))
-        # One-pass evaluation cuts a longer track; of a supervised run every frame counts.
-        if done is not None and (len(done.boxes) == wanted if supervised else len(done.boxes) >= wanted):
+        if done is not None and len(done.boxes) >= min(len(frames), len(episode.query.boxes[0])):
             self.metrics["test"].update(done, episode)
             return done
         result = super().test_step(episode, batch_idx)
@@ -78,20 +77,6 @@ class TrackingModule(FewShotModule):
         """Look at weights, settings and seed once, so that no result of others is taken."""
         super().on_test_start()
         self._fingerprint = fingerprint(self, self.tracker(), self.run_seed)
-
-    def on_predict_start(self) -> None:
-        """Refuse to track with weights that nobody trained.
-
-        Raises:
-            ValueError: There is no checkpoint; says where one comes from.
-        """
-        super().on_predict_start()
-        if any(True for _ in self.parameters()) and not self.trainer.ckpt_path:
-            raise ValueError(
-                f"{type(self).__name__} needs trained weights: make them with `python -m lightning_fewshot fit "
-                "--config experiments/<experiment>.yaml`, which leaves runs/<experiment>/<time>/checkpoints/best.ckpt, "
-                "and give that file as --ckpt_path"
-            )
 
     def predict_step(self, episode: Episode, batch_idx: int) -> Any:
         """Track a video into ``<run folder>/tracks``: boxes, times and an annotated mp4."""
@@ -131,7 +116,8 @@ class SequenceMetrics(Metric):
 
     def __init__(self, bounds: tuple[int, int] = EAO_BOUNDS["VOT2015"], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.one_pass, self.supervised = OnePass(), Supervised(bounds)
+        self.one_pass = OnePass()
+        self.supervised = Supervised(bounds)
         # A process without a sequence must gather the metric that the others gather.
         self.add_state("is_supervised", default=torch.tensor(0), dist_reduce_fx="max")
 

@@ -35,10 +35,10 @@ def draw_track(episode: Episode, preds: Track) -> Tensor:
 
 
 def draw_frame(frame: Tensor, boxes: dict[tuple[int, int, int], Tensor], width: int = 2) -> Tensor:
-    """Return a copy of a frame ``(3, H, W)`` with each box ``(4,)`` in its colour; boxes that are NaN are left out."""
-    for colour, box in boxes.items():
+    """Return a copy of a frame ``(3, H, W)`` with each box ``(4,)`` in its color; boxes that are NaN are left out."""
+    for color, box in boxes.items():
         if bool(valid(box)):
-            frame = draw_bounding_boxes(frame, box[None], colors=colour, width=width)
+            frame = draw_bounding_boxes(frame, box[None], colors=color, width=width)
     return frame
 
 

@@ -19,18 +19,15 @@ from torch import Tensor
 from torch.nn.functional import interpolate, softplus
 
 from lightning_fewshot.tracking.crops import (
-    CONTEXT,
-    EXEMPLAR,
-    SEARCH,
+    CropSettings,
     centres,
     crop,
     exemplar_windows,
-    mean_colour,
+    mean_color,
     search_windows,
 )
 
 SIZE_LIMITS = (0.2, 5.0)  # of the first size (Bertinetto et al. 2016, their code)
-STRIDE = 8  # pixels of a search crop from cell to cell
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,8 @@ class Search:
         for name in ("penalty", "damping", "window"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)} but must be in [0, 1]")
+        if self.rule not in ("add", "multiply"):
+            raise ValueError(f"rule is {self.rule!r} but must be 'add' or 'multiply'")
 
     def factors(self) -> Tensor:
         """Return the scales ``(N,)``, from small to large.
@@ -100,7 +99,7 @@ class Following(NamedTuple):
         model: What ``adapt`` returned, or what became of it.
         box: ``(4,)`` where the object was last, in pixels of the frame.
         size: ``(2,)`` its first width and height.
-        fill: ``(3,)`` colour of what is outside the frame.
+        fill: ``(3,)`` color of what is outside the frame.
     """
 
     model: Any
@@ -114,23 +113,27 @@ class ResponseTracker(ABC):
 
     Args:
         search: How responses become a box.
+        crops: Which crops are cut.
+        stride: Pixels of a search crop from cell to cell of a response.
         device: Where crops are cut and matched.
-        exemplar: S of the exemplar's crop.
-        size: S of a search crop.
-        context: Margin of the exemplar, as a share of width plus height.
+
+    Attributes:
+        settings: The numbers of ``search`` and ``crops``; public and plain, so part of a result file's fingerprint.
     """
 
     def __init__(
         self,
         search: Search,
+        crops: CropSettings = CropSettings(),
+        stride: int = 8,
         device: torch.device | str = "cpu",
-        exemplar: int = EXEMPLAR,
-        size: int = SEARCH,
-        context: float = CONTEXT,
     ) -> None:
-        self.settings = astuple(search)  # public and plain: part of a result file's fingerprint
-        self.exemplar, self.size, self.context = exemplar, size, context
-        self._search, self._device, self._scales = search, torch.device(device), search.factors()
+        self.settings = (*astuple(search), *astuple(crops))
+        self.stride = stride
+        self.search = search
+        self.crops = crops
+        self._device = torch.device(device)
+        self._scales = search.factors()
 
     @abstractmethod
     def adapt(self, exemplar: Tensor) -> Any:
@@ -153,19 +156,40 @@ class ResponseTracker(ABC):
     def init(self, frame: Tensor, box: Tensor) -> Following:
         """Cut the exemplar and adapt to it."""
         frame = frame.to(self._device)
-        fill = mean_colour(frame)
-        exemplar = crop(frame, exemplar_windows(box, self.context)[None], self.exemplar, fill)
+        fill = mean_color(frame)
+        exemplar = crop(frame, exemplar_windows(box, self.crops.context)[None], self.crops.exemplar, fill)
         return Following(self.adapt(exemplar), box, box[2:] - box[:2], fill)
 
     def update(self, state: Following, frame: Tensor) -> tuple[Following, Tensor, float]:
         """Match search windows around the last box."""
         frame = frame.to(self._device)
-        windows = search_windows(state.box, self._scales, self.context, self.size / self.exemplar)
-        responses = self.respond(state.model, crop(frame, windows, self.size, state.fill)).float().cpu()
-        peak = locate(responses, self._search)
-        box = moved_box(state, peak, windows[peak.scale], self, frame.shape[1:])
+        windows = search_windows(state.box, self._scales, self.crops.context, self.crops.ratio)
+        responses = self.respond(state.model, crop(frame, windows, self.crops.search, state.fill)).float().cpu()
+        peak = locate(responses, self.search)
+        box = self.moved_box(state, peak, window=windows[peak.scale], frame_size=frame.shape[1:])
         state = state._replace(box=box)
         return state._replace(model=self.learn(state, frame, responses[peak.scale])), box, peak.score
+
+    def moved_box(self, state: Following, peak: Peak, window: Tensor, frame_size: tuple[int, int]) -> Tensor:
+        """Return the box ``(4,)`` after a peak in the response of ``window``.
+
+        The centre stays in the frame; the size changes by a damped share, within ``SIZE_LIMITS`` of the first size.
+
+        Args:
+            state: Last box and first size.
+            peak: From :func:`locate`.
+            window: ``(4,)`` the search window of the chosen scale.
+            frame_size: (height, width) of the frame.
+        """
+        height, width = frame_size
+        pixels = (window[2:] - window[:2]) / self.crops.search  # of the frame, for a pixel of the crop
+        limit = window.new_tensor([width, height])
+        centre = torch.minimum((centres(window) + peak.offset * self.stride * pixels).clamp(min=0), limit)
+        factor = 1 - self.search.damping + self.search.damping * float(self._scales[peak.scale])
+        size = (state.box[2:] - state.box[:2]) * factor
+        low, high = (state.size * share for share in SIZE_LIMITS)
+        half = torch.minimum(torch.maximum(size, low), high) / 2
+        return torch.cat((centre - half, centre + half))
 
 
 def locate(responses: Tensor, search: Search) -> Peak:
@@ -203,30 +227,6 @@ def locate(responses: Tensor, search: Search) -> Peak:
     row, column = divmod(int(fine.argmax()), side)
     offset = (torch.tensor([column, row], dtype=torch.float32) + 0.5 - side / 2) / search.upsample
     return Peak(scale, offset, float(responses[scale].amax()))
-
-
-def moved_box(state: Following, peak: Peak, window: Tensor, tracker: ResponseTracker, frame_size: Any) -> Tensor:
-    """Return the box ``(4,)`` after a peak in the response of ``window``.
-
-    The centre stays in the frame; the size changes by a damped share, within ``SIZE_LIMITS`` of the first size.
-
-    Args:
-        state: Last box and first size.
-        peak: From :func:`locate`.
-        window: ``(4,)`` the search window of the chosen scale.
-        tracker: Whose settings hold.
-        frame_size: (height, width) of the frame.
-    """
-    height, width = frame_size
-    pixels = (window[2:] - window[:2]) / tracker.size  # of the frame, for a pixel of the crop
-    limit = window.new_tensor([width, height])
-    centre = torch.minimum((centres(window) + peak.offset * STRIDE * pixels).clamp(min=0), limit)
-    damping = tracker._search.damping
-    factor = 1 - damping + damping * float(tracker._scales[peak.scale])
-    size = (state.box[2:] - state.box[:2]) * factor
-    low, high = (state.size * share for share in SIZE_LIMITS)
-    half = torch.minimum(torch.maximum(size, low), high) / 2
-    return torch.cat((centre - half, centre + half))
 
 
 def cosine_window(side: int) -> Tensor:

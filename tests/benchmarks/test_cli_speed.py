@@ -42,10 +42,11 @@ FORWARD = """
 import sys, time, torch
 from lightning_fewshot.__main__ import keep_freed_memory
 from lightning_fewshot.nn.backbones import Backbone
+from lightning_fewshot.settings import BackboneSettings
 torch.set_num_threads(1)
 if sys.argv[1] == "kept":
     assert keep_freed_memory(), "not glibc"
-network, images = Backbone("efficientnet_lite0", channels_last=True).eval(), torch.rand(24, 3, 192, 192)
+network, images = Backbone(BackboneSettings("efficientnet_lite0")).eval(), torch.rand(24, 3, 192, 192)
 with torch.inference_mode():
     network(images)
     start = time.process_time()

@@ -8,27 +8,24 @@ import torch
 from clips import clip_episode, video
 from timing import seconds
 
-from lightning_fewshot.models.metartt import MetaRTT, PrunedMetaRTT, RTMDNet
-from lightning_fewshot.models.metartt.adaptation import Batches
-from lightning_fewshot.models.metartt.simulation import EpisodeSettings
-from lightning_fewshot.models.metartt.tracker import TrackerSettings
+from lightning_fewshot.models.metartt import MetaRTT, PrunedMetaRTT
+from lightning_fewshot.models.metartt.settings import InnerLoop, MetaGradient, OnlineAdaptation, SimulatedEpisode
+from lightning_fewshot.models.rt_mdnet import RTMDNet
+from lightning_fewshot.models.rt_mdnet.settings import SGDAdaptation
+from lightning_fewshot.settings import BackboneSettings
 from lightning_fewshot.tracking.candidates.roi_align import adaptive_roi_align
+from lightning_fewshot.tracking.candidates.settings import Batches, CandidateNetworkSettings, TrackerSettings
 
 SMALL = {
-    "channels": (24, 48, 96),
-    "hidden": 96,
-    "target_pixels": 48,
-    "scene": 4.0,
+    "network": CandidateNetworkSettings((24, 48, 96), 96, 48, 4.0),
     "batches": Batches(32, 96, 256),
-    "episode": EpisodeSettings((32, 96), (16, 48), 128),
+    "episode": SimulatedEpisode((32, 96), 128, frame=(16, 48)),
     "tracking": TrackerSettings(first=(150, 900), first_scenes=3, box_regression=False),
 }
 WIDE = {  # metartt/wide.yaml
     **SMALL,
-    "backbone": "efficientnet_lite0",
-    "frozen_stages": 3,
-    "channels": (192,),
-    "hidden": 192,
+    "backbone": BackboneSettings("efficientnet_lite0", frozen_stages=3, frozen_batchnorm=True),
+    "network": CandidateNetworkSettings((192,), 192, 48, 4.0),
 }
 PAPER = {"tracking": TrackerSettings(first=(150, 900), first_scenes=3, box_regression=False)}
 FRAMES = 40
@@ -60,8 +57,8 @@ def _tracking(module, with_first=True, frames=FRAMES):
 
 
 def test_five_steps_against_fifty_and_fifteen():
-    slow = _tracking(RTMDNet(**SMALL, k_init=50, k_on=15))
-    same = _tracking(RTMDNet(**SMALL, k_init=5, k_on=5))
+    slow = _tracking(RTMDNet(**SMALL, adaptation=SGDAdaptation(50, 15)))
+    same = _tracking(RTMDNet(**SMALL, adaptation=SGDAdaptation(5, 5)))
     meta = _tracking(MetaRTT(**SMALL))
     print(
         f"\n{FRAMES} frames: RT-MDNet 50/15 {FRAMES / slow:.1f} fps, RT-MDNet 5/5 {FRAMES / same:.1f} fps, "
@@ -135,7 +132,12 @@ def test_memory_of_a_step_by_its_iterations(recompute):
     episode = clip_episode(2)
     sizes = {}
     for steps in (1, 5, 10):
-        module = MetaRTT(**SMALL, k_init=steps, k_on=steps, recompute=recompute)
+        module = MetaRTT(
+            **SMALL,
+            inner=InnerLoop(steps),
+            online=OnlineAdaptation(steps),
+            meta_gradient=MetaGradient(recompute=recompute),
+        )
         sizes[steps] = _kept_bytes(module, episode) / 2**20
     slope = [(sizes[5] - sizes[1]) / 8, (sizes[10] - sizes[5]) / 10]
     print(
@@ -148,7 +150,7 @@ def test_memory_of_a_step_by_its_iterations(recompute):
 def test_recomputation_and_first_order_against_the_whole_graph():
     episode, times = clip_episode(3), {}
     for name, options in {"exact": {}, "recomputed": {"recompute": True}, "first order": {"first_order": True}}.items():
-        module = MetaRTT(**SMALL, **options)
+        module = MetaRTT(**SMALL, meta_gradient=MetaGradient(**options))
         times[name] = seconds(lambda module=module: sum(module.loss(episode).values()).backward())
     print("\nmeta-training step: " + ", ".join(f"{k} {v:.2f} s" for k, v in times.items()))
     assert times["recomputed"] <= 1.6 * times["exact"]

@@ -11,16 +11,19 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 from timing import processor_times
-from torch.optim import AdamW
 
 from datamodules.tracking.drawn_videos import DrawnVideos
-from lightning_fewshot import MetaLearnerTracker, SiameseLearnetTracker
+from lightning_fewshot import MatchingTracker, MetaLearnerTracker, SiameseLearnetTracker
+from lightning_fewshot.data import EpisodeCounts
+from lightning_fewshot.models.mlt.settings import MatchingSettings, Memory, MetaLearnerSettings
+from lightning_fewshot.settings import Optimization
 from lightning_fewshot.tracking.crops import crop, search_windows
 from lightning_fewshot.tracking.frames import ArrayFrames, Frames, to_frame
 from lightning_fewshot.tracking.loop import follow
 
 BOX = torch.tensor([140.0, 100.0, 200.0, 150.0])
-SMALL = {"channels": (32, 64, 96, 96)}
+CHANNELS = (32, 64, 96, 96)
+SMALL = {"matching": MatchingSettings(CHANNELS, 48), "meta": MetaLearnerSettings(target_kernels=16)}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -44,7 +47,7 @@ def _frame_seconds(tracker, frames, box=BOX):
 @pytest.mark.parametrize("architecture", ["siamese_shared", "siamese_learnet"])
 def test_the_tracker_against_the_bare_network(architecture, stream):
     """At most 1.25 times the time of the network's own forward on prepared crops."""
-    module = SiameseLearnetTracker(architecture, stream=stream, learnet="S").eval()
+    module = SiameseLearnetTracker(architecture, stream=stream).eval()
     tracker, frames = module.tracker(), _video(16)
     with torch.no_grad():
         state = tracker.init(frames[0], BOX)
@@ -60,18 +63,17 @@ def test_the_tracker_against_the_bare_network(architecture, stream):
 def test_mlt_with_its_updates_against_mlt_without_meta(every, goal):
     """At most 1.1 times the time, with the paper's T; with a T of 15 the ratio is printed."""
     frames = _video(1 + 2 * every if every < 90 else 100)
-    sizes = {"kernels": 48, "target_kernels": 16, **SMALL}
-    mlt = MetaLearnerTracker("meta", update_every=every, **sizes).eval()
-    baseline = MetaLearnerTracker("matching", kernels=64, **SMALL).eval()
+    mlt = MetaLearnerTracker(memory=Memory(update_every=every), **SMALL).eval()
+    baseline = MatchingTracker(MatchingSettings(CHANNELS, 64)).eval()
     ours, theirs = (_frame_seconds(m.tracker(), frames) for m in (mlt, baseline))
     ratio = ours.sum() / theirs.sum()
     print(f"\nMLT, T = {every}: {len(ours) / ours.sum():.1f} frames/s, {ratio:.3f} of MLT w/o meta's time")
     assert goal is None or ratio <= goal
 
 
-@pytest.mark.parametrize("sizes", [{**SMALL, "kernels": 48, "target_kernels": 16}, {}], ids=["small", "paper"])
+@pytest.mark.parametrize("sizes", [SMALL, {}], ids=["small", "paper"])
 def test_an_update_takes_less_than_two_frames(sizes):
-    module = MetaLearnerTracker("meta", update_every=5, **sizes).eval()
+    module = MetaLearnerTracker(memory=Memory(update_every=5), **sizes).eval()
     times = _frame_seconds(module.tracker(), _video(21))
     updates = times[3::5]  # frames 5, 10, ... counted from 1
     plain = np.median(np.delete(times, np.s_[3::5]))
@@ -79,26 +81,26 @@ def test_an_update_takes_less_than_two_frames(sizes):
     assert np.median(updates) - plain < 2 * plain
 
 
-def test_precision_and_memory_format_leave_the_auc(tmp_path):
-    """After a short training: channels_last, bf16, both; the AUC on drawn videos stays within 0.005."""
-    data = DrawnVideos(batch_size=12, train_episodes=150, val_episodes=1, test_episodes=8, max_frames=30, num_workers=0)
-    module = SiameseLearnetTracker("siamese_shared", stream="S", optimizer=lambda p: AdamW(p, 1e-3), warmup=0.05)
+def test_precision_leaves_the_auc(tmp_path):
+    """After a short training, bf16: the AUC on drawn videos stays within 0.005."""
+    counts = EpisodeCounts(150, 1, 8)
+    data = DrawnVideos(batch_size=12, episodes=counts, max_frames=30, num_workers=0)
+    recipe = Optimization("AdamW", 1e-3, warmup=0.05)
+    module = SiameseLearnetTracker("siamese_shared", stream="S", optimization=recipe)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "inference_mode": False}
     quiet |= {"enable_model_summary": False, "accelerator": "cpu", "use_distributed_sampler": False}
     trainer = Trainer(max_epochs=1, limit_val_batches=0, default_root_dir=tmp_path / "fit", **quiet)
     trainer.fit(module, datamodule=data)
     aucs, speeds = {}, {}
-    for channels_last in (False, True):
-        for precision in ("32-true", "bf16-mixed"):
-            other = SiameseLearnetTracker("siamese_shared", stream="S", channels_last=channels_last)
-            other.load_state_dict(module.state_dict(), strict=False)
-            folder = tmp_path / f"{precision}_{channels_last}"
-            Trainer(precision=precision, default_root_dir=folder, **quiet).test(other, datamodule=data, verbose=False)
-            aucs[precision, channels_last] = float(other.estimates["success_auc"].value)
-            speeds[precision, channels_last] = float(other.estimates["fps"].value)
-    for key, auc in aucs.items():
-        faster = speeds[key] / speeds["32-true", False]
-        print(f"\n{key[0]}, channels_last {key[1]}: AUC {auc:.4f}, {faster:.2f} times the speed")
+    for precision in ("32-true", "bf16-mixed"):
+        other = SiameseLearnetTracker("siamese_shared", stream="S")
+        other.load_state_dict(module.state_dict(), strict=False)
+        folder = tmp_path / precision
+        Trainer(precision=precision, default_root_dir=folder, **quiet).test(other, datamodule=data, verbose=False)
+        aucs[precision] = float(other.estimates["success_auc"].value)
+        speeds[precision] = float(other.estimates["fps"].value)
+    for precision, auc in aucs.items():
+        print(f"\n{precision}: AUC {auc:.4f}, {speeds[precision] / speeds['32-true']:.2f} times the speed")
     assert max(aucs.values()) - min(aucs.values()) <= 0.005
 
 

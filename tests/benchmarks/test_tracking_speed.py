@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import conv2d
 
 from datamodules.tracking.drawn_videos import DrawnVideos
-from lightning_fewshot.tracking.crops import SEARCH, crop, exemplar_windows, mean_colour, search_windows
+from lightning_fewshot.tracking.crops import SEARCH, crop, exemplar_windows, mean_color, search_windows
 from lightning_fewshot.tracking.frames import ArrayFrames, ImageFrames
 from lightning_fewshot.tracking.loop import follow, track
 from lightning_fewshot.tracking.tracker import IdentityTracker
@@ -37,7 +37,7 @@ class Siamese:
         self.network = alexnet()
 
     def init(self, frame, box):
-        fill = mean_colour(frame)
+        fill = mean_color(frame)
         return box, fill, self.network(crop(frame, exemplar_windows(box)[None], 127, fill))
 
     def update(self, state, frame):
@@ -76,7 +76,7 @@ def test_the_siamese_tracker_costs_little_more_than_its_network():
 
 def test_crops_are_a_small_part():
     frame, windows = video(1)[0], search_windows(BOX, SCALES)
-    fill, times = mean_colour(frame), []
+    fill, times = mean_color(frame), []
     for _ in range(20):
         began = time.perf_counter()
         crop(frame, windows, SEARCH, fill)

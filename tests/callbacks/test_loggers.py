@@ -1,20 +1,25 @@
 """CSV beside W&B, which works without an account or a network and holds the resolved config."""
 
+import base64
 import csv
+import http.server
 import socket
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import yaml
+from pytorch_lightning.loggers import WandbLogger
 
-from lightning_fewshot.callbacks import loggers
-from lightning_fewshot.callbacks.loggers import why_offline
+from lightning_fewshot.callbacks import loggers, wandb_server
+from lightning_fewshot.callbacks.wandb_server import base_url, why_offline
 
 
 @pytest.fixture
 def no_account(monkeypatch, in_tmp):
-    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(in_tmp))
     monkeypatch.setenv("NETRC", str(in_tmp / "netrc"))
@@ -84,16 +89,118 @@ def test_two_commands_in_one_process_are_two_runs_and_a_failed_one_is_marked(cli
     assert [exit_code for *_, exit_code in finished] == [0, 1]
 
 
-def test_why_offline(no_account, monkeypatch):
+@pytest.fixture
+def server(no_account, monkeypatch):
+    """Start a W&B server that answers with a status, or never; WANDB_BASE_URL is its address."""
+    servers = []
+
+    def begin(status):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                if status is None:
+                    time.sleep(30)
+                asked.append((self.path, self.headers["Authorization"]))
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(b'{"data": {}}')
+
+            def log_message(self, *args):
+                pass
+
+        asked = []
+        made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        made.daemon_threads, made.block_on_close = True, False
+        servers.append(made)
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{made.server_port}")
+        monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+        return asked
+
+    yield begin
+    for made in servers:
+        made.shutdown()
+        made.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(200, None), (500, "answers 500"), (502, "answers 502"), (401, "refuses the account's key"), (None, "not answer")],
+)
+def test_the_server_that_is_configured_is_asked(server, monkeypatch, status, reason):
+    monkeypatch.setattr(wandb_server, "PROBE_SECONDS", 0.5 if status is None else 3.0)
+    asked = server(status)
+    began = time.monotonic()
+    answer = why_offline()
+    assert time.monotonic() - began < 5
+    assert answer is None if reason is None else reason in answer
+    if status is not None:
+        assert asked == [("/graphql", "Basic " + base64.b64encode(b"api:" + b"x" * 40).decode())]
+
+
+def test_a_server_that_is_down_is_named(no_account, monkeypatch):
     assert "account" in why_offline()
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-
-    def unreachable(*args, **kwargs):
-        raise socket.gaierror
-
-    monkeypatch.setattr(loggers.socket, "create_connection", unreachable)
-    assert why_offline() == "no network"
-    monkeypatch.setattr(loggers.socket, "create_connection", lambda *a, **k: socket.socket())
-    assert why_offline() is None
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+    assert why_offline().startswith("no network: 127.0.0.1")
+    monkeypatch.setenv("WANDB_BASE_URL", "not an address")
+    assert why_offline().startswith("no network")
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert "WANDB_MODE" in why_offline()
+
+
+def test_the_address_stands_in_the_environment_or_in_settings_files(no_account, monkeypatch):
+    monkeypatch.delenv("WANDB_BASE_URL", raising=False)
+    monkeypatch.delenv("WANDB_CONFIG_DIR", raising=False)
+    assert base_url() == "https://api.wandb.ai"
+    for folder, host in ((".config/wandb", "home"), ("wandb", "here")):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "settings").write_text(f"[default]\nbase_url = https://{host}.example/\n")
+        assert base_url() == f"https://{host}.example"
+    monkeypatch.setenv("WANDB_BASE_URL", "http://env.example:8080/")
+    assert base_url() == "http://env.example:8080"
+    Path("netrc").write_text("machine env.example login user password secret\n")
+    assert wandb_server._netrc_key("env.example") == "secret"
+
+
+def test_a_server_that_answers_once_and_then_fails_costs_seconds_and_the_run_goes_on_offline(
+    server, cli, results, monkeypatch, capfd
+):
+    server(500)
+    monkeypatch.setattr(loggers, "why_offline", lambda: None)
+    monkeypatch.setattr(loggers, "START_SECONDS", 2)
+    began = time.monotonic()
+    run = cli("fit", "--trainer.max_epochs", 1)
+    assert time.monotonic() - began < 60
+    assert "W&B runs offline" in "".join(capfd.readouterr())
+    assert run.trainer.global_step == 6
+    assert results()["metrics"]["accuracy"]["n"] == 5
+    assert list(Path("run/wandb").glob("offline-run-*"))
+
+
+def test_an_outage_in_the_middle_of_a_run_is_said_once(cli, results, monkeypatch, no_account):
+    """The logger raises at every call from the third on; training ends as if nothing had been."""
+    calls, log = [], WandbLogger.log_metrics
+
+    def breaks(self, *args, **kwargs):
+        calls.append(args)
+        if len(calls) > 2:
+            raise BrokenPipeError("the service is gone")
+        log(self, *args, **kwargs)
+
+    monkeypatch.setattr(WandbLogger, "log_metrics", breaks)
+    with pytest.warns(UserWarning, match="W&B takes no more of this run") as warned:
+        cli("fit", "--trainer.log_every_n_steps", 1)
+    assert sum("W&B takes no more" in str(w.message) for w in warned) == 1
+    assert len(calls) == 3
+    assert results()["metrics"]["accuracy"]["n"] == 5
+
+
+def test_prediction_starts_no_run(cli, monkeypatch, finished, no_account):
+    cli("fit", "--trainer.max_epochs", 1, run_dir="trained")
+    assert len(finished) == 1
+    cli("predict", "--ckpt_path", "trained/checkpoints/best.ckpt", run_dir="predicted")
+    assert len(finished) == 1
+    assert not Path("predicted/wandb").exists()

@@ -103,7 +103,9 @@ def test_labels_do_not_cover_each_other():
         box = (40 + shift, 60 + shift, 90, 110)
         place = place_label(box, (0, 0, 50, 12), (200, 300), taken)
         assert all(place[3] <= t[1] or t[3] <= place[1] or place[2] <= t[0] or t[2] <= place[0] for t in taken)
-        assert 0 <= place[0] and place[2] <= 200 and 0 <= place[1] and place[3] <= 300
+        assert min(place) >= 0
+        assert place[2] <= 200
+        assert place[3] <= 300
         taken.append(place)
 
 
@@ -168,3 +170,14 @@ def test_none_are_written_where_none_are_asked_for(cli):
     assert not Path("run/pictures").exists()
     with pytest.raises(ValueError, match=r"pictures\.count is -1 but must be at least 0"):
         EpisodePictures(-1)
+
+
+def test_a_picture_that_cannot_be_written_ends_no_training(cli, results, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lightning_fewshot.drawing.write_png", full)
+    with pytest.warns(UserWarning, match="cannot write the picture run/pictures/val_0000.png") as warned:
+        cli("fit")
+    assert sum("cannot write the picture" in str(w.message) for w in warned) == 1
+    assert results()["protocol"]["split"] == "test"

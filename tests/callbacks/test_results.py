@@ -48,7 +48,7 @@ def test_the_table_is_printed_after_validate_and_test(cli, capsys):
 
 
 def test_one_episode_has_no_interval_and_the_file_is_json(cli, capsys):
-    cli("fit", "--data.test_episodes", 1)
+    cli("fit", "--data.episodes.test", 1)
     record = json.loads(Path("run/results.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert record["metrics"]["accuracy"]["ci95"] == [None, None]
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("│ accuracy"))

@@ -114,6 +114,30 @@ def test_the_interval_covers_the_value_and_narrows():
     assert many.high - many.low < few.high - few.low
 
 
+def video(index, ious, last=0.0):
+    """Give a sequence of single rows of 100 true pixels, predicted up to an IoU, and a last frame that cannot count."""
+    ious = [*ious, last]
+    truth = torch.ones(len(ious), 1, 100, dtype=torch.uint8)
+    preds = [Segmentation(torch.arange(100)[None, None] < 100 * iou, torch.zeros(1, 100)) for iou in ious]
+    query = Examples(torch.zeros(len(ious), 3, 1, 100), torch.zeros(len(ious), dtype=torch.int64), class_masks=truth)
+    return preds, Episode(None, query, (f"s{index}",), index, (index,), "video")
+
+
+def test_region_similarity_is_the_mean_over_sequences_of_the_mean_over_frames():
+    found = measured([video(0, [1.0, 0.5, 0.0]), video(1, [0.2]), video(2, [0.6, 0.4])])
+    assert found["j"].value == pytest.approx((0.5 + 0.2 + 0.5) / 3)
+    assert found["j"].n == 3
+    assert found["j"].low < found["j"].value < found["j"].high
+    assert measured([video(0, [1.0], last=0.0)])["j"].value == 1  # the benchmark leaves the last frame out
+    assert "j" not in measured(make_pairs(3))
+
+
+def test_a_frame_without_object_is_right_if_nothing_is_predicted():
+    (preds, episode), empty = video(0, [0.0, 0.0]), torch.zeros(3, 1, 100, dtype=torch.uint8)
+    episode = episode._replace(query=episode.query._replace(class_masks=empty))
+    assert measured([(preds, episode)])["j"].value == 1
+
+
 def test_seconds_are_the_mean_of_what_was_measured():
     assert measured(make_pairs(4))["seconds"].value == pytest.approx(0.15)
     unmeasured = [([p._replace(seconds=None)], e) for (p,), e in make_pairs(4)]

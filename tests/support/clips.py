@@ -32,7 +32,7 @@ def clip_episode(clips=2, frames=6, **options):
             part[0].append(images[t])
             part[1].append(boxes[t : t + 1])
     parts = [Examples(images, boxes=boxes) for images, boxes in (first, others)]
-    return Episode(*parts, ("object",), 0, class_ids=tuple(range(clips)))
+    return Episode(*parts, ("object",), 0, class_ids=tuple(range(clips)), protocol="frames")
 
 
 def as_frames(images):

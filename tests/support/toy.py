@@ -4,9 +4,7 @@ import math
 import time
 
 import torch
-from pytorch_lightning.cli import OptimizerCallable
 from torch import nn
-from torch.optim import Adam
 from torchmetrics import Metric
 
 from lightning_fewshot.data import EpisodeCounts, EpisodicDataModule
@@ -14,6 +12,7 @@ from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.metrics.estimate import Estimate
 from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.sampling import EpisodeSampler
+from lightning_fewshot.settings import Optimization
 
 N_CLASSES = {"train": 8, "val": 6, "test": 6, "predict": 6}
 ITEMS = 20
@@ -44,11 +43,13 @@ class ToyModel(FewShotModule):
     Args:
         width: Size of the embedding.
         nan_at: Training episode whose loss is nan.
-        optimizer: See FewShotModule.
+        optimization: See FewShotModule.
     """
 
-    def __init__(self, width: int = 8, nan_at: int = -1, optimizer: OptimizerCallable = Adam):
-        super().__init__(optimizer)
+    def __init__(
+        self, width: int = 8, nan_at: int = -1, optimization: Optimization = Optimization("Adam", weight_decay=0.0)
+    ):
+        super().__init__(optimization)
         self.embed = nn.Sequential(nn.Linear(64, width), nn.BatchNorm1d(width), nn.Dropout(0.3))
         self.nan_at = nan_at
 

@@ -11,7 +11,7 @@ from lightning_fewshot.tracking.crops import (
     crop,
     exemplar_windows,
     from_crop,
-    mean_colour,
+    mean_color,
     search_windows,
     square_windows,
     to_crop,
@@ -19,7 +19,7 @@ from lightning_fewshot.tracking.crops import (
 
 
 def plain_crop(frame, window, size, fill, block):
-    """Sample one window pixel by pixel; outside of the frame everything has the colour ``fill``."""
+    """Sample one window pixel by pixel; outside of the frame everything has the color ``fill``."""
     channels, height, width = frame.shape
     padded_height, padded_width = -(-height // block) * block, -(-width // block) * block
     whole = np.repeat(fill[:, None, None], padded_height, 1).repeat(padded_width, 2).astype(np.float64)
@@ -94,16 +94,16 @@ def test_a_window_of_whole_pixels_is_the_frame_itself():
 
 
 def test_reduction_does_not_alias():
-    """Stripes of one pixel become grey, where sampling every fourth pixel would show one colour."""
+    """Stripes of one pixel become grey, where sampling every fourth pixel would show one color."""
     frame = (torch.arange(256) % 2 * 255).to(torch.uint8).expand(3, 256, 256)
     found = crop(frame, torch.tensor([[0.0, 0.0, 256.0, 256.0]]), 64)
     torch.testing.assert_close(found, torch.full_like(found, 127.5))
 
 
-def test_what_is_outside_has_the_mean_colour():
+def test_what_is_outside_has_the_mean_color():
     frame = torch.randint(0, 256, (3, 20, 20), dtype=torch.uint8)
     outside = crop(frame, torch.tensor([[30.0, 30.0, 40.0, 40.0]]), 5)[0]
-    torch.testing.assert_close(outside, mean_colour(frame)[:, None, None].expand(3, 5, 5))
+    torch.testing.assert_close(outside, mean_color(frame)[:, None, None].expand(3, 5, 5))
 
 
 def test_exemplar_and_search_are_as_section_3_3_has_them():

@@ -1,13 +1,17 @@
 """Result files: what was written is read, whatever separates numbers; half a result is none."""
 
+import os
 import warnings
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from lightning_fewshot.tracking.files import TrackFiles, fingerprint, read_boxes, write_boxes
-from lightning_fewshot.tracking.frames import ArrayFrames
+from lightning_fewshot.tracking.episodes import sequence_episode
+from lightning_fewshot.tracking.files import TrackFiles, fingerprint, read_boxes, sequence_fingerprint, write_boxes
+from lightning_fewshot.tracking.frames import ArrayFrames, ImageFrames, VideoFrames
 from lightning_fewshot.tracking.loop import Track
 
 
@@ -96,6 +100,11 @@ def test_boxes_are_written_whole(tmp_path):
     assert len(list((tmp_path / "deep").iterdir())) == 1
 
 
+@dataclass(frozen=True)
+class Group:
+    scale: float = 1.0
+
+
 class Settings:
     def __init__(self, scale):
         self.scale, self.network, self._private = scale, object(), 3
@@ -107,5 +116,55 @@ def test_the_fingerprint_tells_weights_settings_and_seeds_apart():
     assert fingerprint(module, Settings(1.0), 0) == first
     assert fingerprint(module, Settings(1.1), 0) != first
     assert fingerprint(module, Settings(1.0), 1) != first
+    assert fingerprint(module, Settings(Group()), 0) == fingerprint(module, Settings(Group()), 0)
+    assert fingerprint(module, Settings(Group(1.1)), 0) != fingerprint(module, Settings(Group()), 0)
+    assert fingerprint(module, Settings({"a": Group(1.1)}), 0) != fingerprint(module, Settings({"a": Group()}), 0)
     torch.nn.init.zeros_(module.weight)
     assert fingerprint(module, Settings(1.0), 0) != first
+
+
+def _image(path, value):
+    cv2.imwrite(str(path), np.full((20, 30, 3), value, np.uint8))
+    return str(path)
+
+
+def test_the_fingerprint_of_a_sequence_tells_protocol_boxes_and_images_apart(tmp_path):
+    paths = [_image(tmp_path / f"{t}.png", t) for t in range(6)]
+    boxes = torch.tensor([[2.0, 3.0, 12.0, 9.0]]).repeat(6, 1)
+
+    def of(paths=paths, boxes=boxes, origin=0.0, cut=None, **changes):
+        episode = sequence_episode(ImageFrames(paths, "video", origin)[:cut], boxes)
+        return sequence_fingerprint(episode._replace(**changes))
+
+    first = of()
+    assert of() == first
+    assert of(index=3) == first, "where a sequence stands in its split does not matter"
+    assert of(protocol="supervised") != first
+    assert of(boxes=boxes + 1) != first
+    moved = boxes.clone()
+    moved[4] += 1
+    assert of(boxes=moved) != first, "the truth of any frame"
+    assert of(boxes=boxes[:5]) != first
+    assert of(origin=1.0) != first
+    assert of(cut=5) != first
+    assert of(paths=paths[::-1]) != first
+    _image(tmp_path / "3.png", 77)
+    assert of() != first, "any image"
+
+
+def test_the_fingerprint_of_images_in_memory_and_of_a_video_file(tmp_path, maker):
+    boxes = torch.tensor([[2.0, 3.0, 12.0, 9.0]])
+
+    def of(frames):
+        return sequence_fingerprint(sequence_episode(frames, boxes))
+
+    images = np.zeros((5, 20, 30, 3), np.uint8)
+    first = of(ArrayFrames(images))
+    assert of(ArrayFrames(images.copy())) == first
+    images[2, 0, 0] = 1
+    assert of(ArrayFrames(images)) != first
+    maker.make_clip(tmp_path / "clip.mp4")
+    film = of(VideoFrames(tmp_path / "clip.mp4"))
+    assert of(VideoFrames(tmp_path / "clip.mp4")) == film
+    os.utime(tmp_path / "clip.mp4", (1, 1))
+    assert of(VideoFrames(tmp_path / "clip.mp4")) != film

@@ -94,8 +94,8 @@ class _Counting:
 def test_grey_and_16_bit_frames(tmp_path):
     grey = np.arange(60, dtype=np.uint8).reshape(6, 10)
     deep = (np.arange(60, dtype=np.uint16) * 1000).reshape(6, 10)
-    colour = np.random.default_rng(0).integers(0, 65536, (6, 10, 3), dtype=np.uint16)
-    for name, image in {"grey": grey, "deep": deep, "colour": colour}.items():
+    color = np.random.default_rng(0).integers(0, 65536, (6, 10, 3), dtype=np.uint16)
+    for name, image in {"grey": grey, "deep": deep, "color": color}.items():
         cv2.imwrite(str(tmp_path / f"{name}.png"), image)
         frame = read_frame(tmp_path / f"{name}.png")
         assert frame.shape == (3, 6, 10)

@@ -128,6 +128,38 @@ def test_another_tracker_takes_nothing_up(run, changed):
     assert len(calls) == 8
 
 
+def test_tracks_of_changed_truth_are_not_taken(run):
+    run("test", "OTB", *OTB)
+    truth = Path("data/OTB/Deer/groundtruth_rect.txt")
+    truth.write_text("".join(f"{line}\n" for line in truth.read_text().splitlines()[:-1]) + "9,9,9,9\n")
+    run("test", "OTB", *OTB)
+    assert len(calls) == 5, "one sequence was tracked again"
+    fresh = run("test", "OTB", *OTB, run_dir="fresh")["metrics"]
+    again = run("test", "OTB", *OTB)["metrics"]
+    assert len(calls) == 9
+    assert again["success_auc"] == fresh["success_auc"]
+
+
+def test_tracks_of_changed_images_are_not_taken(run):
+    run("test", "OTB", *OTB)
+    path = sorted(Path("data/OTB/Deer/img").iterdir())[3]
+    path.write_bytes(path.read_bytes())
+    run("test", "OTB", *OTB)
+    assert len(calls) == 5
+
+
+def test_one_pass_and_supervised_tracks_are_not_taken_for_each_other(run):
+    reference = run("test", "VOT", run_dir="reference")["metrics"]
+    run("test", "VOT", "--data.evaluation", "one-pass")
+    supervised = run("test", "VOT")["metrics"]
+    assert len(calls) == 6
+    for name in ("accuracy", "failures", "robustness"):
+        assert supervised[name]["value"] == reference[name]["value"]
+    one_pass = run("test", "VOT", "--data.evaluation", "one-pass")["metrics"]
+    assert len(calls) == 8
+    assert "success_auc" in one_pass
+
+
 def test_supervised_evaluation_resumes_too(run):
     first = run("test", "VOT")
     assert len(calls) == 2
@@ -174,8 +206,8 @@ def test_a_module_must_name_its_tracker():
 
 def test_fit_on_pairs_validates_and_tests_on_videos(run, maker):
     maker.make_got10k(Path("data"), 5)
-    sizes = ["--data.batch_size", 2, "--data.train_episodes", 2, "--data.val_episodes", 1, "--data.max_frames", 5]
-    monitor = ["--trainer.max_epochs", 1, "--checkpoint.monitor", "val/success_auc"]
+    sizes = ["--data.batch_size", 2, "--data.episodes", "{train: 2, val: 1, test: null}", "--data.max_frames", 5]
+    monitor = ["--trainer.max_epochs", 1]
     record = run("fit", "GOT10k", *sizes, *monitor)
     assert record["metrics"]["success_auc"]["n"] == 1
     assert len(read_boxes(next(Path("run/tracks").glob("*.txt")))) == 5
@@ -184,8 +216,8 @@ def test_fit_on_pairs_validates_and_tests_on_videos(run, maker):
 @pytest.fixture
 def trained(run, maker):
     maker.make_got10k(Path("data"), 5)
-    sizes = ["--data.batch_size", 2, "--data.train_episodes", 1, "--data.val_episodes", 1, "--data.max_frames", 3]
-    run("fit", "GOT10k", *sizes, "--trainer.max_epochs", 1, "--checkpoint.monitor", "val/success_auc", run_dir="fit")
+    sizes = ["--data.batch_size", 2, "--data.episodes", "{train: 1, val: 1, test: null}", "--data.max_frames", 3]
+    run("fit", "GOT10k", *sizes, "--trainer.max_epochs", 1, run_dir="fit")
     return "fit/checkpoints/best.ckpt"
 
 

@@ -1,7 +1,9 @@
-"""Real-time object tracking via meta-learning (Jung et al., AAAI 2020), with RT-MDNet as its base and baseline."""
+"""Real-time object tracking via meta-learning (Jung et al., AAAI 2020): MetaRTT, MetaRTT+Prune and their baselines."""
 
+from lightning_fewshot.models.metartt.meta_tracker import MetaTrackerBaseline
 from lightning_fewshot.models.metartt.module import MetaRTT
+from lightning_fewshot.models.metartt.pruned_first_frame import FirstFramePrunedMetaRTT
 from lightning_fewshot.models.metartt.pruned_module import PrunedMetaRTT
-from lightning_fewshot.models.rt_mdnet.module import RTMDNet
+from lightning_fewshot.models.metartt.pruned_static import StaticPrunedMetaRTT
 
-__all__ = ["MetaRTT", "PrunedMetaRTT", "RTMDNet"]
+__all__ = ["FirstFramePrunedMetaRTT", "MetaRTT", "MetaTrackerBaseline", "PrunedMetaRTT", "StaticPrunedMetaRTT"]

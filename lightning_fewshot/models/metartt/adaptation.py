@@ -1,4 +1,4 @@
-"""Gradient steps on the head: with learned rates (MetaRTT, eqs. 2 and 3), or SGD with momentum (RT-MDNet).
+"""The inner loop: gradient steps with learned rates, eqs. (2) and (3), through which eq. (8) is differentiated.
 
 Every clip of a batch has its own head; a step is one batched computation over all of them.
 
@@ -8,62 +8,15 @@ Shapes: P clips, A positive and B negative samples, F features, K steps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from lightning_fewshot.models.metartt.loss import classification_loss, margin
-from lightning_fewshot.models.metartt.network import Head, score
-
-CLIP = 10.0  # RT-MDNet's
-
-
-class Samples(NamedTuple):
-    """A data set D: features ``(P, A, F)`` of positive and ``(P, B, F)`` of negative samples."""
-
-    positives: Tensor
-    negatives: Tensor
-
-    def joined(self) -> Tensor:
-        """Return all, positive ones first: ``(P, A + B, F)``."""
-        return torch.cat(self, dim=1)
-
-
-class Batches(NamedTuple):
-    """What a gradient step sees.
-
-    Args:
-        positives: Positive samples of a step.
-        negatives: Negative samples of a step.
-        mined: Negative samples that are scored to take the hardest from; 0: they are drawn at random.
-    """
-
-    positives: int = 32
-    negatives: int = 96
-    mined: int = 1024
-
-
-def draw_batch(head: Head, data: Samples, batches: Batches, generator: Generator, masks: Head | None = None) -> Samples:
-    """Draw the samples of one gradient step; the hardest negatives are those that look most like the target.
-
-    Args:
-        head: Scores the negatives that are mined, without gradients.
-        data: All samples.
-        batches: Numbers.
-        generator: On the CPU.
-        masks: Of fc4 and fc5.
-    """
-    positives = _take(data.positives, _draw(data.positives, batches.positives, generator))
-    negatives = data.negatives
-    mined = max(batches.mined, batches.negatives) if batches.mined else batches.negatives
-    if mined < negatives.shape[1]:
-        negatives = _take(negatives, _draw(negatives, mined, generator))
-    if batches.negatives < negatives.shape[1]:
-        with torch.no_grad():
-            hardness = margin(score(head, negatives, masks))
-        negatives = _take(negatives, hardness.topk(batches.negatives, dim=1).indices)
-    return Samples(positives, negatives)
+from lightning_fewshot.tracking.candidates.head import Head, classification_loss, score
+from lightning_fewshot.tracking.candidates.samples import Samples, draw_batch
+from lightning_fewshot.tracking.candidates.settings import Batches
+from lightning_fewshot.tracking.candidates.sgd import CLIP, clipped
 
 
 def gradient_step(
@@ -86,13 +39,13 @@ def gradient_step(
         recompute: Keep no activations for the backward pass, but compute them again; gradients are equal.
         clip: Largest norm of a clip's gradient.
     """
-    if recompute and torch.is_grad_enabled() and not first_order:
-        names, n = list(head), len(head)
-        stepped = _RecomputedStep.apply(
-            (names, masks, clip), data.positives, data.negatives, *head.values(), *(rates[k] for k in names)
-        )
-        return dict(zip(names, stepped[:n], strict=True))
-    return _step(head, rates, data, masks, clip, create_graph=torch.is_grad_enabled() and not first_order)
+    differentiated = torch.is_grad_enabled() and not first_order
+    if recompute and differentiated:
+        names = list(head)
+        constants = (names, masks, clip)
+        stepped = _RecomputedStep.apply(constants, *data, *head.values(), *(rates[k] for k in names))
+        return dict(zip(names, stepped, strict=True))
+    return _step(head, rates, data, masks, clip, create_graph=differentiated)  # eq. (8) needs the graph
 
 
 def adapt(
@@ -122,69 +75,9 @@ def adapt(
     heads = []
     for rate in rates:
         batch = draw_batch(head, data, batches, generator, masks)
-        head = gradient_step(head, rate, batch, masks, first_order, recompute, clip)
+        head = gradient_step(head, rate, batch, masks=masks, first_order=first_order, recompute=recompute, clip=clip)
         heads.append(head)
     return heads
-
-
-def adapt_sgd(
-    head: Head,
-    data: Samples,
-    batches: Batches,
-    generator: Generator,
-    steps: int,
-    lr: float,
-    last_factor: float = 10.0,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    clip: float = CLIP,
-    drop: float = 0.5,
-    masks: Head | None = None,
-) -> Head:
-    """Adapt as RT-MDNet does: SGD with momentum, weight decay, clipped gradients, dropout.
-
-    Args:
-        head: Start; not changed.
-        data: All samples.
-        batches: Numbers of samples.
-        generator: On the CPU.
-        steps: K.
-        lr: Learning rate of fc4 and fc5.
-        last_factor: Times that for fc6.
-        momentum: Of SGD.
-        weight_decay: Of SGD.
-        clip: Largest norm of a clip's gradient.
-        drop: Share of dropped inputs of fc5 and fc6.
-        masks: Of fc4 and fc5.
-    """
-    with torch.enable_grad():
-        leaves = {name: p.detach().clone().requires_grad_() for name, p in head.items()}
-        groups = [
-            {"params": [leaves[k] for k in leaves if (k.startswith("fc6")) is last], "lr": lr * factor}
-            for last, factor in ((False, 1.0), (True, last_factor))
-        ]
-        optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay)
-        for _ in range(steps):
-            batch = draw_batch(leaves, data, batches, generator, masks)
-            logits = score(leaves, batch.joined(), masks, drop)
-            optimizer.zero_grad()
-            classification_loss(logits, batch.positives.shape[1]).sum().backward()
-            for p, gradient in zip(leaves.values(), clipped([p.grad for p in leaves.values()], clip), strict=True):
-                p.grad = gradient
-            optimizer.step()
-    return {name: p.detach() for name, p in leaves.items()}
-
-
-def clipped(gradients: Sequence[Tensor], limit: float) -> list[Tensor]:
-    """Scale the gradients ``(P, ...)`` of every clip so that, all taken together, none is longer than ``limit``.
-
-    >>> torch.cat(clipped([torch.tensor([[3.0], [0.3]]), torch.tensor([[4.0], [0.4]])], 1.0), dim=1)
-    tensor([[0.6000, 0.8000],
-            [0.3000, 0.4000]])
-    """
-    length = (torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0) + 1e-12).sqrt()
-    factor = (limit / length).clamp(max=1)
-    return [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in gradients]
 
 
 def _step(head: Head, rates: Head, data: Samples, masks: Head | None, clip: float, create_graph: bool) -> Head:
@@ -219,8 +112,10 @@ class _RecomputedStep(torch.autograd.Function):
             leaves = [t.detach().requires_grad_(need) for t, need in zip(ctx.saved_tensors, needed, strict=True)]
             stepped = _RecomputedStep._run(ctx.constants, leaves, create_graph=True)
             wanted = [leaf for leaf, need in zip(leaves, needed, strict=True) if need]
-            found = iter(torch.autograd.grad(list(stepped.values()), wanted, gradients, allow_unused=True))
-        return (None, *(next(found) if need else None for need in needed))
+            products = iter(
+                torch.autograd.grad(list(stepped.values()), wanted, gradients, allow_unused=True)
+            )  # eq. (8)
+        return (None, *(next(products) if need else None for need in needed))
 
     @staticmethod
     def _run(constants: tuple[list[str], Head | None, float], tensors: Sequence[Tensor], create_graph: bool) -> Head:
@@ -229,21 +124,3 @@ class _RecomputedStep(torch.autograd.Function):
         head = dict(zip(names, tensors[2 : 2 + n], strict=True))
         rates = dict(zip(names, tensors[2 + n :], strict=True))
         return _step(head, rates, Samples(*tensors[:2]), masks, clip, create_graph)
-
-
-def _draw(samples: Tensor, n: int, generator: Generator) -> Tensor:
-    """Draw ``n`` indices ``(P, n)`` of samples ``(P, A, F)``, each once where there are enough."""
-    clips, count = samples.shape[:2]
-    if n > count:
-        drawn = torch.randint(count, (clips, n), generator=generator)
-    else:
-        drawn = torch.rand(clips, count, generator=generator).argsort(dim=1)[:, :n]
-    return drawn.to(samples.device)
-
-
-def _take(samples: Tensor, indices: Tensor) -> Tensor:
-    """Take samples ``(P, n, F)`` by their indices ``(P, n)``."""
-    if len(samples) == 1:
-        return samples[:, indices[0]]
-    rows = indices + samples.shape[1] * torch.arange(len(samples), device=samples.device)[:, None]
-    return samples.flatten(0, 1)[rows]

@@ -1,4 +1,4 @@
-"""Losses of MetaRTT: eq. (1) in the inner loop, eqs. (4) to (6) on the test set of a simulated episode.
+"""The loss on the test set of a simulated episode, eqs. (4) to (6); eq. (1) is ``classification_loss`` of the head.
 
 Shapes: P clips (each with its own adapted head), N samples of each, A positive ones, M hard examples.
 """
@@ -7,35 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, softplus
 
-POSITIVE, NEGATIVE = 0, 1  # [1, 0] is the positive label (section 3, "Objective")
-
-
-def margin(logits: Tensor) -> Tensor:
-    """Return the log odds ``(...)`` of being the target, from logits ``(..., 2)``.
-
-    >>> margin(torch.tensor([3.0, 1.0])).item()
-    2.0
-    """
-    return logits[..., POSITIVE] - logits[..., NEGATIVE]
-
-
-def classification_loss(logits: Tensor, positives: int) -> Tensor:
-    """Return the cross-entropy of each clip, eq. (1).
-
-    Args:
-        logits: ``(P, N, 2)``; the first samples are the positive ones.
-        positives: Their number.
-
-    Returns:
-        ``(P,)``.
-
-    >>> classification_loss(torch.tensor([[[0.0, 0.0], [0.0, 0.0]]]), 1).item() == torch.log(torch.tensor(2.0)).item()
-    True
-    """
-    odds = margin(logits)
-    return torch.cat((softplus(-odds[:, :positives]), softplus(odds[:, positives:])), dim=1).mean(1)
+from lightning_fewshot.models.metartt.settings import TestLoss
+from lightning_fewshot.tracking.candidates.head import classification_loss
 
 
 def normalise(logits: Tensor, printed: bool = False) -> Tensor:
@@ -54,7 +28,7 @@ def distances(first: Tensor, second: Tensor) -> Tensor:
     >>> distances(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])).tolist()
     [[[2.0, 0.0]]]
     """
-    return (first[:, :, None] - second[:, None]).square().sum(-1)
+    return (first[:, :, None] - second[:, None]).square().sum(-1)  # eq. (6)
 
 
 def triplet_loss(positives: Tensor, hard: Tensor, gap: float, printed: bool = False) -> Tensor:
@@ -75,43 +49,29 @@ def triplet_loss(positives: Tensor, hard: Tensor, gap: float, printed: bool = Fa
     """
     positives, hard = normalise(positives, printed), normalise(hard, printed)
     near, far = distances(positives, positives), distances(positives, hard)
-    hinge = (gap + near[:, :, :, None] - far[:, :, None, :]).clamp(min=0).mean(-1)  # (P, A, A)
+    hinge = (gap + near[:, :, :, None] - far[:, :, None, :]).clamp(min=0).mean(-1)  # eq. (5), (P, A, A)
     count = positives.shape[1]
     different = ~torch.eye(count, dtype=torch.bool, device=hinge.device)
     return (hinge * different).sum((1, 2)) / max(count * (count - 1), 1)
 
 
-def test_loss(logits: Tensor, positives: int, hard: Tensor | None, weight: float, gap: float, printed: bool) -> Tensor:
-    """Return eq. (4): cross-entropy on D_test^std plus ``weight`` (gamma) times the triplet loss.
+def test_loss(logits: Tensor, positives: int, hard: Tensor | None, settings: TestLoss) -> Tensor:
+    """Return eq. (4): cross-entropy on D_test^std plus gamma times the triplet loss.
 
     Args:
         logits: ``(P, N, 2)`` of D_test^std, the positive samples first.
         positives: Their number.
         hard: ``(P, M, 2)`` of D_test^hard; None: without hard examples there is no triplet.
-        weight: gamma.
-        gap: xi.
-        printed: See :func:`triplet_loss`.
+        settings: gamma, xi, and how outputs are normalised.
 
     Returns:
         ``(P,)``.
     """
-    loss = classification_loss(logits, positives)
-    if hard is None or weight == 0:
+    loss = classification_loss(logits, positives)  # eq. (1)
+    if hard is None or settings.gamma == 0:
         return loss
-    return loss + weight * triplet_loss(logits[:, :positives], hard, gap, printed)  # eq. (4)
+    triplets = triplet_loss(logits[:, :positives], hard, settings.gap, settings.printed_distance)
+    return loss + settings.gamma * triplets  # eq. (4)
 
 
 test_loss.__test__ = False  # not one of pytest's
-
-
-def instance_loss(logits: Tensor, own: Tensor) -> Tensor:
-    """Return RT-MDNet's instance embedding loss: among the domains' targets, a positive sample is its own domain's.
-
-    Args:
-        logits: ``(P, A, D)``, score of each positive sample as the target of each of D domains.
-        own: ``(P,)`` int64, the right domain.
-
-    >>> instance_loss(torch.tensor([[[20.0, 0.0]]]), torch.tensor([0])).round(decimals=4).item()
-    0.0
-    """
-    return cross_entropy(logits.flatten(0, 1), own.repeat_interleave(logits.shape[1]))

@@ -1,11 +1,9 @@
-"""Pictures of MetaRTT: learned rates by layer and step, masks of a sequence, a simulated episode.
+"""Images and visualisations of MetaRTT: learned rates by layer and step, masks of a sequence, a simulated episode.
 
 Shapes: P clips, O frames between the first and the last.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,11 +14,9 @@ from torchvision.utils import draw_bounding_boxes
 
 from lightning_fewshot.drawing import PREDICTION, TRUTH
 from lightning_fewshot.episodes import Episode
-from lightning_fewshot.models.metartt.network import Head
+from lightning_fewshot.models.metartt.rates import Rates
 from lightning_fewshot.models.metartt.simulation import Trajectory
-
-if TYPE_CHECKING:
-    from lightning_fewshot.models.metartt.module import MetaRTT
+from lightning_fewshot.tracking.candidates.head import Head
 
 BINS, BIN_WIDTH, ROW_HEIGHT, LABEL_WIDTH = 61, 5, 22, 310  # of a picture of rates, in pixels where not a number
 MASK_WIDTH, SIDE, SHOWN_CLIPS, SHOWN_CANDIDATES = 768, 160, 3, 40
@@ -29,17 +25,21 @@ KEPT, REMOVED = (40, 110, 190), (235, 235, 235)
 
 
 @torch.no_grad()
-def draw_rates(module: MetaRTT) -> Tensor:
+def draw_rates(learned: dict[str, Rates]) -> Tensor:
     """Draw a histogram for every layer and step as a row: dark where many rates lie.
 
     A layer's label says its mean at this step, and the range of all its steps, which the row shows.
+
+    Args:
+        learned: The rates by what their number of steps is called, "k_init" and "k_on".
 
     Returns:
         ``(3, H, W)`` uint8.
     """
     rows = []
-    for title, rates in (("init", module.rates_init), ("on", module.rates_on)):
-        for name, values in rates.learned.items() if rates is not None else ():
+    for number, rates in learned.items():
+        title = number.removeprefix("k_")
+        for name, values in rates.learned.items():
             low, high = values.min().item(), values.max().item()
             for k in range(len(values)):
                 label = f"{title} {name} {k + 1}: {values[k].mean():.4f} in {low:.4f} .. {high:.4f}"
@@ -55,8 +55,8 @@ def draw_masks(keep: Head) -> Tensor:
     """
     rows = []
     for name, kept in keep.items():
-        colours = torch.tensor(KEPT), torch.tensor(REMOVED)
-        row = torch.where(kept.cpu()[:, None], *colours).T[:, None].float()  # (3, 1, C)
+        colors = torch.tensor(KEPT), torch.tensor(REMOVED)
+        row = torch.where(kept.cpu()[:, None], *colors).T[:, None].float()  # (3, 1, C)
         row = interpolate(row[None], (ROW_HEIGHT - 4, MASK_WIDTH), mode="nearest")[0].to(torch.uint8)
         label = f"{name}: {int(kept.sum())} of {len(kept)}"
         rows.append(_labelled(label, pad(row, (0, 0, 2, 2), value=255)))
@@ -69,24 +69,10 @@ def draw_simulation(episode: Episode, tau: Trajectory) -> Tensor:
     Returns:
         ``(3, H, W)`` uint8.
     """
-    rows, between = [], tau.estimated.shape[1]
-    each = len(episode.query.images) // len(episode.support.images)
+    rows = []
     for p in range(min(SHOWN_CLIPS, len(episode.support.images))):
-        frames = [episode.support.images[p], *episode.query.images[p * each : (p + 1) * each]]
-        row = []
-        for t, frame in enumerate(frames):
-            frame = frame.cpu()
-            if 0 < t <= between:
-                chosen = tau.candidates[p, t - 1, :SHOWN_CANDIDATES]
-                frame = draw_bounding_boxes(frame, chosen, colors=CANDIDATE)
-            width = max(2, round(frame.shape[2] / 130))
-            frame = draw_bounding_boxes(frame, tau.clips.boxes[p, t][None], colors=TRUTH, width=width)
-            if 0 < t <= between:
-                frame = draw_bounding_boxes(frame, tau.estimated[p, t - 1][None], colors=PREDICTION, width=width)
-            size = (SIDE, max(1, round(SIDE * frame.shape[2] / frame.shape[1])))
-            shown = interpolate(frame[None].float(), size, mode="bilinear", antialias=True)[0]
-            row.append(pad(shown.round().to(torch.uint8), (0, 4), value=255))
-        rows.append(torch.cat(row, 2))
+        pictures = [_simulated_frame(frame, tau, p, t) for t, frame in enumerate(_frames_of_clip(episode, p))]
+        rows.append(torch.cat(pictures, 2))
     return stack(rows)
 
 
@@ -94,6 +80,25 @@ def stack(pictures: list[Tensor]) -> Tensor:
     """Put pictures ``(3, H, W)`` of different widths below each other."""
     width = max(p.shape[2] for p in pictures)
     return torch.cat([pad(p, (0, width - p.shape[2], 0, 4), value=255) for p in pictures], 1)
+
+
+def _frames_of_clip(episode: Episode, clip: int) -> list[Tensor]:
+    count = len(episode.query.images) // len(episode.support.images)
+    return [episode.support.images[clip], *episode.query.images[clip * count : (clip + 1) * count]]
+
+
+def _simulated_frame(frame: Tensor, tau: Trajectory, clip: int, t: int) -> Tensor:
+    """Draw frame ``t`` of a clip at a height of 160 pixels: D_init first, D_test last, D_on between."""
+    frame, is_online = frame.cpu(), 0 < t <= tau.estimated.shape[1]
+    if is_online:
+        frame = draw_bounding_boxes(frame, tau.candidates[clip, t - 1, :SHOWN_CANDIDATES], colors=CANDIDATE)
+    width = max(2, round(frame.shape[2] / 130))
+    frame = draw_bounding_boxes(frame, tau.clips.boxes[clip, t][None], colors=TRUTH, width=width)
+    if is_online:
+        frame = draw_bounding_boxes(frame, tau.estimated[clip, t - 1][None], colors=PREDICTION, width=width)
+    size = (SIDE, max(1, round(SIDE * frame.shape[2] / frame.shape[1])))
+    shown = interpolate(frame[None].float(), size, mode="bilinear", antialias=True)[0]
+    return pad(shown.round().to(torch.uint8), (0, 4), value=255)
 
 
 def _histogram(values: Tensor, low: float, high: float) -> Tensor:

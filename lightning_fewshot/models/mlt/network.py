@@ -1,10 +1,8 @@
 """The matching network of MLT, section 3.2.1, and its target-specific last layer, eq. (4).
 
-    127 pixels   59 -> pool 29 -> 25 -> pool 12 -> 10 -> 8 -> 8 cells
-    255 pixels  123 -> pool 61 -> 57 -> pool 28 -> 26 -> 24 -> 24 cells, so 17 x 17 responses of stride 8
-
-Four convolutions end in *hidden* maps; the fifth, 1x1, is the last layer ``w_N`` that target-specific kernels are
-concatenated to. Its output is normalised at every location, and correlated.
+The stream is :class:`~lightning_fewshot.nn.siamese.SiameseStream`: 127 pixels give 8 x 8 cells, 255 pixels 24 x 24, so
+17 x 17 responses. Four convolutions end in *hidden* maps; the fifth, 1x1, is the last layer ``w_N`` that
+target-specific kernels are concatenated to. Its output is normalised at every location, and correlated.
 
 Shapes: P exemplars, R patches of each, C hidden channels, K kernels of the last layer, E target-specific kernels,
 (h, w) an exemplar's map, (H, W) a patch's, (H', W') the response.
@@ -12,22 +10,17 @@ Shapes: P exemplars, R patches of each, C hidden channels, K kernels of the last
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, max_pool2d, normalize, relu
+from torch.nn.functional import conv2d, normalize
 
-from lightning_fewshot.nn.correlation import cross_correlation
+from lightning_fewshot.models.mlt.settings import MatchingSettings
+from lightning_fewshot.nn.siamese import ResponseLayer, SiameseStream
+from lightning_fewshot.tracking.crops import EXEMPLAR
 
-CHANNELS = (96, 192, 256, 128)  # of the first four layers (section 3.2.1)
-KERNELS, TARGET_KERNELS = 96, 32  # of the fifth; of the meta-learner (sections 3.2.1, 3.2.2)
-SIZES, STRIDES = (11, 5, 3, 3), (2, 1, 1, 1)  # stride 2 makes the response 17 x 17
-POOLED = (0, 1)  # layers with a 3 x 3 maximum of stride 2 behind them
-STRIDE = 8  # pixels from cell to cell
-EXEMPLAR = 127  # pixels
-MEAN, SPREAD = 127.5, 63.75  # of pixels in [0, 255]
+KERNEL_SIZES = (11, 5, 3, 3, 1)  # section 3.2.1
 
 
 class MatchState(NamedTuple):
@@ -66,33 +59,16 @@ class MatchingNetwork(nn.Module):
     """phi of section 3.2.1: convolutions, feature normalisation, cross-correlation.
 
     Args:
-        channels: Of the first four layers; less than the paper's for a CPU.
-        kernels: K of the fifth; 128 is the baseline "MLT w/o meta" (section 4.2.1).
-        channels_last: Store maps pixel by pixel, which convolves faster on most machines.
-
-    Raises:
-        ValueError: There are not four numbers of channels.
+        settings: Its sizes.
+        exemplar: Side of an exemplar, in pixels; no image may be smaller.
     """
 
-    def __init__(
-        self, channels: tuple[int, ...] = CHANNELS, kernels: int = KERNELS, channels_last: bool = True
-    ) -> None:
+    def __init__(self, settings: MatchingSettings = MatchingSettings(), exemplar: int = EXEMPLAR) -> None:
         super().__init__()
-        if len(channels) != len(SIZES):
-            raise ValueError(f"channels is {tuple(channels)} but must be {len(SIZES)} numbers, of the first layers")
-        widths = (3, *channels)
-        self.convs = nn.ModuleList(
-            nn.Conv2d(c, k, size, stride, bias=False)
-            for (c, k), size, stride in zip(pairwise(widths), SIZES, STRIDES, strict=True)
-        )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(k) for k in channels)
-        self.last = nn.Conv2d(channels[-1], kernels, 1, bias=False)
-        self.last_norm = nn.BatchNorm2d(kernels)
-        self.adjust = nn.BatchNorm2d(1)  # of the response, a mean cosine far smaller than a logit
-        for conv in (*self.convs, self.last):
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.to(memory_format=self.memory_format)
+        self.exemplar = exemplar
+        self.stream = SiameseStream((*settings.channels, settings.kernels), KERNEL_SIZES)
+        self.response = ResponseLayer()  # of a mean cosine, which is far smaller than a logit
+        self.to(memory_format=torch.channels_last)
 
     def adapt(self, exemplars: Tensor) -> MatchState:
         """Return the state of exemplars ``(P, 3, 127, 127)``, uint8 or float in [0, 255]; no target kernels yet."""
@@ -113,12 +89,8 @@ class MatchingNetwork(nn.Module):
 
     def match(self, state: MatchState, hidden: Tensor) -> Tensor:
         """Return responses ``(P, R, H', W')`` float32 to hidden maps ``(P * R, C, H, W)``, eq. (1) or (4)."""
-        maps = self.embed(hidden, state.kernels)
-        with torch.autocast(hidden.device.type, enabled=False):  # peaks in bfloat16 would tie
-            cells = state.template.shape[2] * state.template.shape[3]
-            cosines = cross_correlation(state.template, maps) / cells
-            flat = cosines.flatten(0, 1).unsqueeze(1).to(self.adjust.weight.dtype)
-            return self.adjust(flat).float().view_as(cosines)
+        cells = state.template.shape[2] * state.template.shape[3]
+        return self.response(state.template / cells, self.embed(hidden, state.kernels))
 
     def hidden(self, images: Tensor) -> Tensor:
         """Return what the last layer sees of images ``(B, 3, H, W)``, uint8 or float in [0, 255].
@@ -126,14 +98,7 @@ class MatchingNetwork(nn.Module):
         Raises:
             ValueError: They are no batch of RGB images, or smaller than an exemplar.
         """
-        if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < EXEMPLAR:
-            shape = tuple(images.shape)
-            raise ValueError(f"images are {shape} but must be (B, 3, H, W) of at least {EXEMPLAR} x {EXEMPLAR}")
-        x = ((images.float() - MEAN) / SPREAD).to(self.last.weight.dtype).contiguous(memory_format=self.memory_format)
-        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
-            x = relu(norm(conv(x)))
-            x = max_pool2d(x, 3, 2) if i in POOLED else x
-        return x
+        return self.stream.hidden(self.stream.pixels(images, least=self.exemplar))
 
     def embed(self, hidden: Tensor, kernels: Tensor | None = None) -> Tensor:
         """Apply the last layer, with the kernels of each exemplar beside its own, and normalise every location.
@@ -147,21 +112,22 @@ class MatchingNetwork(nn.Module):
         """
         with torch.autocast(hidden.device.type, enabled=False):
             if self.training:
-                own = self.last_norm(self.last(hidden.to(self.last.weight.dtype))).float()
+                conv, norm = self.stream.convs[-1], self.stream.norms[-1]
+                common = norm(conv(hidden.to(conv.weight.dtype))).float()
             else:
                 layer = self.last_layer()
-                own = conv2d(hidden.float(), (layer.scale[:, None] * layer.weight)[..., None, None], layer.shift)
+                common = conv2d(hidden.float(), (layer.scale[:, None] * layer.weight)[..., None, None], layer.shift)
             if kernels is not None:
-                own = torch.cat((own, _each_own(hidden.float(), kernels.float())), dim=1)
-            return normalize(own, dim=1)
+                common = torch.cat((common, _by_exemplar(hidden.float(), kernels.float())), dim=1)
+            return normalize(common, dim=1)
 
     def last_layer(self) -> LastLayer:
         """Return the last layer as in evaluation, float32."""
-        (scale, shift), (gain, offset) = _affine(self.last_norm), _affine(self.adjust)
-        return LastLayer(self.last.weight[..., 0, 0].float(), scale, shift, gain, offset)
+        (scale, shift), (gain, offset) = _affine(self.stream.norms[-1]), _affine(self.response.adjust)
+        return LastLayer(self.stream.convs[-1].weight[..., 0, 0].float(), scale, shift, gain, offset)
 
 
-def _each_own(hidden: Tensor, kernels: Tensor) -> Tensor:
+def _by_exemplar(hidden: Tensor, kernels: Tensor) -> Tensor:
     """Apply 1x1 kernels ``(P, E, C)`` to the maps ``(P * R, C, H, W)`` of their exemplar: ``(P * R, E, H, W)``."""
     if len(kernels) == 1:
         return conv2d(hidden, kernels[0, ..., None, None])

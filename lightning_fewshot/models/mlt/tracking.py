@@ -5,16 +5,19 @@ Shapes: M patches in memory, R cells of a response's side, S pixels of a crop's 
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from math import inf
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from lightning_fewshot.models.mlt.network import EXEMPLAR, MatchState
-from lightning_fewshot.tracking.crops import crop, search_windows
-from lightning_fewshot.tracking.response import Following, ResponseTracker
+from lightning_fewshot.models.mlt.meta_learner import Specialiser
+from lightning_fewshot.models.mlt.network import MatchingNetwork, MatchState
+from lightning_fewshot.models.mlt.settings import Memory
+from lightning_fewshot.tracking.crops import CropSettings, crop, search_windows
+from lightning_fewshot.tracking.response import Following, ResponseTracker, Search
 
 
 class Remembered(NamedTuple):
@@ -43,48 +46,91 @@ class Knowledge(NamedTuple):
     frames: int = 1
 
 
-class MetaTracker(ResponseTracker):
-    """Algorithm 1. Without a meta-learner, or with ``update_every`` 0, it is the matching network alone."""
+class MatchTracker(ResponseTracker):
+    """The exemplar of the first frame, matched with search windows; nothing is learned on the way.
 
-    def __init__(self, module: Any) -> None:
-        super().__init__(module.search, module.device, EXEMPLAR, context=module.context)
-        self.update_every = module.update_every if module.meta is not None else 0
-        self.remembered, self.radius = module.memory, module.radius
-        self.least_score = -inf if module.least_score is None else module.least_score
-        self._module = module
+    Args:
+        network: The matching network, in evaluation mode.
+        search: How responses become a box.
+        crops: Which crops are cut.
+        device: The network's.
+    """
+
+    def __init__(
+        self, network: MatchingNetwork, search: Search, crops: CropSettings, device: torch.device | str = "cpu"
+    ) -> None:
+        super().__init__(search, crops, network.stream.stride, device)
+        self._network = network
+
+    def adapt(self, exemplar: Tensor) -> MatchState:
+        """Look at the exemplar."""
+        return self._network.adapt(exemplar)
+
+    def respond(self, model: MatchState, crops: Tensor) -> Tensor:
+        """Match all scales at once, eq. (1)."""
+        return self._network.predict(model, crops)[0]
+
+
+class MetaTracker(ResponseTracker):
+    """Algorithm 1. With ``update_every`` 0 it is the matching network alone.
+
+    Args:
+        specialiser: Matching network and meta-learner, in evaluation mode.
+        memory: What is remembered, and how often kernels are made.
+        search: How responses become a box.
+        crops: Which crops are cut.
+        device: The networks'.
+    """
+
+    def __init__(
+        self,
+        specialiser: Specialiser,
+        memory: Memory,
+        search: Search,
+        crops: CropSettings,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(search, crops, specialiser.network.stream.stride, device)
+        # Public and plain, so part of a result file's fingerprint.
+        self.memory_settings = astuple(memory)
+        self.gradient_settings = astuple(specialiser.loss)
+        self._memory = memory
+        self._specialiser = specialiser
 
     def adapt(self, exemplar: Tensor) -> Knowledge:
         """Match with the first exemplar; there are no target-specific kernels yet."""
-        return Knowledge(self._module.network.adapt(exemplar))
+        return Knowledge(self._specialiser.network.adapt(exemplar))
 
     def respond(self, model: Knowledge, crops: Tensor) -> Tensor:
         """Match all scales at once, eq. (1), or eq. (4) once there are kernels."""
-        return self._module.network.predict(model.match, crops)[0]
+        return self._specialiser.network.predict(model.match, crops)[0]
 
     def learn(self, state: Following, frame: Tensor, response: Tensor) -> Knowledge:
         """Remember the new context patch; every T frames, make new kernels from the memory, if any, and empty it."""
         known: Knowledge = state.model._replace(frames=state.model.frames + 1)
-        if not self.update_every:
+        every = self._memory.update_every
+        if not every:
             return known
-        known = known._replace(memory=self._remember(known.memory, state, frame, response))
-        if known.frames % self.update_every or not known.memory:
+        known = known._replace(memory=self._remember(known.memory, state, frame, response=response))
+        if known.frames % every or not known.memory:
             return known
         patches = torch.stack([r.patch for r in known.memory])
-        return Knowledge(self._module.specialise(known.match, patches), (), known.frames)
+        return Knowledge(self._specialiser.from_patches(known.match, patches), (), known.frames)
 
     def _remember(
-        self, memory: tuple[Remembered, ...], state: Following, frame: Tensor, response: Tensor
+        self, remembered: tuple[Remembered, ...], state: Following, frame: Tensor, response: Tensor
     ) -> tuple[Remembered, ...]:
         """Keep the M patches of least entropy. One that is not among them, or has no match, is not even cut."""
-        if float(response.amax()) <= self.least_score:
-            return memory
+        least = -inf if self._memory.least_score is None else self._memory.least_score
+        if float(response.amax()) <= least:
+            return remembered
         entropy = float(response_entropy(response))
-        if len(memory) == self.remembered and entropy >= memory[-1].entropy:
-            return memory
-        window = search_windows(state.box, context=self.context, ratio=self.size / self.exemplar)
-        patch = crop(frame, window[None], self.size, state.fill)[0]
-        kept = sorted((*memory, Remembered(entropy, patch)), key=lambda r: r.entropy)
-        return tuple(kept[: self.remembered])
+        if len(remembered) == self._memory.size and entropy >= remembered[-1].entropy:
+            return remembered
+        window = search_windows(state.box, context=self.crops.context, ratio=self.crops.ratio)
+        patch = crop(frame, window[None], self.crops.search, state.fill)[0]
+        kept = sorted((*remembered, Remembered(entropy, patch)), key=lambda r: r.entropy)
+        return tuple(kept[: self._memory.size])
 
 
 def response_entropy(responses: Tensor) -> Tensor:

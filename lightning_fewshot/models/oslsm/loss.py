@@ -5,15 +5,12 @@ Shapes: M masks to find, each over one image or several, B images, (H, W) pixels
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from lightning_fewshot.episodes import VOID
-
-Reduction = Literal["mean", "sum"]
+from lightning_fewshot.models.oslsm.settings import Reduction
 
 
 def pixel_loss(logits: Tensor, target: Tensor, reduction: Reduction = "mean", positive_weight: float = 1.0) -> Tensor:

@@ -9,7 +9,7 @@ Shapes: R rois, F features, e embedding, N classes, K modes of a class.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,33 +17,61 @@ from torch.nn.functional import cross_entropy, linear, normalize
 from torchvision.ops import box_iou
 
 from lightning_fewshot.models.repmet.head import (
-    LogitKind,
     class_posterior,
+    embed,
     mode_probabilities,
     posterior_logits,
     squared_distances,
 )
-from lightning_fewshot.models.repmet.loss import embedding_loss, hardest
+from lightning_fewshot.models.repmet.loss import embedding_loss
+from lightning_fewshot.models.repmet.settings import FineTuning, Mixture
+from lightning_fewshot.nn.rois import hardest
 
 SUPPORT_IOU = 0.7  # section 5.2
-FOREGROUND_IOU = 0.5
 REFRESH = 10  # fine-tuning steps between two choices of hard examples
+N_HARD = 512  # rois of a fine-tuning step
 
 
 class MetricHead(NamedTuple):
-    """Head that compares embeddings with representatives.
+    """Head that compares embeddings with representatives: that of an episode, and that of the training classes.
 
     Args:
         weight: ``(e, F)`` last embedding layer.
         bias: ``(e,)``.
         representatives: ``(N, K, e)``, brought to unit length where they are used.
-        used: ``(N, K)`` bool; classes with fewer embeddings than K leave slots unused.
+        used: ``(N, K)`` bool; classes with fewer embeddings than K leave slots unused. None: all are used.
+        mixture: Constants of eqs. (1) and (4).
     """
 
     weight: Tensor
     bias: Tensor
     representatives: Tensor
-    used: Tensor
+    used: Tensor | None
+    mixture: Mixture
+
+    def distances(self, features: Tensor) -> Tensor:
+        """Return squared distances of ``(R, F)`` features to the representatives, ``(R, N, K)``."""
+        embedded = embed(features, self.weight, self.bias)
+        return squared_distances(embedded, normalize(self.representatives, dim=-1))
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Return the posterior of every class, ``(R, N)`` in [0, 1]: eq. (2)."""
+        return class_posterior(mode_probabilities(self.distances(features), self.mixture.sigma, self.used))
+
+    def logits(self, distances: Tensor) -> Tensor:
+        """Return logits of (background, class 1..N), ``(R, 1 + N)``, from squared distances."""
+        probs = mode_probabilities(distances, self.mixture.sigma, self.used)
+        return posterior_logits(probs, self.mixture.logit_scale, self.mixture.logits)
+
+    def margin_loss(self, distances: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of eq. (4) of each roi, ``(R,)``, from squared distances and labels (0 background)."""
+        return embedding_loss(distances, labels, self.mixture.margin, self.used)
+
+    def losses(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return cross-entropy plus eq. (4) of each roi, ``(R,)``."""
+        distances = self.distances(features)
+        classification = cross_entropy(self.logits(distances), labels, reduction="none")
+        return classification + self.margin_loss(distances, labels)
 
 
 class LinearHead(NamedTuple):
@@ -52,14 +80,16 @@ class LinearHead(NamedTuple):
     weight: Tensor
     bias: Tensor
 
+    def scores(self, features: Tensor) -> Tensor:
+        """Return the probability of every class, ``(R, N)`` in [0, 1]."""
+        return linear(features, self.weight, self.bias).softmax(dim=1)[:, 1:]
 
-class MetricRule(NamedTuple):
-    """Constants of the metric head: sigma of eq. (1), margin of eq. (4), scale and kind of the posterior's logits."""
+    def losses(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy of each roi, ``(R,)``."""
+        return cross_entropy(linear(features, self.weight, self.bias), labels, reduction="none")
 
-    sigma: float
-    margin: float
-    scale: float
-    kind: LogitKind = "log"
+
+Head = TypeVar("Head", MetricHead, LinearHead)
 
 
 def support_rois(proposals: Tensor, boxes: Tensor, per_box: int) -> tuple[Tensor, Tensor]:
@@ -88,19 +118,6 @@ def support_rois(proposals: Tensor, boxes: Tensor, per_box: int) -> tuple[Tensor
     return candidates[best.indices[box, rank]], box
 
 
-def label_rois(rois: Tensor, boxes: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Label the rois of one image by the true box of largest IoU, at least 0.5; return labels (0 background), boxes.
-
-    >>> rois = torch.tensor([[0.0, 0.0, 9.0, 9.0], [20.0, 20.0, 30.0, 30.0]])
-    >>> label_rois(rois, torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.tensor([4]))[0]
-    tensor([5, 0])
-    """
-    if len(boxes) == 0:
-        return torch.zeros(len(rois), dtype=torch.long, device=rois.device), rois
-    best, index = box_iou(rois, boxes).max(dim=1)
-    return torch.where(best >= FOREGROUND_IOU, labels[index] + 1, 0), boxes[index]
-
-
 def gather_representatives(embedded: Tensor, labels: Tensor, n_classes: int, n_slots: int) -> tuple[Tensor, Tensor]:
     """Sort embeddings into the slots of their classes, in order of appearance.
 
@@ -123,75 +140,40 @@ def gather_representatives(embedded: Tensor, labels: Tensor, n_classes: int, n_s
     return representatives, used
 
 
-def embed(head: MetricHead, features: Tensor) -> Tensor:
-    """Return the embedding of ``(R, F)`` features by the head's last layer, ``(R, e)`` of unit length."""
-    return normalize(linear(features, head.weight, head.bias), dim=-1)
-
-
-def distances(head: MetricHead, features: Tensor) -> Tensor:
-    """Return squared distances to the head's representatives, ``(R, N, K)``."""
-    return squared_distances(embed(head, features), normalize(head.representatives, dim=-1))
-
-
-def class_scores(head: MetricHead | LinearHead, features: Tensor, rule: MetricRule) -> Tensor:
-    """Return the score of every class for every roi, ``(R, N)`` in [0, 1]: eq. (2), or a softmax."""
-    if isinstance(head, LinearHead):
-        return linear(features, head.weight, head.bias).softmax(dim=1)[:, 1:]
-    return class_posterior(mode_probabilities(distances(head, features), rule.sigma, head.used))
-
-
-def finetune(
-    head: MetricHead | LinearHead,
-    features: Tensor,
-    labels: Tensor,
-    rule: MetricRule,
-    steps: int,
-    lr: float,
-    n_hard: int = 512,
-) -> MetricHead | LinearHead:
+def finetune(head: Head, features: Tensor, labels: Tensor, settings: FineTuning) -> Head:
     """Fine-tune a head on the rois of the support images (table 3, right half); the rest of the network stays.
+
+    Every step takes the objects' rois and the background of highest loss, 512 in all, chosen anew every ten steps.
 
     Args:
         head: What to start from; it is not changed.
         features: ``(R, F)`` of all proposals of the support images, not only of the objects.
         labels: ``(R,)``, 0 is background.
-        rule: Constants of the loss.
-        steps: Gradient steps, each on the objects' rois and the background of highest loss.
-        lr: Learning rate of Adam.
-        n_hard: Rois of a step; they are chosen anew every ten steps.
+        settings: Steps and learning rate of Adam.
 
     Returns:
         A head of the same kind.
     """
     with torch.enable_grad():
         tuned = type(head)(*(_leaf(part) for part in head))
-        optimizer = torch.optim.Adam([part for part in tuned if part.requires_grad], lr=lr)
-        for step in range(steps):
+        trained = [part for part in tuned if isinstance(part, Tensor) and part.requires_grad]
+        optimizer = torch.optim.Adam(trained, lr=settings.lr)
+        for step in range(settings.steps):
             if step % REFRESH == 0:
-                kept = _hard_examples(tuned, features, labels, rule, n_hard)
+                kept = _hard_examples(tuned, features, labels)
             optimizer.zero_grad()
-            _episode_losses(tuned, features[kept], labels[kept], rule).mean().backward()
+            tuned.losses(features[kept], labels[kept]).mean().backward()
             optimizer.step()
-    return type(head)(*(part.detach() for part in tuned))
+    return type(head)(*(part.detach() if isinstance(part, Tensor) else part for part in tuned))
 
 
 @torch.no_grad()
-def _hard_examples(
-    head: MetricHead | LinearHead, features: Tensor, labels: Tensor, rule: MetricRule, count: int
-) -> Tensor:
-    """Return the rois of the objects and those of the background of highest loss, ``count`` in all."""
-    losses = _episode_losses(head, features, labels, rule)
-    return hardest(losses.masked_fill(labels > 0, float("inf")), count)
+def _hard_examples(head: MetricHead | LinearHead, features: Tensor, labels: Tensor) -> Tensor:
+    """Return the rois of the objects and those of the background of highest loss."""
+    return hardest(head.losses(features, labels).masked_fill(labels > 0, float("inf")), N_HARD)
 
 
-def _leaf(part: Tensor) -> Tensor:
-    return part.clone().requires_grad_() if part.is_floating_point() else part
-
-
-def _episode_losses(head: MetricHead | LinearHead, features: Tensor, labels: Tensor, rule: MetricRule) -> Tensor:
-    if isinstance(head, LinearHead):
-        return cross_entropy(linear(features, head.weight, head.bias), labels, reduction="none")
-    apart = distances(head, features)
-    logits = posterior_logits(mode_probabilities(apart, rule.sigma, head.used), rule.scale, rule.kind)
-    margin = embedding_loss(apart, labels, rule.margin, head.used)
-    return cross_entropy(logits, labels, reduction="none") + margin
+def _leaf(part: object) -> object:
+    if isinstance(part, Tensor) and part.is_floating_point():
+        return part.detach().clone().requires_grad_()
+    return part

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import linear, normalize
 
-LogitKind = Literal["log", "scaled"]
+from lightning_fewshot.models.repmet.settings import LogitKind
+
 SMALLEST = 1e-6  # posteriors below it do not change the cross-entropy any more
-CLASS_SPREAD, MODE_SPREAD = 0.1, 0.05  # initial representatives: class centre N(0, .1) + offset N(0, .05)
+CLASS_SPREAD = 0.1  # initial representatives: class centre N(0, .1) ...
+MODE_SPREAD = 0.05  # ... and offset N(0, .05), as in the authors' code
 
 
 def embedding_layers(n_features: int, widths: Sequence[int]) -> nn.Sequential:
@@ -28,6 +29,34 @@ def embedding_layers(n_features: int, widths: Sequence[int]) -> nn.Sequential:
         for layer in (nn.Linear(a, b, bias=False), nn.BatchNorm1d(b), nn.ReLU(inplace=True))
     ]
     return nn.Sequential(*layers)
+
+
+class EmbeddingModule(nn.Module):
+    """The paper's embedding module: layers with batch normalisation, and a linear one to unit length (section 4.2).
+
+    Args:
+        n_inputs: Pooled features.
+        widths: Widths of the layers; the last is F.
+        dim: e.
+    """
+
+    def __init__(self, n_inputs: int, widths: Sequence[int], dim: int) -> None:
+        super().__init__()
+        self.layers = embedding_layers(n_inputs, widths)
+        self.last = nn.Linear(widths[-1], dim)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Return the features that the last layer sees, ``(R, F)``."""
+        return self.layers(pooled)
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Return the embedding of ``(R, F)`` features, ``(R, e)`` of unit length."""
+        return embed(features, self.last.weight, self.last.bias)
+
+
+def embed(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return the embedding of ``(R, F)`` features by a last layer ``(e, F)``, ``(R, e)`` of unit length."""
+    return normalize(linear(features, weight, bias), dim=-1)
 
 
 class Representatives(nn.Module):
@@ -107,5 +136,5 @@ def posterior_logits(probs: Tensor, scale: float, kind: LogitKind = "log") -> Te
             themselves as in the authors' code (there 15), whose slope vanishes far from every representative.
     """
     posterior = class_posterior(probs)
-    every = torch.cat([background_posterior(posterior).unsqueeze(1), posterior], dim=1)
-    return scale * (every.clamp(min=SMALLEST).log() if kind == "log" else every)
+    posteriors = torch.cat([background_posterior(posterior).unsqueeze(1), posterior], dim=1)
+    return scale * (posteriors.clamp(min=SMALLEST).log() if kind == "log" else posteriors)

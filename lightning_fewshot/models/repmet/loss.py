@@ -1,4 +1,4 @@
-"""The losses of RepMet: the margin between right and wrong modes, eq. (4), and what a detector adds.
+"""The losses of an embedding: RepMet's margin between right and wrong modes, eq. (4), and the triplet loss.
 
 Shapes: R rois, N classes, K modes. Labels: 0 is background, class i of the episode is i + 1.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, smooth_l1_loss
 
 TINY = 1e-12  # inside the square root, whose slope at 0 is infinite
 
@@ -28,11 +27,11 @@ def embedding_loss(distances: Tensor, labels: Tensor, margin: float, used: Tenso
     if used is not None:
         distances = distances.masked_fill(~used, float("inf"))
     nearest = distances.amin(dim=-1)  # (R, N)
-    own = torch.zeros_like(nearest, dtype=torch.bool)
+    is_true = torch.zeros_like(nearest, dtype=torch.bool)
     foreground = labels > 0
-    own[foreground, labels[foreground] - 1] = True
-    right = nearest.masked_fill(~own, 0).sum(dim=-1)
-    wrong = nearest.masked_fill(own, float("inf")).amin(dim=-1)
+    is_true[foreground, labels[foreground] - 1] = True
+    right = nearest.masked_fill(~is_true, 0).sum(dim=-1)
+    wrong = nearest.masked_fill(is_true, float("inf")).amin(dim=-1)
     return (right - wrong + margin).clamp(min=0) * foreground  # eq. (4)
 
 
@@ -53,22 +52,3 @@ def triplet_loss(embedded: Tensor, labels: Tensor, margin: float) -> Tensor:
     nearest_negative = distances.masked_fill(same, float("inf")).amin(dim=1, keepdim=True)
     hinge = (distances - nearest_negative + margin).clamp(min=0)
     return (hinge * pairs).sum() / pairs.sum().clamp(min=1)
-
-
-def roi_losses(logits: Tensor, deltas: Tensor, labels: Tensor, target_deltas: Tensor) -> tuple[Tensor, Tensor]:
-    """Return classification and box regression loss of each roi, ``(R,)`` both; background regresses nothing.
-
-    Args:
-        logits: ``(R, 1 + N)``, background first.
-        deltas: ``(R, 4)``, class-agnostic.
-        labels: ``(R,)`` in [0, N].
-        target_deltas: ``(R, 4)``, encoded true boxes.
-    """
-    classification = cross_entropy(logits, labels, reduction="none")
-    regression = smooth_l1_loss(deltas, target_deltas, beta=1 / 9, reduction="none").sum(dim=1)
-    return classification, regression * (labels > 0)
-
-
-def hardest(losses: Tensor, count: int) -> Tensor:
-    """Return the indices of the ``count`` highest losses: online hard example mining (Shrivastava et al., 2016)."""
-    return losses.detach().topk(min(count, len(losses))).indices

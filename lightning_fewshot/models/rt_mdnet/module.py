@@ -1,4 +1,4 @@
-"""RT-MDNet (Jung et al., ECCV 2018), the base tracker and the baseline of table 2."""
+"""RT-MDNet (Jung et al., ECCV 2018) as a LightningModule: the base of MetaRTT and the baseline of its tables."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from lightning_fewshot.episodes import Episode
-from lightning_fewshot.models.metartt.adaptation import Samples, adapt_sgd
-from lightning_fewshot.models.metartt.base_module import CandidateModule
-from lightning_fewshot.models.metartt.loss import POSITIVE, classification_loss, instance_loss
-from lightning_fewshot.models.metartt.network import Head, head_maps
-from lightning_fewshot.models.metartt.pruning import Pruned
-from lightning_fewshot.models.metartt.simulation import clips_of, collect
+from lightning_fewshot.models.rt_mdnet.loss import instance_loss
+from lightning_fewshot.models.rt_mdnet.settings import Domains, SGDAdaptation
+from lightning_fewshot.settings import BackboneSettings, Optimization
+from lightning_fewshot.tracking.candidates.head import POSITIVE, Head, classification_loss, head_maps
+from lightning_fewshot.tracking.candidates.module import CandidateModule
+from lightning_fewshot.tracking.candidates.samples import Samples
+from lightning_fewshot.tracking.candidates.scenes import clips_of, collect
+from lightning_fewshot.tracking.candidates.settings import (
+    Batches,
+    CandidateNetworkSettings,
+    EpisodeSettings,
+    TrackerSettings,
+)
+from lightning_fewshot.tracking.candidates.sgd import adapt_sgd
+from lightning_fewshot.tracking.candidates.strategy import SmallerNetwork
 
 DOMAINS_COMPARED = 100  # by the instance embedding loss
 
@@ -25,36 +34,48 @@ class RTMDNet(CandidateModule):
     An episode holds P clips; ``episode.class_ids`` are the numbers of their videos, which choose the last layers.
 
     Args:
-        k_init: Gradient steps in the first frame; table 2 has 50 and 5.
-        k_on: Gradient steps of an online update; table 2 has 15 and 5.
-        init_lr: Learning rate of the first frame; that of the last layer is ten times as large.
-        online_lr: Learning rate of online updates.
+        network: Widths and sizes of the network.
+        backbone: A pretrained network for the first layers, instead of VGG-M's two convolutions.
+        episode: Numbers of samples in training.
+        batches: Numbers of samples of a gradient step.
+        tracking: Numbers of the tracker.
+        adaptation: Gradient steps in tracking.
         drop: Dropout before fc5 and fc6, in training and in adaptation.
-        domains: Last layers; video i has layer ``i mod domains``.
-        instance_weight: Weight of the instance embedding loss.
-        kwargs: See :class:`CandidateModule`.
+        domains: Pretraining on many videos.
+        optimization: Optimiser and learning rate over the run.
+        init_from: Checkpoint to start training from, as far as names and shapes agree.
     """
 
     def __init__(
         self,
-        k_init: int = 50,
-        k_on: int = 15,
-        init_lr: float = 1e-4,
-        online_lr: float = 3e-4,
+        network: CandidateNetworkSettings = CandidateNetworkSettings(),
+        backbone: BackboneSettings | None = None,
+        episode: EpisodeSettings = EpisodeSettings(),
+        batches: Batches = Batches(),
+        tracking: TrackerSettings = TrackerSettings(),
+        adaptation: SGDAdaptation = SGDAdaptation(),
         drop: float = 0.5,
-        domains: int = 1000,
-        instance_weight: float = 0.1,
-        **kwargs: Any,
+        domains: Domains = Domains(),
+        optimization: Optimization = Optimization(),
+        init_from: str | None = None,
     ) -> None:
-        super().__init__(**kwargs)
-        for name, count in {"k_init": k_init, "k_on": k_on, "domains": domains}.items():
-            if count < 1:
-                raise ValueError(f"{name} is {count} but must be at least 1")
-        self.k_init, self.k_on, self.init_lr, self.online_lr = k_init, k_on, init_lr, online_lr
-        self.drop, self.domains, self.instance_weight = drop, domains, instance_weight
+        super().__init__(
+            network=network,
+            backbone=backbone,
+            episode=episode,
+            batches=batches,
+            tracking=tracking,
+            optimization=optimization,
+            init_from=init_from,
+        )
+        if not 0 <= drop < 1:
+            raise ValueError(f"drop is {drop} but must be at least 0 and below 1")
+        self.adaptation = adaptation
+        self.drop = drop
+        self.domains = domains
         hidden = self.network.fc6.in_features
-        self.branches = nn.Parameter(torch.randn(domains, 2, hidden) * 0.01)
-        self.branch_biases = nn.Parameter(torch.zeros(domains, 2))
+        self.branches = nn.Parameter(torch.randn(domains.count, 2, hidden) * 0.01)
+        self.branch_biases = nn.Parameter(torch.zeros(domains.count, 2))
         self.network.fc6.requires_grad_(False)  # a fresh last layer is drawn for every target
 
     def start(self, clips: int = 1) -> Head:
@@ -68,16 +89,15 @@ class RTMDNet(CandidateModule):
 
     def adapt_first(self, head: Head, data: Samples) -> Head:
         """Adapt to the first frame."""
-        return self._sgd(head, data, self.k_init, self.init_lr)
+        return self._sgd(head, data, self.adaptation.k_init, self.adaptation.init_lr)
 
-    def adapt_online(self, initial: Head, head: Head, data: Samples, pruned: Pruned | None) -> Head:
+    def adapt_online(self, initial: Head, head: Head, data: Samples, pruned: SmallerNetwork | None) -> Head:
         """Adapt the present head to remembered samples."""
-        return self._sgd(head, data, self.k_on, self.online_lr)
+        return self._sgd(head, data, self.adaptation.k_on, self.adaptation.online_lr)
 
-    def settings(self) -> dict[str, Any]:
+    def adaptation_settings(self) -> dict[str, Any]:
         """Return what tells one tracker's results from another's."""
-        rates = {"k_init": self.k_init, "k_on": self.k_on, "init_lr": self.init_lr, "online_lr": self.online_lr}
-        return {**super().settings(), **rates, "drop": self.drop}
+        return {"adaptation": self.adaptation, "drop": self.drop}
 
     def loss(self, episode: Episode) -> dict[str, Tensor]:
         """Return the classification loss of every video's own layer, and the instance embedding loss.
@@ -87,27 +107,40 @@ class RTMDNet(CandidateModule):
         """
         if episode.class_ids is None:
             raise ValueError("RT-MDNet learns a layer for every video, but the episode has no class_ids")
-        clips = clips_of(self.network, episode)
-        count, frames = clips.scenes.shape[:2]
-        maps = self.network.shared(clips.scenes.flatten(0, 1)).unflatten(0, (count, frames))
-        counts = tuple(-(-total // frames) for total in self.episode_settings.first)
-        data, _ = collect(self.network, maps, clips, clips.boxes, counts, torch.default_generator)
-        own = torch.tensor(episode.class_ids, device=maps.device) % self.domains
-        embedded = head_maps(self.network.head(count), data.joined(), drop=self.drop)["fc5"]
+        data = self._training_samples(episode)
+        domain = torch.tensor(episode.class_ids, device=data.positives.device) % self.domains.count
+        embedded = head_maps(self.network.head(len(domain)), data.joined(), drop=self.drop)["fc5"]
         embedded = dropout(embedded, self.drop, self.training)
-        logits = torch.baddbmm(self.branch_biases[own][:, None], embedded, self.branches[own].mT)
+        logits = torch.baddbmm(self.branch_biases[domain][:, None], embedded, self.branches[domain].mT)
         positives = data.positives.shape[1]
         losses = {"classification": classification_loss(logits, positives).mean()}
-        if self.instance_weight and self.domains > 1:
-            losses["instance"] = self.instance_weight * self._instance_loss(embedded[:, :positives], own)
+        if self.domains.instance_weight and self.domains.count > 1:
+            instance = self._instance_loss(embedded[:, :positives], domain)
+            losses["instance"] = self.domains.instance_weight * instance
         return losses
 
-    def _instance_loss(self, embedded: Tensor, own: Tensor) -> Tensor:
+    def _training_samples(self, episode: Episode) -> Samples:
+        """Return samples of all frames of every clip, together as many as of a first frame."""
+        clips = clips_of(self.network, episode)
+        frames = clips.scenes.shape[1]
+        data, _ = collect(
+            network=self.network,
+            maps=clips.maps(self.network),
+            clips=clips,
+            targets=clips.boxes,
+            counts=tuple(-(-total // frames) for total in self.episode_settings.first),
+            generator=torch.default_generator,
+        )
+        return data
+
+    def _instance_loss(self, embedded: Tensor, domain: Tensor) -> Tensor:
         """Compare a video's positive samples ``(P, A, hidden)`` by the layers of about 100 videos and its own."""
-        others = torch.randperm(self.domains, generator=torch.default_generator)[:DOMAINS_COMPARED].to(own.device)
-        chosen = torch.cat((own, others)).unique()
+        others = torch.randperm(self.domains.count, generator=torch.default_generator)[:DOMAINS_COMPARED]
+        chosen = torch.cat((domain, others.to(domain.device))).unique()
         scores = embedded @ self.branches[chosen, POSITIVE].T + self.branch_biases[chosen, POSITIVE]
-        return instance_loss(scores, torch.searchsorted(chosen, own))
+        return instance_loss(scores, torch.searchsorted(chosen, domain))
 
     def _sgd(self, head: Head, data: Samples, steps: int, lr: float) -> Head:
-        return adapt_sgd(head, data, self.batches, torch.default_generator, steps, lr, drop=self.drop)
+        return adapt_sgd(
+            head, data, batches=self.batches, generator=torch.default_generator, steps=steps, lr=lr, drop=self.drop
+        )

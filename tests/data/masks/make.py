@@ -94,7 +94,7 @@ def make_pets(folder: Path, photos: int = 4) -> Path:
 
 
 def make_fss(folder: Path, classes: int = 12, photos: int = 4) -> Path:
-    """Write ``fewshot_data``: colour masks, black and white."""
+    """Write ``fewshot_data``: color masks, black and white."""
     for c in range(classes):
         for i in range(photos):
             labels = draw(folder / f"fewshot_data/class{c:02d}/{i + 1}.jpg", c, 200, seed=i)
@@ -136,7 +136,7 @@ def make_panoptic(folder: Path, classes: int = 8, photos: int = 4) -> Path:
         for i in range(first, first + photos * classes):
             labels = draw(folder / f"coco/{part}/{i:012d}.jpg", i, classes)
             record["images"].append({"id": i, "file_name": f"{i:012d}.jpg", "width": SIZE[0], "height": SIZE[1]})
-            ids = labels.astype(int) * 70000  # all three colour channels matter
+            ids = labels.astype(int) * 70000  # all three color channels matter
             channels = np.stack([ids % 256, ids // 256 % 256, ids // 256**2], axis=2).astype(np.uint8)
             write(folder / f"coco/annotations/panoptic_{part}/{i:012d}.png", channels)
             segments = [
@@ -160,9 +160,37 @@ def make_folder_masks(folder: Path, classes=("cup", "pen", "key"), photos: int =
     return folder
 
 
+def make_davis(folder: Path, sequences: int = 3, trained: int = 3, frames: int = 5) -> Path:
+    """Write ``davis``, with boxes: val.txt as published, with a line a frame, train.txt with a line a sequence."""
+    names = {part: [f"{part}{i}" for i in range(n)] for part, n in (("train", trained), ("val", sequences))}
+    root, places = folder / "davis", ("JPEGImages/480p", "Annotations/480p")
+    for number, name in enumerate((*names["train"], *names["val"])):
+        for i in range(frames):
+            labels = draw(root / places[0] / name / f"{i:05d}.jpg", number, 200, seed=i)
+            path = root / places[1] / name / f"{i:05d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(labels == number + 1).save(path)
+            _append_box(root / "Boxes" / name / "groundtruth.txt", labels == number + 1)
+    lists = root / "ImageSets/480p"
+    lists.mkdir(parents=True)
+    lines = [f"/{places[0]}/{n}/{i:05d}.jpg /{places[1]}/{n}/{i:05d}.png" for n in names["val"] for i in range(frames)]
+    (lists / "val.txt").write_text("\n".join(lines))
+    if trained:
+        (lists / "train.txt").write_text("\n".join(names["train"]))
+    return folder
+
+
 def make_all(root: Path) -> None:
     """Make every layout that an experiment reads."""
-    for make in (make_pascal5i, make_camvid, make_pets, make_fss, make_coco20i):
+    for make in (make_pascal5i, make_camvid, make_pets, make_fss, make_coco20i, make_davis):
         make(root)
     make_panoptic(root, classes=16)  # eight things, two of them in a fold
     make_folder_masks(root / "my-masks")
+
+
+def _append_box(path: Path, mask: np.ndarray) -> None:
+    """Append the box of a mask: x, y, w, h."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+    with path.open("a") as file:
+        file.write(f"{columns[0]},{rows[0]},{np.ptp(columns) + 1},{np.ptp(rows) + 1}\n")

@@ -38,7 +38,7 @@ def coco_record(folder: Path, names: list[str], classes: list[str], first: int =
 
 def make_coco(folder: Path, classes: list[str], photos: int) -> Path:
     """Write ``coco`` into ``folder``; return ``folder``."""
-    (folder / "coco/annotations").mkdir(parents=True)
+    (folder / "coco/annotations").mkdir(parents=True, exist_ok=True)
     for part, first in (("train2017", 0), ("val2017", 1000)):
         names = [f"{i:012d}.jpg" for i in range(first, first + photos * len(classes))]
         record = coco_record(folder / "coco" / part, names, classes, first)
@@ -120,4 +120,4 @@ def make_all(root: Path) -> None:
     make_coco(root, ["person", "bicycle", "car", "zebra", "giraffe", "kite", "fork"], 6)
     make_voc(root, ["bird", "bus", "cow", "dog", "cat", "car", "person"], 6)
     make_ilsvrc(root, [*list(classes["novel"].values())[:3], *list(classes["train"].values())[:3]], 40)
-    make_folder(root, ["person", "bicycle", "car", "zebra", "giraffe", "kite", "fork"], 12)
+    make_folder(root / "my-photos", ["person", "bicycle", "car", "zebra", "giraffe", "kite", "fork"], 12)

@@ -4,7 +4,8 @@ import pytest
 from datamodules.world import Variation, draw_scene, make_class
 from datamodules.world.background import finish
 from datamodules.world.draw import mask_boxes
-from datamodules.world.sprite import Patch, Pose, draw_look, paste, render
+from datamodules.world.patch import Patch, paste
+from datamodules.world.sprite import Pose, draw_look, render
 
 CLASSES = [make_class(s) for s in range(12)]
 CLUTTER = [make_class(s) for s in range(100, 110)]
@@ -123,12 +124,12 @@ def test_no_variation_gives_equal_looks():
     np.testing.assert_array_equal(a.alpha, b.alpha)
 
 
-def test_instances_differ_in_colour_and_outline():
+def test_instances_differ_in_color_and_outline():
     looks = [render(CLASSES[0], draw_look(np.random.default_rng(i), CLASSES[0]), Pose(50, 50, 60, 0)) for i in range(8)]
     areas = {int(p.mask.sum()) for p in looks}
-    colours = {tuple(p.rgb[p.mask].mean(0).astype(int)) for p in looks}
+    colors = {tuple(p.rgb[p.mask].mean(0).astype(int)) for p in looks}
     assert len(areas) > 4
-    assert len(colours) == 8
+    assert len(colors) == 8
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -180,19 +181,19 @@ def test_finish_leaves_its_input():
     assert out.std() > 0
 
 
-def test_mean_colour_alone_does_not_tell_the_class():
-    """5-way one-shot by nearest mean colour must stay far from what shape and pattern give (chance is 0.2)."""
+def test_mean_color_alone_does_not_tell_the_class():
+    """5-way one-shot by nearest mean color must stay far from what shape and pattern give (chance is 0.2)."""
     rng = np.random.default_rng(0)
 
-    def colour(cls):
+    def color(cls):
         patch = render(cls, draw_look(rng, cls), Pose(0, 0, 60, 0))
         return patch.rgb[patch.mask].mean(0)
 
     right = []
     for _ in range(150):
         ways = [make_class(int(s)) for s in rng.choice(200, 5, replace=False)]
-        support = np.stack([colour(c) for c in ways])
-        query = np.stack([colour(c) for c in ways])
+        support = np.stack([color(c) for c in ways])
+        query = np.stack([color(c) for c in ways])
         distance = np.linalg.norm(query[:, None] - support[None], axis=-1)
         right.append(distance.argmin(1) == np.arange(5))
     assert np.mean(right) < 0.5

@@ -6,7 +6,7 @@ import pytest
 
 from datamodules.world import Motion, Variation, draw_video, make_class
 from datamodules.world.motion import OUT_FRAMES, Events, Wave
-from datamodules.world.sprite import Patch, motion_kernel, smear
+from datamodules.world.patch import Patch, motion_kernel, smear
 
 TARGET = make_class(20001)
 DISTRACTORS = [TARGET, make_class(3), make_class(44)]

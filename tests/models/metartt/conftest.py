@@ -1,12 +1,8 @@
-"""Sizes that run in a blink: scenes of 160 pixels, four channels."""
+"""Tiny modules and networks, seeded."""
 
+import candidates
 import pytest
 import torch
-
-from lightning_fewshot.models.metartt.adaptation import Batches
-from lightning_fewshot.models.metartt.network import Network
-from lightning_fewshot.models.metartt.simulation import EpisodeSettings
-from lightning_fewshot.models.metartt.tracker import TrackerSettings
 
 
 @pytest.fixture(autouse=True)
@@ -16,20 +12,10 @@ def _seeded():
 
 @pytest.fixture
 def tiny():
-    """Keywords of a tiny module."""
-    return {
-        "channels": (3, 4, 5),
-        "hidden": 6,
-        "target_pixels": 40,
-        "scene": 4.0,
-        "episode": EpisodeSettings((6, 8), (4, 6), 16),
-        "batches": Batches(4, 6, 8),
-        "tracking": TrackerSettings(
-            candidates=64, first=(20, 60), first_scenes=2, frame=(6, 12), every=3, regression_samples=40
-        ),
-    }
+    """Keywords of a tiny MetaRTT."""
+    return candidates.tiny()
 
 
 @pytest.fixture
 def network():
-    return Network((3, 4, 5), 6, 40, 4.0)
+    return candidates.tiny_network()

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from lightning_fewshot.models.metartt.adaptation import Batches, Samples, adapt, adapt_sgd, draw_batch
-from lightning_fewshot.models.metartt.loss import margin
-from lightning_fewshot.models.metartt.network import score
+from lightning_fewshot.models.metartt.adaptation import adapt
+from lightning_fewshot.tracking.candidates.head import margin, score
+from lightning_fewshot.tracking.candidates.samples import Samples
+from lightning_fewshot.tracking.candidates.settings import Batches
 
 ALL = Batches(5, 7, 0)  # every sample in every step
 
@@ -132,32 +133,6 @@ def test_gradients_of_a_clip_are_clipped_together(head, data):
 def test_nothing_is_changed_in_place(head, data):
     before = {k: v.clone() for k, v in head.items()}
     adapt(head, _rates(head), data, ALL, torch.default_generator)
-    adapt_sgd(head, data, ALL, torch.default_generator, 3, 0.1)
     for name, value in before.items():
         assert torch.equal(head[name], value)
         assert not head[name].requires_grad
-
-
-def test_sgd_of_two_clips_is_that_of_each(head, data):
-    options = {"steps": 4, "lr": 0.5, "clip": 0.05, "drop": 0.0}
-    both = adapt_sgd(head, data, ALL, torch.default_generator, **options)
-    for p in range(2):
-        one = {k: v[p : p + 1] for k, v in head.items()}
-        alone = adapt_sgd(one, Samples(*(d[p : p + 1] for d in data)), ALL, torch.default_generator, **options)
-        for name, value in alone.items():
-            torch.testing.assert_close(both[name][p : p + 1], value)
-
-
-def test_the_hardest_negatives_are_mined(head, data):
-    batch = draw_batch(head, data, Batches(2, 3, 7), torch.default_generator)
-    scores = margin(score(head, data.negatives))
-    found = margin(score(head, batch.negatives))
-    torch.testing.assert_close(found, scores.topk(3, dim=1).values)
-    assert batch.positives.shape == (2, 2, 8)
-
-
-def test_samples_are_drawn_once_while_there_are_enough(head, data):
-    drawn = draw_batch(head, data, Batches(5, 7, 0), torch.default_generator)
-    torch.testing.assert_close(drawn.positives.sum(1), data.positives.sum(1))
-    again = draw_batch(head, data, Batches(9, 7, 0), torch.default_generator)
-    assert again.positives.shape == (2, 9, 8)

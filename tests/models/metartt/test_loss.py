@@ -1,19 +1,13 @@
-"""Equations (1), (4), (5) and (6) against plain loops."""
+"""Equations (4), (5) and (6) against plain loops."""
 
 import math
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
-from lightning_fewshot.models.metartt.loss import classification_loss, instance_loss, test_loss, triplet_loss
-
-
-def test_equation_1():
-    logits = torch.randn(3, 7, 2)
-    labels = torch.tensor([0] * 2 + [1] * 5)  # [1, 0] is positive
-    expected = torch.stack([cross_entropy(clip, labels) for clip in logits])
-    torch.testing.assert_close(classification_loss(logits, 2), expected)
+from lightning_fewshot.models.metartt.loss import test_loss, triplet_loss
+from lightning_fewshot.models.metartt.settings import TestLoss
+from lightning_fewshot.tracking.candidates.head import classification_loss
 
 
 def _unit(f, printed):
@@ -40,9 +34,9 @@ def test_equations_5_and_6(printed):
 def test_equation_4_adds_gamma_triplets_where_there_are_hard_examples():
     logits, hard = torch.randn(2, 6, 2), torch.randn(2, 5, 2)
     plain = classification_loss(logits, 3)
-    torch.testing.assert_close(test_loss(logits, 3, None, 2.0, 0.5, False), plain)
+    torch.testing.assert_close(test_loss(logits, 3, None, TestLoss(2.0)), plain)
     torch.testing.assert_close(
-        test_loss(logits, 3, hard, 2.0, 0.5, False), plain + 2 * triplet_loss(logits[:, :3], hard, 0.5)
+        test_loss(logits, 3, hard, TestLoss(2.0)), plain + 2 * triplet_loss(logits[:, :3], hard, 0.5)
     )
 
 
@@ -50,9 +44,3 @@ def test_zero_outputs_have_finite_gradients():
     logits = torch.zeros(1, 3, 2, requires_grad=True)
     triplet_loss(logits, torch.zeros(1, 2, 2), 0.5).sum().backward()
     assert logits.grad.isfinite().all()
-
-
-def test_instance_loss_is_cross_entropy_among_domains():
-    logits, own = torch.randn(2, 3, 4), torch.tensor([1, 3])
-    each = [cross_entropy(logits[p], own[p].repeat(3)) for p in range(2)]
-    torch.testing.assert_close(instance_loss(logits, own), torch.stack(each).mean())

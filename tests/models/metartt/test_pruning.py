@@ -3,21 +3,20 @@
 import pytest
 import torch
 from clips import clip_episode
+from torch.nn.functional import max_pool2d
 
-from lightning_fewshot.models.metartt.module import Rates
-from lightning_fewshot.models.metartt.network import score
+from lightning_fewshot.models.metartt.adaptation import adapt
+from lightning_fewshot.models.metartt.channels import remove_channels
 from lightning_fewshot.models.metartt.pruned_module import PrunedMetaRTT
-from lightning_fewshot.models.metartt.pruning import (
-    PruningNetwork,
-    View,
-    episode_loss,
-    lasso_loss,
-    layer_widths,
-    pooled_maps,
-    remove_channels,
-    sample_maps,
-    trajectory_loss,
-)
+from lightning_fewshot.models.metartt.pruning_loss import episode_loss, lasso_loss, sample_maps, trajectory_loss
+from lightning_fewshot.models.metartt.pruning_network import PruningNetwork, layer_widths, pooled_maps
+from lightning_fewshot.models.metartt.rates import Rates
+from lightning_fewshot.models.metartt.settings import InnerLoop, OnlineAdaptation
+from lightning_fewshot.tracking.candidates.head import score
+from lightning_fewshot.tracking.candidates.network import response_normalisation
+from lightning_fewshot.tracking.candidates.samples import Samples
+from lightning_fewshot.tracking.candidates.settings import Batches
+from lightning_fewshot.tracking.candidates.strategy import View
 
 
 @pytest.fixture
@@ -57,10 +56,6 @@ def test_equation_10_masks_after_every_nonlinearity(network, view):
     """A clip's masked maps, layer by layer with ordinary modules."""
     masks = _masks(network)
     shared, p = network.shared, 1
-    from torch.nn.functional import max_pool2d
-
-    from lightning_fewshot.models.metartt.network import response_normalisation
-
     x = (view.scenes[p] - 128) / 64
     for stage in ("conv1", "conv2", "conv3"):
         x = masks[stage][p].view(1, -1, 1, 1) * getattr(shared, stage)(x).relu()
@@ -100,8 +95,6 @@ def test_removed_channels_compute_what_masked_ones_do(network, view):
 
 @pytest.mark.parametrize("kind", ["vector", "scalar"])
 def test_adapting_the_smaller_head_is_adapting_the_masked_one(network, view, kind):
-    from lightning_fewshot.models.metartt.adaptation import Batches, Samples, adapt
-
     masks = {k: v[:1] for k, v in _masks(network).items()}
     pruned = remove_channels(network, masks)
     one = View(view.scenes[:1], view.boxes[:1], {k: v[:1] for k, v in view.head.items()})
@@ -157,7 +150,7 @@ def test_a_clip_has_its_own_mask(network, view):
 
 
 def test_equation_11_sums_over_the_trajectory(tiny):
-    module = PrunedMetaRTT(**tiny, k_init=2, k_on=3)
+    module = PrunedMetaRTT(**tiny, inner=InnerLoop(2), online=OnlineAdaptation(3))
     with torch.no_grad():
         tau = module.simulate(clip_episode(2))
     network, masks, scenes = module.network, _masks(module.network), tau.clips.scenes

@@ -1,17 +1,21 @@
 """Simulated episodes: which frame gives which data set, and what is refused."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from clips import clip_episode
 
 from lightning_fewshot.boxes import iou
-from lightning_fewshot.models.metartt.adaptation import Batches, adapt
-from lightning_fewshot.models.metartt.loss import margin
-from lightning_fewshot.models.metartt.network import score
-from lightning_fewshot.models.metartt.simulation import EpisodeSettings, clips_of, in_scenes, simulate
+from lightning_fewshot.models.metartt.adaptation import adapt
+from lightning_fewshot.models.metartt.settings import SimulatedEpisode
+from lightning_fewshot.models.metartt.simulation import simulate
+from lightning_fewshot.tracking.candidates.head import margin, score
+from lightning_fewshot.tracking.candidates.scenes import clips_of, in_scenes
+from lightning_fewshot.tracking.candidates.settings import Batches
 from lightning_fewshot.tracking.crops import from_crop
 
-SETTINGS = EpisodeSettings((6, 8), (4, 5), 16)
+SETTINGS = SimulatedEpisode((6, 8), 16, frame=(4, 5))
 
 
 @pytest.fixture
@@ -23,7 +27,7 @@ def run(network):
 
     def simulated(episode=None, **options):
         clips = clips_of(network, episode or clip_episode(3))
-        return simulate(network, clips, SETTINGS, torch.default_generator, adapted, adapted, **options)
+        return simulate(network, clips, replace(SETTINGS, **options), torch.default_generator, adapted, adapted)
 
     return simulated
 
@@ -105,13 +109,9 @@ def test_hard_examples_of_a_single_clip_are_refused(run):
 
 
 def test_videos_shorter_than_a_clip_are_refused():
-    from datamodules import DrawnVideos
+    from datamodules import DrawnVideos, WholeFrames
+    from datamodules.tracking.drawn_videos import DrawnVideoSettings
 
-    data = DrawnVideos(train="frames", batch_size=2, clip_frames=6, n_frames=4, n_videos=8)
+    data = DrawnVideos(n_videos=8, videos=DrawnVideoSettings(n_frames=4), training=WholeFrames(6), batch_size=2)
     with pytest.raises(ValueError, match="has 6 frames with the object in sight"):
         data.episode("train", 0)
-
-
-def test_numbers_of_samples_are_checked():
-    with pytest.raises(ValueError, match=r"episode.first is \(1, 8\) but must be at least 2"):
-        EpisodeSettings((1, 8))

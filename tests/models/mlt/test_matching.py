@@ -7,10 +7,10 @@ import torch
 from torch.nn.functional import conv2d, normalize
 
 from lightning_fewshot.models.mlt.export import StaticMatcher
-from lightning_fewshot.models.mlt.loss import match_loss, target_map
 from lightning_fewshot.models.mlt.network import MatchingNetwork
+from lightning_fewshot.models.mlt.settings import MatchingSettings
 
-SMALL = ((8, 12, 16, 20), 14)
+SMALL = MatchingSettings((8, 12, 16, 20), 14)
 
 
 @pytest.fixture(autouse=True)
@@ -26,11 +26,11 @@ def _images(count, side, seed=0):
 @pytest.fixture
 def network():
     """A small network in evaluation mode, with statistics and scales that are not those of the start."""
-    network = MatchingNetwork(*SMALL)
+    network = MatchingNetwork(SMALL)
     with torch.no_grad():
         for _ in range(20):
             network.predict(network.adapt(_images(4, 127)), _images(4, 255, 1))
-        for norm in (network.last_norm, network.adjust):
+        for norm in (network.stream.norms[-1], network.response.adjust):
             norm.weight.uniform_(0.5, 2)
             norm.bias.normal_()
     return network.eval()
@@ -38,10 +38,9 @@ def network():
 
 def test_layers_are_the_papers():
     network = MatchingNetwork()
-    shapes = [tuple(c.weight.shape) for c in (*network.convs, network.last)]
+    shapes = [tuple(c.weight.shape) for c in network.stream.convs]
     assert shapes == [(96, 3, 11, 11), (192, 96, 5, 5), (256, 192, 3, 3), (128, 256, 3, 3), (96, 128, 1, 1)]
-    assert len(network.norms) == 4
-    assert network.last_norm.num_features == 96
+    assert [norm.num_features for norm in network.stream.norms] == [96, 192, 256, 128, 96]
 
 
 @pytest.mark.parametrize("kernels", [False, True])
@@ -78,7 +77,7 @@ def test_target_kernels_are_concatenated_to_the_last_layer(network):
     hidden, extra = torch.rand(2, 20, 9, 9), torch.randn(1, 6, 20)
     with torch.no_grad():
         ours = network.embed(hidden, extra)
-        normed = network.last_norm(network.last(hidden))
+        normed = network.stream.norms[-1](network.stream.convs[-1](hidden))
         expected = normalize(torch.cat((normed, conv2d(hidden, extra[0, :, :, None, None])), 1), dim=1)
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 
@@ -95,37 +94,13 @@ def test_kernels_of_zero_change_nothing(network):
 def test_training_and_evaluation_agree_on_the_last_layer(network):
     """Evaluation folds the batch normalisation; with the batch's own statistics in it both are the same."""
     hidden = torch.rand(4, 20, 9, 9)
-    network.last_norm.momentum = None
-    network.last_norm.reset_running_stats()
+    network.stream.norms[-1].momentum = None
+    network.stream.norms[-1].reset_running_stats()
     with torch.no_grad():
         trained = network.train().embed(hidden)
         biased = hidden.numel() / 20
-        network.last_norm.running_var.mul_((biased - 1) / biased)
+        network.stream.norms[-1].running_var.mul_((biased - 1) / biased)
         torch.testing.assert_close(network.eval().embed(hidden), trained, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("radius", [0.0, 1.0, 2.0])
-def test_target_map_counts_cells_by_distance(radius):
-    cells = torch.tensor([[8.0, 8.0], [3.4, 10.6], [-2.0, 30.0]])
-    expected = np.full((3, 17, 17), -1.0)
-    for b, (x, y) in enumerate([(8, 8), (3, 11), (0, 16)]):
-        for i in range(17):
-            for j in range(17):
-                if (i - y) ** 2 + (j - x) ** 2 <= radius**2:
-                    expected[b, i, j] = 1
-    np.testing.assert_array_equal(target_map(cells, 17, radius).numpy(), expected)
-
-
-@pytest.mark.parametrize("balance", [True, False])
-def test_loss_is_equation_6(balance):
-    rng = np.random.default_rng(0)
-    responses, y = rng.normal(size=(2, 5, 5)), np.full((2, 5, 5), -1.0)
-    y[0, 1, 3], y[1, 2, 2] = 1, 1
-    losses = np.log1p(np.exp(-responses * y))
-    halves = [np.mean([losses[b][y[b] == s].mean() for b in range(2)]) / 2 for s in (1, -1)]
-    expected = sum(halves) if balance else losses.mean()
-    ours = match_loss(torch.from_numpy(responses), torch.from_numpy(y), balance)
-    assert ours.item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("kernels", [False, True])
@@ -155,7 +130,8 @@ def test_onnx_of_the_pupil_answers_the_same_to_any_number_of_patches(network, tm
 @pytest.mark.parametrize(
     ("work", "message"),
     [
-        (lambda n: MatchingNetwork((8, 12, 16)), r"channels is \(8, 12, 16\) but must be 4 numbers"),
+        (lambda n: MatchingSettings((8, 12, 16)), r"channels is \(8, 12, 16\) but must be 4 numbers"),
+        (lambda n: MatchingSettings(kernels=0), "kernels is 0 but must be at least 1"),
         (lambda n: n.adapt(_images(1, 100)), "at least 127 x 127"),
         (lambda n: n.adapt(_images(1, 127)[:, :1]), r"must be \(B, 3, H, W\)"),
         (lambda n: n.predict(n.adapt(_images(2, 127)), _images(3, 255)), "not a whole number"),

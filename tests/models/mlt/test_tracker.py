@@ -1,20 +1,24 @@
-"""Algorithm 1: the memory, the choice by entropy, the rhythm of updates; both stages and the command line."""
+"""Algorithm 1: the memory, the choice by entropy, the rhythm of updates; both trackers and the command line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from lightning_fewshot import MetaLearnerTracker
+from lightning_fewshot import MatchingTracker, MetaLearnerTracker
 from lightning_fewshot.cli import main
 from lightning_fewshot.episodes import Episode, Examples
+from lightning_fewshot.models.mlt.settings import MatchingSettings, Memory, MetaLearnerSettings
 from lightning_fewshot.models.mlt.tracking import response_entropy
+from lightning_fewshot.nn.response_loss import DiscLoss
 from lightning_fewshot.tracking.frames import ArrayFrames
 from lightning_fewshot.tracking.loop import track
 
 ROOT = Path(__file__).parents[3]
-SMALL = {"channels": (6, 8, 10, 12), "kernels": 8, "target_kernels": 4, "hidden": 16}
+MATCHING = MatchingSettings((6, 8, 10, 12), 8)
+META = MetaLearnerSettings(hidden=16, target_kernels=4)
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +38,11 @@ def _video(count=13):
 def _clips(count=2, frames=6):
     boxes = [torch.tensor([[97.5, 97.5, 157.5, 157.5]])] * (count * frames)
     query = Examples(_images(count * frames, 255), torch.ones(count * frames, dtype=torch.int64), boxes=boxes)
-    return Episode(Examples(_images(count, 127, 1)), query, ("object",))
+    return Episode(Examples(_images(count, 127, 1)), query, ("object",), protocol="clips")
+
+
+def _meta(size=4, update_every=90, least_score=None, meta=META, **options):
+    return MetaLearnerTracker(matching=MATCHING, meta=meta, memory=Memory(size, update_every, least_score), **options)
 
 
 BOX = torch.tensor([30.0, 30.0, 60.0, 55.0])
@@ -58,7 +66,7 @@ def test_entropy_is_equation_5():
 
 
 def test_kernels_come_every_t_frames_and_the_memory_starts_anew():
-    module = MetaLearnerTracker("meta", update_every=5, memory=3, **SMALL)
+    module = _meta(3, update_every=5)
     states = [s.model for s in _follow(module, _video(13))]
     assert [s.frames for s in states] == list(range(1, 14))
     changed = [t for t in range(1, 13) if states[t].match.kernels is not states[t - 1].match.kernels]
@@ -67,7 +75,7 @@ def test_kernels_come_every_t_frames_and_the_memory_starts_anew():
 
 
 def test_the_memory_holds_the_patches_of_least_entropy():
-    module = MetaLearnerTracker("meta", update_every=100, memory=3, **SMALL)
+    module = _meta(3, update_every=100)
     seen = []
     tracker = module.eval().tracker()
     learn = tracker.learn
@@ -87,10 +95,10 @@ def test_the_memory_holds_the_patches_of_least_entropy():
 
 @pytest.mark.parametrize("quantile", [0.0, 0.5, 1.0])
 def test_a_patch_without_a_match_is_not_remembered(quantile):
-    never = MetaLearnerTracker("meta", update_every=0, **SMALL)
+    never = _meta(update_every=0)
     scores = track(never.eval().tracker(), _video(11), BOX).scores[1:]
     least = float(scores.quantile(quantile, interpolation="lower"))
-    module = MetaLearnerTracker("meta", update_every=11, memory=20, least_score=least, **SMALL)
+    module = _meta(20, update_every=11, least_score=least)
     module.load_state_dict(never.state_dict())
     states = _follow(module, _video(11))
     assert len(states[9].model.memory) == int((scores[:9] > least).sum())
@@ -98,15 +106,21 @@ def test_a_patch_without_a_match_is_not_remembered(quantile):
 
 
 def test_without_meta_nothing_is_remembered():
-    baseline = MetaLearnerTracker("matching", channels=(6, 8, 10, 12), kernels=12)
-    for module in (baseline, MetaLearnerTracker("meta", update_every=0, **SMALL)):
-        last = _follow(module, _video(6))[-1].model
-        assert last.memory == ()
-        assert last.match.kernels is None
+    last = _follow(_meta(update_every=0), _video(6))[-1].model
+    assert last.memory == ()
+    assert last.match.kernels is None
+    baseline = MatchingTracker(MatchingSettings((6, 8, 10, 12), 12))
+    assert _follow(baseline, _video(6))[-1].model.kernels is None
+
+
+def test_without_updates_it_tracks_as_its_matching_network():
+    module, alone = _meta(update_every=0).eval(), MatchingTracker(MATCHING).eval()
+    alone.network.load_state_dict(module.network.state_dict())
+    assert torch.equal(track(module.tracker(), _video(6), BOX).boxes, track(alone.tracker(), _video(6), BOX).boxes)
 
 
 def test_an_update_returns_a_new_state_and_leaves_the_old():
-    module = MetaLearnerTracker("meta", **SMALL).eval()
+    module = _meta().eval()
     with torch.no_grad():
         state = module.adapt(Examples(_images(1, 127)))
         before = state.template.clone()
@@ -118,7 +132,7 @@ def test_an_update_returns_a_new_state_and_leaves_the_old():
 
 
 def test_two_tracks_do_not_mix():
-    module, video = MetaLearnerTracker("meta", update_every=3, **SMALL), _video(7)
+    module, video = _meta(update_every=3), _video(7)
     tracker = module.eval().tracker()
     alone = track(tracker, video, BOX).boxes
     other = track(tracker, video, BOX + 8).boxes
@@ -127,27 +141,27 @@ def test_two_tracks_do_not_mix():
 
 
 def test_a_one_frame_video_and_a_box_half_outside():
-    module = MetaLearnerTracker("meta", update_every=2, **SMALL).eval()
+    module = _meta(update_every=2).eval()
     assert track(module.tracker(), _video(1), BOX).boxes.tolist() == [BOX.tolist()]
     boxes = track(module.tracker(), _video(5), torch.tensor([-8.0, -6.0, 10.0, 9.0])).boxes
     assert bool(boxes.isfinite().all())
 
 
 def test_the_meta_stage_trains_the_meta_learner_alone():
-    module = MetaLearnerTracker("meta", **SMALL)
-    statistics = module.network.norms[0].running_mean.clone()
+    module = _meta()
+    statistics = module.network.stream.norms[0].running_mean.clone()
     module.train()
     module.loss(_clips())["meta"].backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in module.meta.parameters())
     assert not any(p.requires_grad for p in module.network.parameters())
-    assert torch.equal(module.network.norms[0].running_mean, statistics)
+    assert torch.equal(module.network.stream.norms[0].running_mean, statistics)
     trained = [p for group in module.parameter_groups() for p in group["params"]]
     assert {id(p) for p in trained} == {id(p) for p in module.meta.parameters()}
 
 
 def test_the_loss_of_the_meta_stage_counts_all_t_patches():
     """The gradient sees M of T; eq. (7) is over z_T. A patch that cannot be among the M still moves the loss."""
-    module, episode = MetaLearnerTracker("meta", memory=1, **SMALL).train(), _clips(1, 3)
+    module, episode = _meta(1).train(), _clips(1, 3)
     images = episode.query.images.clone()
     torch.manual_seed(3)
     chosen = int(torch.randperm(3)[0])
@@ -160,7 +174,7 @@ def test_the_loss_of_the_meta_stage_counts_all_t_patches():
 
 
 def test_the_meta_learner_can_learn_one_episode():
-    module, episode = MetaLearnerTracker("meta", balance=True, keep=1.0, **SMALL), _clips()
+    module, episode = _meta(meta=replace(META, keep=1.0), loss=DiscLoss(balance=True)), _clips()
     optimizer = torch.optim.Adam(module.meta.parameters(), 3e-3)
     losses = []
     for _ in range(40):
@@ -173,7 +187,7 @@ def test_the_meta_learner_can_learn_one_episode():
 
 
 def test_pairs_of_two_objects_match_nowhere():
-    module, episode = MetaLearnerTracker("matching", channels=(6, 8, 10, 12), kernels=8).eval(), _clips(2, 1)
+    module, episode = MatchingTracker(MATCHING).eval(), _clips(2, 1)._replace(protocol="pairs")
     losses = {}
     for labels in ([1, 1], [0, 0]):
         query = episode.query._replace(labels=torch.tensor(labels))
@@ -188,35 +202,50 @@ def test_pairs_of_two_objects_match_nowhere():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("group", "options", "message"),
     [
-        ({"memory": 0}, "memory is 0 but must be at least 1"),
-        ({"update_every": -1}, "update_every is -1 but must be at least 0"),
-        ({"radius": -1.0}, "radius is -1.0 but must be at least 0"),
+        (Memory, {"size": 0}, "size is 0 but must be at least 1"),
+        (Memory, {"update_every": -1}, "update_every is -1 but must be at least 0"),
+        (MetaLearnerSettings, {"hidden": 0}, "hidden is 0 but must be at least 1"),
+        (MetaLearnerSettings, {"target_kernels": 0}, "target_kernels is 0 but must be at least 1"),
     ],
 )
-def test_settings_out_of_range_are_refused(options, message):
+def test_settings_out_of_range_are_refused(group, options, message):
     with pytest.raises(ValueError, match=message):
-        MetaLearnerTracker("meta", **{**SMALL, **options})
+        group(**options)
 
 
 def test_clips_that_are_too_short_are_refused():
-    with pytest.raises(ValueError, match=r"memory is 4 but clips have 3 patches: raise data\.clip_frames"):
-        MetaLearnerTracker("meta", **SMALL).loss(_clips(2, 3))
+    with pytest.raises(ValueError, match=r"memory.size is 4 but clips have 3 patches: raise data\.clip_frames"):
+        _meta().loss(_clips(2, 3))
 
 
-def test_a_matching_network_cannot_specialise():
-    module = MetaLearnerTracker("matching", channels=(6, 8, 10, 12), kernels=8).eval()
-    with pytest.raises(ValueError, match="stage is 'matching'"):
-        module.specialise(module.adapt(Examples(_images(1, 127))), _images(2, 255))
+def test_each_tracker_trains_on_its_own_episodes():
+    with pytest.raises(ValueError, match="training episodes are 'pairs' but must be 'clips'"):
+        _meta().loss(_clips()._replace(protocol="pairs"))
+    with pytest.raises(ValueError, match="training episodes are 'clips' but must be 'pairs'"):
+        MatchingTracker(MATCHING).loss(_clips())
+
+
+def test_which_loss_the_gradient_is_of_is_a_setting():
+    loss = DiscLoss(balance=True, radius=1.0)
+    assert _meta(loss=loss).gradient_loss == DiscLoss(balance=False, radius=1.0)
+    balanced = _meta(loss=loss, meta=replace(META, balanced_gradient=True)).eval()
+    assert balanced.gradient_loss == loss
+    plain = _meta(loss=loss).eval()
+    plain.load_state_dict(balanced.state_dict())
+    with torch.no_grad():
+        exemplar, patches = Examples(_images(1, 127)), _images(4, 255, 2)
+        kernels = [m.specialise(m.adapt(exemplar), patches).kernels for m in (plain, balanced)]
+    assert not torch.allclose(*kernels)
 
 
 def test_the_stages_chain_through_the_command_line(in_tmp):
-    sizes = ["--data.batch_size=2", "--data.num_workers=0", "--data.train_episodes=1", "--data.val_episodes=1"]
-    sizes += ["--data.test_episodes=1", "--data.max_frames=4", "--data.image_size=96", "--trainer.max_epochs=1"]
-    sizes += ["--trainer.accelerator=cpu", "--model.init_args.channels=[6,8,10,12]", "--model.init_args.kernels=8"]
+    sizes = ["--data.batch_size=2", "--data.num_workers=0", "--data.episodes={train: 1, val: 1, test: 1}"]
+    sizes += ["--data.max_frames=4", "--data.image_size=96", "--trainer.max_epochs=1"]
+    sizes += ["--trainer.accelerator=cpu", "--model.init_args.matching={channels: [6, 8, 10, 12], kernels: 8}"]
     main(["fit", "--config", str(ROOT / "experiments/mlt/matching.yaml"), "--run_dir=first", *sizes])
-    meta = ["fit", "--config", str(ROOT / "experiments/mlt.yaml"), *sizes, "--model.init_args.update_every=2"]
+    meta = ["fit", "--config", str(ROOT / "experiments/mlt.yaml"), *sizes, "--model.init_args.memory.update_every=2"]
     start = "--model.init_args.init_from=first/checkpoints/best.ckpt"
     cli = main([*meta, start, "--run_dir=second"])
     saved = torch.load("first/checkpoints/best.ckpt", weights_only=True)["state_dict"]
@@ -228,5 +257,5 @@ def test_the_stages_chain_through_the_command_line(in_tmp):
         main([*meta, "--run_dir=third"])
     with pytest.raises(SystemExit, match="there is no such file"):
         main([*meta, "--model.init_args.init_from=gone.ckpt", "--run_dir=third"])
-    with pytest.raises(SystemExit, match=r"last.weight is \(8, 12, 1, 1\) there but \(9, 12, 1, 1\) here"):
-        main([*meta, start, "--model.init_args.kernels=9", "--run_dir=third"])
+    with pytest.raises(SystemExit, match=r"stream.convs.4.weight is \(8, 12, 1, 1\) there but \(9, 12, 1, 1\) here"):
+        main([*meta, start, "--model.init_args.matching.kernels=9", "--run_dir=third"])

@@ -5,15 +5,16 @@ import torch
 from torch.nn.functional import normalize
 
 from lightning_fewshot.models.repmet import adaptation
-from lightning_fewshot.models.repmet.adaptation import LinearHead, MetricHead, MetricRule
+from lightning_fewshot.models.repmet.adaptation import LinearHead, MetricHead
+from lightning_fewshot.models.repmet.settings import FineTuning, Mixture
 
-RULE = MetricRule(sigma=0.5, margin=0.5, scale=15.0)
+MIXTURE = Mixture(sigma=0.5, margin=0.5, logit_scale=15.0)
 
 
 def head_of(modes, used=None):
     dim = modes.shape[-1]
     used = torch.ones(modes.shape[:2], dtype=torch.bool) if used is None else used
-    return MetricHead(torch.eye(dim), torch.zeros(dim), modes, used)
+    return MetricHead(torch.eye(dim), torch.zeros(dim), modes, used, MIXTURE)
 
 
 def test_support_rois_are_the_best_proposals_above_the_threshold():
@@ -35,15 +36,6 @@ def test_a_box_that_no_proposal_covers_stands_for_itself():
     assert alone.tolist() == boxes.tolist()
 
 
-def test_labels_follow_the_best_box():
-    rois = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 4.9], [20, 20, 30, 30]])
-    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 31]])
-    labels, matched = adaptation.label_rois(rois, boxes, torch.tensor([3, 1]))
-    assert labels.tolist() == [4, 4, 0, 2]
-    assert matched[3].tolist() == boxes[1].tolist()
-    assert adaptation.label_rois(rois, torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))[0].tolist() == [0] * 4
-
-
 def test_representatives_are_sorted_into_slots():
     embedded = torch.arange(10.0).view(5, 2)
     modes, used = adaptation.gather_representatives(embedded, torch.tensor([1, 0, 1, 1, 0]), n_classes=3, n_slots=2)
@@ -54,7 +46,7 @@ def test_representatives_are_sorted_into_slots():
 
 def test_scores_are_highest_for_the_class_of_the_nearest_representative():
     modes = normalize(torch.randn(4, 2, 6, generator=torch.Generator().manual_seed(1)), dim=-1)
-    scores = adaptation.class_scores(head_of(modes), modes[:, 0] * 3.0, RULE)
+    scores = head_of(modes).scores(modes[:, 0] * 3.0)
     assert scores.argmax(1).tolist() == [0, 1, 2, 3]
     assert scores.diagonal().tolist() == pytest.approx([1.0] * 4, abs=1e-5)
 
@@ -68,15 +60,25 @@ def test_finetuning_separates_an_episode_and_leaves_its_start_alone(kind):
     start = LinearHead(torch.zeros(4, 16), torch.zeros(4))
     if kind == "metric":
         start = head_of(torch.randn(3, 2, 16, generator=generator))
-    before = [part.clone() for part in start]
+    before = [part.clone() for part in start if isinstance(part, torch.Tensor)]
 
-    tuned = adaptation.finetune(start, features, labels, RULE, steps=100, lr=0.02)
+    tuned = adaptation.finetune(start, features, labels, FineTuning(steps=100, lr=0.02))
 
     def accuracy(head):
-        scores = adaptation.class_scores(head, features[labels > 0], RULE)
+        scores = head.scores(features[labels > 0])
         return (scores.argmax(1) + 1 == labels[labels > 0]).float().mean().item()
 
     assert accuracy(start) < 0.7
     assert accuracy(tuned) > 0.95
-    assert all(torch.equal(a, b) for a, b in zip(before, start, strict=True))
-    assert not any(part.requires_grad for part in tuned)
+    after = [part for part in start if isinstance(part, torch.Tensor)]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert not any(part.requires_grad for part in tuned if isinstance(part, torch.Tensor))
+
+
+def test_a_head_that_uses_all_slots_needs_no_mask():
+    modes = torch.randn(3, 2, 8, generator=torch.Generator().manual_seed(3))
+    features = torch.randn(20, 8, generator=torch.Generator().manual_seed(4))
+    labels = torch.arange(20) % 4
+    masked, plain = head_of(modes), head_of(modes)._replace(used=None)
+    assert torch.equal(masked.scores(features), plain.scores(features))
+    assert torch.equal(masked.losses(features, labels), plain.losses(features, labels))

@@ -114,13 +114,12 @@ def test_log_logits_of_scale_1_are_the_normalised_posteriors(drawn):
     torch.testing.assert_close(head.posterior_logits(probs, scale=1).softmax(1), expected)
 
 
-def test_background_regresses_nothing():
-    labels = torch.tensor([0, 2])
-    _, regression = loss.roi_losses(torch.zeros(2, 4), torch.ones(2, 4), labels, torch.zeros(2, 4))
-    assert regression[0] == 0
-    assert regression[1] == pytest.approx(4 * (1 - 0.5 / 9))
-
-
-def test_hardest_are_the_highest():
-    assert sorted(loss.hardest(torch.tensor([0.1, 3.0, 2.0, 0.5]), 2).tolist()) == [1, 2]
-    assert len(loss.hardest(torch.tensor([0.1]), 5)) == 1
+def test_the_embedding_module_is_its_layers_and_a_linear_layer_to_unit_length():
+    module = head.EmbeddingModule(12, (8, 6), dim=4).eval()
+    pooled = torch.randn(R, 12)
+    features = module(pooled)
+    assert features.shape == (R, 6)
+    assert (features >= 0).all()  # section 4.2: ReLU
+    expected = features @ module.last.weight.T + module.last.bias
+    expected = expected / expected.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(module.embed(features), expected)

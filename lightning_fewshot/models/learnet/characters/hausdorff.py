@@ -5,16 +5,17 @@ Shapes: P exemplars, R inputs of each, N ink points (padded), 2 coordinates.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.metrics.classification import MatchError
-from lightning_fewshot.models.learnet.characters.streams import ink
-from lightning_fewshot.models.learnet.loss import pair_loss
+from lightning_fewshot.models.learnet.characters.drawings import drawings, ink
+from lightning_fewshot.models.learnet.characters.loss import pair_loss
 from lightning_fewshot.module import FewShotModule
+from lightning_fewshot.settings import Optimization
 
 FAR = 1e4  # pixels: where padding stands, on opposite sides for the two sets
 PAIRS_OF_POINTS = 1 << 21  # whose distances are in memory at once: 16 MB fit a cache, 128 are ten times slower
@@ -35,19 +36,28 @@ class InkPoints(NamedTuple):
 class ModifiedHausdorff(FewShotModule):
     """Compare drawings as sets of ink points. Nothing is learned but the score's scale and offset (a calibration).
 
-    Drawings may have any side. Training fits two numbers and leaves the ranking, so the error, as it is; ``test`` alone
-    is enough for table 1.
+    A batch of grey squares is taken in its own size, any other images are converted to 28 x 28. Training fits two
+    numbers and leaves the ranking, so the error, as it is; ``test`` alone is enough for table 1.
 
     Args:
         threshold: Ink, in (0, 1), from which a pixel is a point.
-        kwargs: Optimiser and schedule, see :class:`lightning_fewshot.module.FewShotModule`.
+        optimization: Optimiser and learning rate over the run.
+        init_from: Checkpoint of another run to start training from, as far as names and shapes agree.
 
     Raises:
         ValueError: The threshold is not in (0, 1).
     """
 
-    def __init__(self, threshold: float = 0.25, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    monitor = "val/error"
+    mode = "min"
+
+    def __init__(
+        self,
+        threshold: float = 0.25,
+        optimization: Optimization = Optimization(),
+        init_from: str | None = None,
+    ) -> None:
+        super().__init__(optimization, init_from)
         if not 0 < threshold < 1:
             raise ValueError(f"threshold is {threshold} but must be between 0 and 1")
         self.threshold = threshold
@@ -56,11 +66,11 @@ class ModifiedHausdorff(FewShotModule):
 
     def adapt(self, support: Examples) -> InkPoints:
         """Return the ink points of the exemplars."""
-        return ink_points(ink(support.images, side=None), self.threshold)
+        return ink_points(ink(drawings(support.images, side=None)), self.threshold)
 
     def predict(self, state: InkPoints, query: Examples) -> Tensor:
         """Return scores ``(P, R)``: minus the distance, scaled and shifted."""
-        candidates = ink_points(ink(query.images, side=None), self.threshold)
+        candidates = ink_points(ink(drawings(query.images, side=None)), self.threshold)
         repeats = _inputs_of_each(len(query.images), len(state.points))
         exemplars = InkPoints(*(part.repeat_interleave(repeats, 0) for part in state))
         distances = modified_hausdorff(exemplars, candidates).view(-1, repeats)
@@ -79,7 +89,8 @@ class ModifiedHausdorff(FewShotModule):
         """Return one ``(3, H, W)`` uint8 picture of problems with their ranking."""
         from lightning_fewshot.models.learnet.characters.visualization import draw_problems
 
-        return draw_problems(episode, preds)
+        exemplars, candidates = (drawings(part.images, side=None) for part in (episode.support, episode.query))
+        return draw_problems(exemplars, candidates, labels=episode.query.labels, scores=preds)
 
 
 def ink_points(images: Tensor, threshold: float) -> InkPoints:

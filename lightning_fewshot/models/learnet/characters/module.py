@@ -10,28 +10,38 @@ from torch import Tensor
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.metrics.classification import MatchError
 from lightning_fewshot.models.learnet.characters.compare import ComparisonName
-from lightning_fewshot.models.learnet.characters.network import Architecture, LearnetNetwork, Predictor, PupilState
-from lightning_fewshot.models.learnet.export import StaticPupil
-from lightning_fewshot.models.learnet.loss import pair_loss, recognition_loss
+from lightning_fewshot.models.learnet.characters.drawings import drawings
+from lightning_fewshot.models.learnet.characters.export import StaticPupil
+from lightning_fewshot.models.learnet.characters.loss import pair_loss, recognition_loss
+from lightning_fewshot.models.learnet.characters.network import (
+    Architecture,
+    LearnetNetwork,
+    PredictedLayer,
+    PupilState,
+)
 from lightning_fewshot.module import FewShotModule, decay_groups
+from lightning_fewshot.settings import Optimization
 
 
 class SiameseLearnet(FewShotModule):
     """Predict the filters of a network that recognises one character, from one drawing of it.
 
-    An episode holds P exemplars (support) and R inputs for each (query, exemplar by exemplar): R = 1 in training, the
-    candidates of a recognition problem in evaluation. ``query.labels`` is 1 where input and exemplar are congruous.
-    Exemplars that have labels are whole alphabets to train on, see :meth:`loss`.
+    An episode holds P exemplars (support) and R inputs for each (query, exemplar by exemplar): R = 1 in "pairs" to
+    train on, the candidates of a recognition problem in evaluation. ``query.labels`` is 1 where input and exemplar are
+    congruous. An episode of "alphabets" is trained on as a whole, see :meth:`loss`. Images of any size, grey or RGB,
+    are converted to the networks' drawings, see :mod:`~lightning_fewshot.models.learnet.characters.drawings`.
 
     Args:
         architecture: Row of table 1.
         comparison: Column of table 1.
-        predicted_layer: The convolution, 1 to 3, whose filters are predicted; the paper found 2 best.
-        predictor: "factorised" (eq. 8), or "naive" (section 2.1) as an ablation.
-        predict_bias: Predict b(z) too, beyond the paper's 1600 outputs.
+        predicted: The layer that is predicted, or factorised; None: the paper's, where the architecture has one.
         batch_norm: Normalise between layers and on predicted filters; the paper says it of tracking only.
         init_std: Standard deviation of the Gaussian initialisation; None scales it by fan-in.
-        kwargs: Optimiser and schedule, see :class:`lightning_fewshot.module.FewShotModule`.
+        optimization: Optimiser and learning rate over the run.
+        init_from: Checkpoint of another run to start training from, as far as names and shapes agree.
+
+    Raises:
+        ValueError: An option that does not exist, or that the architecture has no use for.
     """
 
     monitor = "val/error"
@@ -41,36 +51,38 @@ class SiameseLearnet(FewShotModule):
         self,
         architecture: Architecture = "learnet",
         comparison: ComparisonName = "weighted_l1",
-        predicted_layer: int = 2,
-        predictor: Predictor = "factorised",
-        predict_bias: bool = False,
+        predicted: PredictedLayer | None = None,
         batch_norm: bool = True,
         init_std: float | None = None,
-        **kwargs: Any,
+        optimization: Optimization = Optimization(),
+        init_from: str | None = None,
     ) -> None:
-        super().__init__(**kwargs)
-        self.network = LearnetNetwork(
-            architecture, comparison, predicted_layer, predictor, predict_bias, batch_norm, init_std
-        )
+        super().__init__(optimization, init_from)
+        self.network = LearnetNetwork(architecture, comparison, predicted, batch_norm=batch_norm, init_std=init_std)
 
     def adapt(self, support: Examples) -> PupilState:
         """Return the parameters of P pupils for P exemplars; labels are not used, each exemplar is a class."""
-        return self.network.adapt(support.images)
+        return self.network.adapt(drawings(support.images))
 
     def predict(self, state: PupilState, query: Examples) -> Tensor:
         """Return scores ``(P, R)`` of ``P * R`` images without running the learnet."""
-        return self.network.predict(state, query.images)
+        return self.network.predict(state, drawings(query.images))
 
     def loss(self, episode: Episode) -> dict[str, Tensor]:
         """Return the logistic loss over pairs, eq. (2) for learnets and eq. (3) for siamese networks.
 
-        Where exemplars have labels (``data.train: alphabets``), every input is compared with all exemplars of its
-        alphabet instead, ``len(classes)`` of them, and the loss is that of recognising either from the other.
+        In an episode of "alphabets" every input is compared with all exemplars of its alphabet instead,
+        ``len(classes)`` of them, and the loss is that of recognising either from the other.
+
+        Raises:
+            ValueError: The episode is neither of "pairs" nor of "alphabets".
         """
-        if episode.support.labels is None:
-            return {"pairs": pair_loss(self(episode).flatten(), episode.query.labels)}
-        scores = self.network.compare_all(episode.support.images, episode.query.images, len(episode.classes))
-        return {"problems": recognition_loss(scores)}
+        if episode.protocol == "alphabets":
+            images = drawings(episode.support.images), drawings(episode.query.images)
+            return {"problems": recognition_loss(self.network.compare_all(*images, len(episode.classes)))}
+        if episode.protocol != "pairs":
+            raise ValueError(f"training episodes are {episode.protocol!r} but must be 'pairs' or 'alphabets'")
+        return {"pairs": pair_loss(self(episode).flatten(), episode.query.labels)}
 
     def build_metrics(self) -> MatchError:
         """Return the error rate of one-shot recognition, table 1."""
@@ -90,9 +102,11 @@ class SiameseLearnet(FewShotModule):
     @torch.no_grad()
     def draw(self, episode: Episode, preds: Tensor) -> Tensor:
         """Return one ``(3, H, W)`` uint8 picture: ranked problems, and figure 3 where filters are predicted."""
-        from lightning_fewshot.models.learnet.characters.visualization import draw_filters, draw_problems, stack
+        from lightning_fewshot.models.learnet.characters.visualization import draw_filters, draw_problems
+        from lightning_fewshot.models.learnet.tiles import stack
 
-        parts = [draw_problems(episode, preds)]
+        exemplars, candidates = drawings(episode.support.images), drawings(episode.query.images)
+        parts = [draw_problems(exemplars, candidates, labels=episode.query.labels, scores=preds)]
         if self.network.learnet is not None:
-            parts.append(draw_filters(self.network, episode.support.images[:6], episode.query.images[0]))
+            parts.append(draw_filters(self.network, exemplars[:6], candidates[0]))
         return stack(parts)

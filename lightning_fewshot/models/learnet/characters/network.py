@@ -4,7 +4,7 @@ A stream phi is conv 5x5x1x16, pool, conv 5x5x16x64, pool, conv 4x4x64x512. The 
 where the exemplar z enters; all of them fit ``adapt(z) -> PupilState`` and ``predict(state, x) -> scores``:
 
     siamese shared / unshared     reference = phi(z) / phi'(z)                    score = Gamma(phi(x), reference)
-    siamese unshared, factorised  the same, one layer is M' * w *_d M, own w
+    siamese unshared, factorised  the same, one layer is M' * w *_d M, learned w
     siamese learnet               w = omega(z), reference = phi(z; w)             score = Gamma(phi(x; w), reference)
     learnet (single stream)       w, reference (and weights of Gamma) = omega(z)  score = Gamma(phi(x; w), reference)
 
@@ -13,17 +13,43 @@ Shapes: P exemplars, R inputs of each, D = 512 features, F filter side.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor, nn
 
 from lightning_fewshot.models.learnet.characters.compare import Comparison, ComparisonName
-from lightning_fewshot.models.learnet.characters.streams import CHANNELS, Learnet, Stream, initialise, ink
+from lightning_fewshot.models.learnet.characters.drawings import ink
+from lightning_fewshot.models.learnet.characters.streams import CHANNELS, Learnet, Stream, initialise
 
 Architecture = Literal[
     "siamese_shared", "siamese_unshared", "siamese_unshared_factorised", "siamese_learnet", "learnet"
 ]
 Predictor = Literal["factorised", "naive"]
+PLAIN = ("siamese_shared", "siamese_unshared")  # neither predict a layer nor factorise one
+DYNAMIC = ("siamese_learnet", "learnet")  # predict a layer
+
+
+@dataclass(frozen=True)
+class PredictedLayer:
+    """The layer that a learnet predicts; in a factorised siamese network, the layer that is factorised.
+
+    Args:
+        number: 1, 2 or 3, of the convolutions; the paper found 2 best.
+        predictor: "factorised" (eq. 8) or "naive" (eq. 7, all weights predicted; an ablation).
+        bias: Also predict b(z). The paper's 1600 outputs leave no room for it, so b is learned by default.
+
+    Raises:
+        ValueError: An option that is not among the ones named here.
+    """
+
+    number: int = 2
+    predictor: Predictor = "factorised"
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        _check_choice("number", self.number, (1, 2, 3))
+        _check_choice("predictor", self.predictor, get_args(Predictor))
 
 
 class PupilState(NamedTuple):
@@ -52,42 +78,38 @@ class LearnetNetwork(nn.Module):
     Args:
         architecture: Where the exemplar enters: see the module's table.
         comparison: Gamma: inner product, Euclidean distance or weighted l1 distance.
-        predicted_layer: 1, 2 or 3: the convolution whose filters are predicted (or factorised).
-        predictor: "factorised" (eq. 8) or "naive" (eq. 7, all weights predicted; an ablation).
-        predict_bias: Also predict b(z). The paper's 1600 outputs leave no room for it, so b is learned by default.
+        predicted: The layer that is predicted, or factorised; None: the paper's, where the architecture has one.
         batch_norm: Batch normalisation after every convolution but the last, of predicted filters and of similarities.
         init_std: Standard deviation of the Gaussian initialisation; None scales it by fan-in.
 
     Raises:
-        ValueError: An option that is not among the ones named here.
+        ValueError: An option that is not among the ones named here, or that the architecture has no use for.
     """
 
     def __init__(
         self,
         architecture: Architecture = "learnet",
         comparison: ComparisonName = "weighted_l1",
-        predicted_layer: int = 2,
-        predictor: Predictor = "factorised",
-        predict_bias: bool = False,
+        predicted: PredictedLayer | None = None,
         batch_norm: bool = True,
         init_std: float | None = None,
     ) -> None:
         super().__init__()
         _check_choice("architecture", architecture, get_args(Architecture))
-        _check_choice("predictor", predictor, get_args(Predictor))
-        _check_choice("predicted_layer", predicted_layer, (1, 2, 3))
+        _check_predicted(architecture, predicted)
+        layer = predicted or PredictedLayer()
         self.architecture = architecture
-        dynamic, single = architecture in ("siamese_learnet", "learnet"), architecture == "learnet"
-        kind = predictor if dynamic else "own" if architecture == "siamese_unshared_factorised" else "plain"
-        self.stream = Stream(kind, predicted_layer - 1, batch_norm)
-        self.other = Stream(kind, predicted_layer - 1, batch_norm) if "unshared" in architecture else None
+        dynamic, single = architecture in DYNAMIC, architecture == "learnet"
+        kind = layer.predictor if dynamic else "plain" if architecture in PLAIN else "learned"
+        self.stream = Stream(kind, layer.number - 1, batch_norm)
+        self.other = Stream(kind, layer.number - 1, batch_norm) if "unshared" in architecture else None
         self.compare = Comparison(comparison, CHANNELS[-1], not single, batch_norm)
         initialise(self, init_std)
         self.learnet = None
         if dynamic:
             outputs = {"reference": CHANNELS[-1] * single, "weights": CHANNELS[-1] * self.compare.needs_weights}
-            bias = CHANNELS[predicted_layer] if predict_bias else 0
-            shape = self.stream.convs[predicted_layer - 1].weight_shape
+            bias = CHANNELS[layer.number] if layer.bias else 0
+            shape = self.stream.convs[layer.number - 1].weight_shape
             self.learnet = Learnet(shape, {"bias": bias, **outputs}, batch_norm, init_std)
 
     def adapt(self, exemplars: Tensor) -> PupilState:
@@ -95,10 +117,10 @@ class LearnetNetwork(nn.Module):
         z = ink(exemplars)
         if self.learnet is None:
             return PupilState(None, None, (self.other or self.stream)(z), None)
-        told = self.learnet(z)
-        filters, bias = told["filters"], told.get("bias")
-        reference = told["reference"] if "reference" in told else self.stream(z, filters, bias)
-        return PupilState(filters, bias, reference, told.get("weights"))
+        parts = self.learnet(z)
+        filters, bias = parts["filters"], parts.get("bias")
+        reference = parts["reference"] if "reference" in parts else self.stream(z, filters, bias)
+        return PupilState(filters, bias, reference, parts.get("weights"))
 
     def predict(self, state: PupilState, images: Tensor) -> Tensor:
         """Score images against the exemplars; the learnet is not run.
@@ -142,6 +164,15 @@ class LearnetNetwork(nn.Module):
 
 def _between(weights: Tensor | None) -> Tensor | None:
     return None if weights is None else weights.unsqueeze(1)
+
+
+def _check_predicted(architecture: str, predicted: PredictedLayer | None) -> None:
+    if predicted is None or architecture in DYNAMIC:
+        return
+    if architecture in PLAIN:
+        raise ValueError(f"predicted is {predicted} but architecture {architecture!r} predicts nothing")
+    if predicted.predictor != "factorised" or predicted.bias:
+        raise ValueError(f"predicted is {predicted} but architecture {architecture!r} has number alone")
 
 
 def _check_choice(name: str, value: object, allowed: tuple) -> None:

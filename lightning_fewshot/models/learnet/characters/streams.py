@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, max_pool2d, relu
 
+from lightning_fewshot.models.learnet.filters import FILTER_VARIATION
 from lightning_fewshot.nn.dynamic import DynamicConv2d, FactorisedConv2d, FactorisedDynamicConv2d
 
 CHANNELS, KERNELS = (1, 16, 64, 512), (5, 5, 4)  # section 3.2
-SIDE = 28  # pixels of an input, section 3.2
-FILTER_VARIATION = 0.5  # of the predicted filters' initial spread, the part that depends on z; the rest is common
 
 
 class Stream(nn.Module):
     """The network phi. One of its convolutions may take its filters from outside.
 
     Args:
-        kind: What stands at ``layer``: "plain", "own" (factorised, own filters), "factorised" or "naive" (predicted).
+        kind: What stands at ``layer``: "plain", "learned" (factorised, filters are parameters), "factorised" or
+            "naive" (predicted).
         layer: Index of that convolution.
         batch_norm: Normalise after every convolution but the last.
     """
@@ -88,38 +88,17 @@ class Learnet(nn.Module):
         fan_in = math.prod(self.filter_shape[1:])  # of one output channel
         spread = 1 / math.sqrt(fan_in)
         last, n = self.trunk.convs[-1], self.sizes["filters"]
-        own = FILTER_VARIATION * spread
+        variation = FILTER_VARIATION * spread
         if isinstance(self.norm, nn.BatchNorm1d):
-            self.norm.weight.fill_(own)
+            self.norm.weight.fill_(variation)
             self.norm.bias.normal_(0, spread)
         else:
-            last.weight[:n] *= own
+            last.weight[:n] *= variation
             last.bias[:n].normal_(0, spread)
         for name, first, size in _ranges(self.sizes):
             if name in ("weights", "bias"):
                 last.weight[first : first + size] *= 0.1
                 last.bias[first : first + size] = float(name == "weights")
-
-
-def ink(images: Tensor, side: int | None = SIDE) -> Tensor:
-    """Turn uint8 pictures of black ink on white paper into float32 in [0, 1], ink 1.
-
-    Args:
-        images: ``(B, 1, S, S)``.
-        side: The S that is taken, in pixels; None takes any.
-
-    Raises:
-        ValueError: The pictures are not grey, not of that side, or not uint8.
-
-    >>> ink(torch.tensor([255, 0], dtype=torch.uint8).repeat(14 * 28).view(1, 1, 28, 28)).mean().item()
-    0.5
-    """
-    side = images.shape[-1] if side is None else side
-    if images.shape[1:] != (1, side, side):
-        raise ValueError(f"images are {tuple(images.shape[1:])} but must be (1, {side}, {side})")
-    if images.dtype != torch.uint8:
-        raise ValueError(f"images are {images.dtype} but must be uint8 in [0, 255]")
-    return 1 - images.float() / 255
 
 
 def initialise(module: nn.Module, std: float | None) -> None:
@@ -144,7 +123,7 @@ def _conv(kind: str, in_channels: int, out_channels: int, kernel: int) -> nn.Mod
         return nn.Conv2d(in_channels, out_channels, kernel)
     if kind == "naive":
         return DynamicConv2d(in_channels, out_channels, kernel)
-    layer = FactorisedConv2d if kind == "own" else FactorisedDynamicConv2d
+    layer = FactorisedConv2d if kind == "learned" else FactorisedDynamicConv2d
     return layer(in_channels, out_channels, kernel, factors=out_channels)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of one-shot recognition: ranked problems, and figure 3 (predicted filters and their responses).
+"""Images and visualisations of one-shot recognition: ranked problems, and figure 3 (filters and their responses).
 
 Shapes: P exemplars, R candidates of each.
 """
@@ -7,37 +7,37 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
 
 from lightning_fewshot.drawing import PREDICTION, TRUTH
-from lightning_fewshot.episodes import Episode
+from lightning_fewshot.models.learnet.characters.drawings import ink
 from lightning_fewshot.models.learnet.characters.network import LearnetNetwork
-from lightning_fewshot.models.learnet.characters.streams import ink
+from lightning_fewshot.models.learnet.tiles import GAP, SHOWN_FILTERS, SIDE, signed_tile, tile
 
-TILE, FRAME, GAP = 56, 4, 4  # pixels
-SHOWN_PROBLEMS, SHOWN_CANDIDATES, SHOWN_FILTERS = 10, 10, 8
+SHOWN_PROBLEMS, SHOWN_CANDIDATES = 10, 10
 
 
-def draw_problems(episode: Episode, scores: Tensor) -> Tensor:
+def draw_problems(exemplars: Tensor, candidates: Tensor, labels: Tensor, scores: Tensor) -> Tensor:
     """Draw problems as rows: the exemplar, then the best candidates by falling score.
 
     The match has a green frame; a wrong first has an orange one. Lost problems come first, at most half the rows.
 
     Args:
-        episode: P exemplars in support, ``P * R`` candidates in query, ``query.labels`` 1 at the match.
+        exemplars: ``(P, 1, S, S)`` uint8.
+        candidates: ``(P * R, 1, S, S)`` uint8, exemplar by exemplar.
+        labels: ``(P * R,)``, 1 at the match.
         scores: ``(P, R)``.
 
     Returns:
         ``(3, H, W)`` uint8.
     """
     order = scores.argsort(-1, descending=True)[:, :SHOWN_CANDIDATES].cpu()
-    images = episode.query.images.cpu().unflatten(0, tuple(scores.shape))
-    labels = episode.query.labels.cpu().view(tuple(scores.shape))
+    images = candidates.cpu().unflatten(0, tuple(scores.shape))
+    matches = labels.cpu().view(tuple(scores.shape))
     rows = []
-    for p in _chosen(labels.gather(1, order)[:, 0].bool()):
-        row = [tile(episode.support.images[p].cpu()), torch.full((3, _side(), GAP), 120, dtype=torch.uint8)]
+    for p in _chosen(matches.gather(1, order)[:, 0].bool()):
+        row = [tile(exemplars[p].cpu()), torch.full((3, SIDE, GAP), 120, dtype=torch.uint8)]
         for rank, r in enumerate(order[p].tolist()):
-            color = TRUTH if labels[p, r] else PREDICTION if rank == 0 else None
+            color = TRUTH if matches[p, r] else PREDICTION if rank == 0 else None
             row.append(tile(images[p, r], color))
         rows.append(torch.cat(row, 2))
     return torch.cat(rows, 1)
@@ -67,33 +67,8 @@ def draw_filters(network: LearnetNetwork, exemplars: Tensor, image: Tensor, coun
     return torch.cat(rows, 1)
 
 
-def stack(pictures: list[Tensor]) -> Tensor:
-    """Put pictures ``(3, H, W)`` of different widths below each other."""
-    width = max(p.shape[2] for p in pictures)
-    return torch.cat([pad(p, (0, width - p.shape[2], 0, 2 * GAP), value=255) for p in pictures], 1)
-
-
 def _chosen(right: Tensor) -> list[int]:
     """Return which problems to show: lost ones first, at most half unless there are too few others."""
     lost, won = (~right).nonzero()[:, 0].tolist(), right.nonzero()[:, 0].tolist()
     lost_shown = min(len(lost), max(SHOWN_PROBLEMS // 2, SHOWN_PROBLEMS - len(won)))
     return lost[:lost_shown] + won[: SHOWN_PROBLEMS - lost_shown]
-
-
-def _side() -> int:
-    return TILE + 2 * FRAME
-
-
-def tile(image: Tensor, color: tuple[int, int, int] | None = None) -> Tensor:
-    """Enlarge ``(1 or 3, H, W)`` uint8 to a framed tile ``(3, side, side)``."""
-    big = interpolate(image.expand(3, -1, -1)[None].float(), (TILE, TILE), mode="nearest")[0].to(torch.uint8)
-    framed = torch.tensor(color or (255, 255, 255), dtype=torch.uint8)[:, None, None].repeat(1, _side(), _side())
-    framed[:, FRAME:-FRAME, FRAME:-FRAME] = big
-    return framed
-
-
-def signed_tile(values: Tensor) -> Tensor:
-    """Colour ``(H, W)`` numbers: red for positive, blue for negative, white for zero."""
-    part = values / values.abs().max().clamp(min=1e-12)
-    rgb = torch.stack([1 + part.clamp(max=0), 1 - part.abs(), 1 - part.clamp(min=0)])
-    return tile((255 * rgb).round().to(torch.uint8))

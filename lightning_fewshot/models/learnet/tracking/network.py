@@ -2,7 +2,7 @@
 
     siamese_shared      template = phi(z)        response = phi(x) * template
     siamese_unshared    template = phi'(z)       response = phi(x) * template
-    siamese_factorised  as shared, the second convolution is M' * w *_d M with a w of its own
+    siamese_factorised  as shared, the second convolution is M' * w *_d M with a w that is learned
     siamese_learnet     w = omega(z), template = phi(z; w)            response = phi(x; w) * template
 
 ``*`` is the cross-correlation of figure 1's Gamma, "the comparison layer made convolutional".
@@ -17,17 +17,12 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from lightning_fewshot.models.learnet.tracking.streams import (
-    CHANNELS,
-    EXEMPLAR,
-    TrackingLearnet,
-    TrackingStream,
-    Variant,
-    pixels,
-)
-from lightning_fewshot.nn.correlation import cross_correlation
+from lightning_fewshot.models.learnet.tracking.omega import CHANNELS, GROUPS, TrackingLearnet, Variant
+from lightning_fewshot.nn.siamese import ResponseLayer, SiameseStream
+from lightning_fewshot.tracking.crops import EXEMPLAR
 
 TrackingArchitecture = Literal["siamese_shared", "siamese_unshared", "siamese_factorised", "siamese_learnet"]
+SECOND = {"siamese_factorised": "learned", "siamese_learnet": "predicted"}  # layer of the stream; else plain
 
 
 class TemplateState(NamedTuple):
@@ -48,34 +43,32 @@ class TrackingNetwork(nn.Module):
     Args:
         architecture: See the module's table.
         stream: Size of phi: "A", "B" or "C" of the paper, "S" for a CPU.
-        learnet: Size of omega.
-        channels_last: Store maps pixel by pixel, which convolves faster on most machines.
+        learnet: Size of omega; None: phi's.
+        exemplar: Side of an exemplar, in pixels.
 
     Raises:
-        ValueError: An option that is not among the ones named here.
+        ValueError: An option that is not among the ones named here, or a learnet where there is none.
     """
 
     def __init__(
         self,
         architecture: TrackingArchitecture = "siamese_learnet",
         stream: Variant = "B",
-        learnet: Variant = "A",
-        channels_last: bool = True,
+        learnet: Variant | None = None,
+        exemplar: int = EXEMPLAR,
     ) -> None:
         super().__init__()
-        choices = {"architecture": get_args(TrackingArchitecture), "stream": CHANNELS, "learnet": CHANNELS}
-        for (name, allowed), value in zip(choices.items(), (architecture, stream, learnet), strict=True):
-            if value not in allowed:
-                raise ValueError(f"{name} is {value!r} but must be one of {', '.join(allowed)}")
-        dynamic = architecture == "siamese_learnet"
-        second = "predicted" if dynamic else "own" if architecture == "siamese_factorised" else "plain"
+        _check(architecture, stream, learnet)
         self.architecture = architecture
-        self.stream = TrackingStream(stream, second)
-        self.other = TrackingStream(stream) if architecture == "siamese_unshared" else None
-        self.learnet = TrackingLearnet(self.stream.convs[1].weight_shape, learnet) if dynamic else None
-        self.adjust = nn.BatchNorm2d(1)  # of responses: the correlation is a linear layer too
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.to(memory_format=self.memory_format)
+        self.exemplar = exemplar
+        self.stream = SiameseStream(CHANNELS[stream], groups=GROUPS, second=SECOND.get(architecture, "plain"))
+        unshared = architecture == "siamese_unshared"
+        self.other = SiameseStream(CHANNELS[stream], groups=GROUPS) if unshared else None
+        self.learnet = None
+        if architecture == "siamese_learnet":
+            self.learnet = TrackingLearnet(self.stream.convs[1].weight_shape, learnet or stream, exemplar)
+        self.response = ResponseLayer()
+        self.to(memory_format=torch.channels_last)
 
     def adapt(self, exemplars: Tensor) -> TemplateState:
         """Turn exemplars ``(P, 3, 127, 127)``, uint8 or float in [0, 255], into the state of P pupils.
@@ -83,12 +76,12 @@ class TrackingNetwork(nn.Module):
         Raises:
             ValueError: They have another shape.
         """
-        if exemplars.shape[2:] != (EXEMPLAR, EXEMPLAR):
+        if exemplars.shape[2:] != (self.exemplar, self.exemplar):
             raise ValueError(
-                f"exemplars are {tuple(exemplars.shape)} but must be (P, 3, {EXEMPLAR}, {EXEMPLAR}): "
-                f"set data.exemplar to {EXEMPLAR}"
+                f"exemplars are {tuple(exemplars.shape)} but must be (P, 3, {self.exemplar}, {self.exemplar}): "
+                f"set data.exemplar to {self.exemplar}"
             )
-        z = self._pixels(exemplars, "exemplars", EXEMPLAR)
+        z = self.stream.pixels(exemplars, name="exemplars")
         filters = None if self.learnet is None else self.learnet(z)
         return TemplateState((self.other or self.stream)(z, filters), filters)
 
@@ -106,11 +99,14 @@ class TrackingNetwork(nn.Module):
         Raises:
             ValueError: P * R is not a multiple of P, or an image is smaller than an exemplar.
         """
-        maps = self.stream(self._pixels(images, "search patches", EXEMPLAR), state.filters)
-        with torch.autocast(maps.device.type, enabled=False):  # peaks in bfloat16 would tie
-            responses = cross_correlation(state.template.float(), maps.float())  # (P, R, H', W')
-            flat = responses.flatten(0, 1).unsqueeze(1).to(self.adjust.weight.dtype)
-            return self.adjust(flat).float().view_as(responses)
+        x = self.stream.pixels(images, least=self.exemplar, name="search patches")
+        return self.response(state.template, self.stream(x, state.filters))
 
-    def _pixels(self, images: Tensor, name: str, least: int) -> Tensor:
-        return pixels(images, name, least, self.stream).contiguous(memory_format=self.memory_format)
+
+def _check(architecture: str, stream: str, learnet: str | None) -> None:
+    choices = {"architecture": get_args(TrackingArchitecture), "stream": (*CHANNELS,), "learnet": (None, *CHANNELS)}
+    for (name, allowed), value in zip(choices.items(), (architecture, stream, learnet), strict=True):
+        if value not in allowed:
+            raise ValueError(f"{name} is {value!r} but must be one of {', '.join(map(str, allowed))}")
+    if learnet is not None and architecture != "siamese_learnet":
+        raise ValueError(f"learnet is {learnet!r} but architecture {architecture!r} predicts nothing")

@@ -1,4 +1,4 @@
-"""Pictures of a tracked sequence: the track, and figure 4 (predicted filters and the output of their layer)."""
+"""Images and visualisations of a tracked sequence: the track, and figure 4 (filters and what they answer)."""
 
 from __future__ import annotations
 
@@ -9,31 +9,34 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lightning_fewshot.episodes import Episode
-from lightning_fewshot.models.learnet.characters.visualization import SHOWN_FILTERS, TILE, signed_tile, stack, tile
+from lightning_fewshot.models.learnet.tiles import SHOWN_FILTERS, TILE, signed_tile, stack, tile
 from lightning_fewshot.models.learnet.tracking.network import TrackingNetwork
-from lightning_fewshot.tracking.crops import crop, exemplar_windows, search_windows
+from lightning_fewshot.tracking.crops import CropSettings, crop, exemplar_windows, search_windows
 from lightning_fewshot.tracking.episodes import is_supervised
 from lightning_fewshot.tracking.pictures import draw_track
 
 
-def draw_sequence(module: Any, episode: Episode, preds: Any) -> Tensor:
+def draw_sequence(
+    episode: Episode, preds: Any, network: TrackingNetwork, crops: CropSettings, device: torch.device
+) -> Tensor:
     """Draw a tracked video; below it, figure 4 for its first frame where the network predicts filters.
 
     Args:
-        module: A SiameseLearnetTracker.
         episode: A sequence.
         preds: Its track.
+        network: That tracked it, in evaluation mode.
+        crops: That it was tracked with.
+        device: The network's.
 
     Returns:
         ``(3, H, W)`` uint8.
     """
     parts = [] if is_supervised(episode) else [draw_track(episode, preds)]
-    if module.network.learnet is not None or not parts:
-        tracker, box = module.tracker(), episode.support.boxes[0][0].cpu()
-        frame = episode.query.images[0]
-        exemplar = crop(frame, exemplar_windows(box, tracker.context)[None], tracker.exemplar)
-        search = crop(frame, search_windows(box, context=tracker.context)[None], tracker.size)
-        parts.append(draw_filters(module.network, exemplar.to(module.device), search.to(module.device)))
+    if network.learnet is not None or not parts:
+        box, frame = episode.support.boxes[0][0].cpu(), episode.query.images[0]
+        exemplar = crop(frame, exemplar_windows(box, crops.context)[None], crops.exemplar)
+        search = crop(frame, search_windows(box, context=crops.context, ratio=crops.ratio)[None], crops.search)
+        parts.append(draw_filters(network, exemplar.to(device), search.to(device)))
     return stack(parts)
 
 
@@ -57,7 +60,7 @@ def draw_filters(network: TrackingNetwork, exemplars: Tensor, search: Tensor, co
     responses = network.predict(state, repeated)[:, 0].cpu()
     answers = None
     if state.filters is not None:
-        answers = network.stream.first_response(network._pixels(repeated, "search patches", 1), state.filters).cpu()
+        answers = network.stream.second_response(network.stream.pixels(repeated), state.filters).cpu()
     rows = []
     for p in range(len(exemplars)):
         row = [_photo(exemplars[p])]

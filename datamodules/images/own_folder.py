@@ -1,0 +1,97 @@
+"""One's own folder of photos: all labelled ones are the support, and all others are predicted, some at a time."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datamodules.images.photos import PhotoEpisodes
+from datamodules.images.roots import Download, find_root
+from lightning_fewshot.episodes import Episode
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+class OwnFolder(PhotoEpisodes):
+    """What folders of one's own share; put it before the class of the task. All classes are novel by default.
+
+    Args:
+        root: The folder, or the one that holds it; None: FEWSHOT_DATA.
+        chunk: Images of one predicted episode.
+        options: See the class of the task.
+    """
+
+    download: Download  # what the folder must hold
+    nothing_labelled = "has no label"  # errors
+    nothing_to_predict = "has no other photo"
+
+    def __init__(self, root: str | None = None, chunk: int = 8, **options) -> None:
+        super().__init__(root, **options)
+        if chunk < 1:
+            raise ValueError(f"chunk is {chunk} but must be at least 1")
+        self.chunk = chunk
+
+    @abstractmethod
+    def image_files(self) -> Iterable[Path]:
+        """Return all files of the folder that may be images to predict."""
+
+    @abstractmethod
+    def shots(self) -> Sequence[Any]:
+        """Return what the support of a prediction is."""
+
+    @abstractmethod
+    def predicted_episode(self, paths: Sequence[Path], index: int) -> Episode:
+        """Return the episode that predicts some files."""
+
+    def setup(self, stage: str) -> None:
+        """Read the annotations; count the episodes to predict."""
+        super().setup(stage)
+        if stage == "predict":
+            if not self.shots():
+                raise ValueError(f"{self.folder}{self.nothing_labelled}: there is nothing to adapt to")
+            if not self.unlabelled:
+                raise ValueError(f"{self.folder} {self.nothing_to_predict} into query/")
+            self.counts["predict"] = -(-len(self.unlabelled) // self.chunk)
+
+    def benchmark_names(self) -> Sequence[str]:
+        """Return the classes kept for testing: all."""
+        return self.all_classes
+
+    def episode(self, split: str, index: int) -> Episode:
+        """Return episode ``index`` of "train", "val", "test" or "predict"."""
+        if split != "predict":
+            return super().episode(split, index)
+        return self.predicted_episode(self.unlabelled[index * self.chunk : (index + 1) * self.chunk], index)
+
+    def protocol(self, split: str) -> dict[str, Any]:
+        """Say how a split was evaluated, for the result file."""
+        more = {"classes": len(self.all_classes), "shots": len(self.shots())} if split == "predict" else {}
+        return {**super().protocol(split), **more}
+
+    def advice(self) -> str:
+        """Say what to do where no photo is left to train on."""
+        return "set novel_classes to the classes kept for testing, so that others are left to train on"
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder."""
+        return find_root(self.root, self.download)
+
+    @cached_property
+    def all_classes(self) -> tuple[str, ...]:
+        """The classes that some photo shows, sorted."""
+        return tuple(sorted(self.catalog.shown_classes))
+
+    @cached_property
+    def unlabelled(self) -> tuple[Path, ...]:
+        """The photos to predict, sorted."""
+        labelled = {photo.path for photo in self.catalog.photos.values()}
+        images = (f for f in self.image_files() if f.suffix.lower() in SUFFIXES)
+        return tuple(sorted(f for f in images if f not in labelled))
+
+    def name_of(self, path: Path) -> str:
+        """Return the name of a file in results: its path in the folder."""
+        return path.relative_to(self.folder).as_posix()

@@ -1,0 +1,88 @@
+"""``metrics.csv`` of a run folder: losses and metrics by step, continued where a run is resumed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.loggers.logger import rank_zero_experiment
+
+from lightning_fewshot.files import write_atomically
+
+
+class MetricsFile(CSVLogger):
+    """Write ``metrics.csv`` into the run folder, after the rows that stand there.
+
+    Args:
+        run_dir: Folder of the run.
+        until: Steps of the checkpoint that training goes on from: later rows of the file are written anew; 0: training
+            starts, and a file of an earlier one is kept under another name; None: no training, all rows stay.
+    """
+
+    def __init__(self, run_dir: Path, until: int | None = None) -> None:
+        super().__init__(save_dir=str(run_dir), name="", version="")
+        self._until = until
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        """Return what writes the file."""
+        if self._experiment is None:
+            self._experiment = _Writer(self.log_dir, self._until)
+        return self._experiment
+
+
+class _Writer(ExperimentWriter):
+    def __init__(self, log_dir: str, until: int | None) -> None:
+        self._until = until
+        super().__init__(log_dir)
+        path = Path(self.metrics_file_path)
+        if path.is_file():
+            with open(path, newline="") as file:
+                self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+
+    def _check_log_dir_exists(self) -> None:
+        """Keep the rows of the run that is resumed; Lightning deletes them."""
+        path = Path(self.metrics_file_path)
+        if not path.is_file() or self._until is None:
+            return
+        if self._until == 0:
+            os.replace(path, _unused(path))
+            return
+        with open(path, newline="") as file:
+            reader = csv.DictReader(file)
+            rows, fields = [row for row in reader if _is_before(row, self._until)], reader.fieldnames or []
+        _write(path, rows, list(fields))
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        with open(self.metrics_file_path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        _write(Path(self.metrics_file_path), rows, fieldnames)
+
+
+def _is_before(row: dict[str, Any], step: int) -> bool:
+    """Return whether the checkpoint of ``step`` knows of a row; training logs steps from 0."""
+    try:
+        return int(float(row["step"])) < step
+    except (KeyError, TypeError, ValueError):
+        return True
+
+
+def _write(path: Path, rows: list[dict[str, Any]], fields: list[str]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=fields, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue())
+
+
+def _unused(path: Path) -> Path:
+    number = 1
+    while (candidate := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+        number += 1
+    return candidate

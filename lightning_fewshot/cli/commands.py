@@ -1,0 +1,84 @@
+"""The commands: what each does, and where its code is. Only the chosen one is imported."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from typing import Any, NamedTuple
+
+PROG = "python -m lightning_fewshot"
+
+
+class Command(NamedTuple):
+    """A word of the command line.
+
+    Args:
+        help: What it does, in one line.
+        target: ``module:function``; the function gets the command's name and the arguments after it.
+    """
+
+    help: str
+    target: str
+
+
+COMMANDS = {
+    "fit": Command("Train, and test the best checkpoint.", "lightning_fewshot.cli.run:run"),
+    "validate": Command("Evaluate a checkpoint on the validation split.", "lightning_fewshot.cli.run:run"),
+    "test": Command(
+        "Evaluate a checkpoint on the test split: a table and results.json.", "lightning_fewshot.cli.run:run"
+    ),
+    "predict": Command("Predict on your own images or videos.", "lightning_fewshot.cli.run:run"),
+    "score": Command("Score result files of any tracker on a benchmark.", "lightning_fewshot.cli.score:run"),
+}
+EXAMPLES = """\
+  fit --config experiments/repmet.yaml
+  test --ckpt_path runs/repmet/latest/checkpoints/best.ckpt
+  predict --ckpt_path runs/repmet/latest/checkpoints/best.ckpt --config experiments/data/folder.yaml --data.root DIR
+"""
+
+
+def run_command(args: list[str]) -> Any:
+    """Run the command that the first argument names, and return what it returns.
+
+    Raises:
+        SystemExit: Help was asked for (0), or there is no such command (2).
+    """
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(help_text(), end="")
+        sys.exit(0)
+    if args[0] == "--version":
+        from lightning_fewshot import __version__
+
+        print(__version__)
+        sys.exit(0)
+    if args[0] not in COMMANDS:
+        print(f"error: {unknown(args[0])}", file=sys.stderr)
+        sys.exit(2)
+    module_name, _, function = COMMANDS[args[0]].target.partition(":")
+    return getattr(importlib.import_module(module_name), function)(args[0], args[1:])
+
+
+def help_text() -> str:
+    """Return the commands, some examples, and where to read on."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = "".join(f"  {name:<{width}}{command.help}\n" for name, command in COMMANDS.items())
+    return (
+        f"usage: {PROG} COMMAND ...\n\nFew-shot vision: look at a few labelled examples, then predict.\n\n"
+        f"commands:\n{lines}\nexamples:\n{EXAMPLES}\n"
+        f"All keys of a command: {PROG} COMMAND --help\n"
+        f"Settings of a model or of data: {PROG} fit --model.help CLASS, {PROG} fit --data.help CLASS\n"
+    )
+
+
+def unknown(word: str) -> str:
+    """Return what to say of a word that is no command.
+
+    >>> unknown("tset")
+    "there is no command 'tset'; did you mean 'test'? Commands: fit, validate, test, predict, score"
+    """
+    near = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.5)
+    if word.startswith("-"):
+        return f"the command comes first, then {word}. Commands: {', '.join(COMMANDS)}"
+    guess = f"; did you mean {near[0]!r}?" if near else "."
+    return f"there is no command {word!r}{guess} Commands: {', '.join(COMMANDS)}"

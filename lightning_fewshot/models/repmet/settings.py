@@ -1,0 +1,140 @@
+"""Settings of RepMet and of its baselines: frozen, checked when they are made, plain data inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+LogitKind = Literal["log", "scaled"]
+
+
+@dataclass(frozen=True)
+class EmbeddingSpace:
+    """Where the representatives of the training classes are learned.
+
+    Args:
+        dim: Width of the embedding (section 4.2: 256).
+        representatives_lr: Learning rate of the representatives, as a multiple: each gets a gradient only from the
+            few batches that hold its class.
+
+    Raises:
+        ValueError: A number out of range.
+    """
+
+    dim: int = 256
+    representatives_lr: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.dim < 1:
+            raise ValueError(f"dim is {self.dim} but must be at least 1")
+        if self.representatives_lr <= 0:
+            raise ValueError(f"representatives_lr is {self.representatives_lr} but must be above 0")
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The distribution of a class in the embedding space, and what its losses take (section 3).
+
+    Args:
+        n_modes: K, representatives of a class (section 4.2: 5).
+        sigma: Standard deviation of a mode (section 4.2: 0.5).
+        margin: alpha of eq. (4), in units of distance.
+        logits: What the cross-entropy takes: "log", logarithms of the posteriors, or "scaled", the posteriors
+            themselves as in the authors' code; see :func:`lightning_fewshot.models.repmet.head.posterior_logits`.
+        logit_scale: Factor of either (the authors' code has 15 with "scaled").
+
+    Raises:
+        ValueError: A number out of range.
+    """
+
+    n_modes: int = 5
+    sigma: float = 0.5
+    margin: float = 0.5
+    logits: LogitKind = "log"
+    logit_scale: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.n_modes < 1:
+            raise ValueError(f"n_modes is {self.n_modes} but must be at least 1")
+        for name in ("sigma", "logit_scale"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)} but must be above 0")
+        if self.margin < 0:
+            raise ValueError(f"margin is {self.margin} but must be at least 0")
+        if self.logits not in ("log", "scaled"):
+            raise ValueError(f"logits is {self.logits!r} but must be 'log' or 'scaled'")
+
+
+@dataclass(frozen=True)
+class AuxiliaryClassifier:
+    """A linear classifier on the features that are embedded (in the authors' code, not in the paper's text).
+
+    Args:
+        weight: Of its loss in training, at least 0; 0 leaves the classifier out.
+        foreground: Exponent of its foreground probability, by which the scores of eq. (2) are multiplied; 0 is the
+            paper's text. Eq. (3) knows the background only as what is far from the classes at hand, which rejects
+            little after a short training.
+        pretrain: First part of the run, in [0, 1), that trains a plain detector by this classifier, in place of the
+            paper's pretraining on COCO.
+
+    Raises:
+        ValueError: A number out of range, or a use of a classifier that is left out.
+    """
+
+    weight: float = 1.0
+    foreground: float = 0.0
+    pretrain: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ValueError(f"weight is {self.weight} but must be at least 0")
+        if self.foreground < 0:
+            raise ValueError(f"foreground is {self.foreground} but must be at least 0")
+        if not 0 <= self.pretrain < 1:
+            raise ValueError(f"pretrain is {self.pretrain} but must be at least 0 and below 1")
+        for name in ("foreground", "pretrain"):
+            if getattr(self, name) and not self.weight:
+                raise ValueError(f"{name} is {getattr(self, name)} but weight is 0: no linear classifier is trained")
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Fine-tuning of the last layer on the support of every episode (table 3, right half).
+
+    Args:
+        steps: Gradient steps of Adam, at least 1.
+        lr: Their learning rate.
+
+    Raises:
+        ValueError: A number out of range.
+    """
+
+    steps: int = 100
+    lr: float = 5e-4
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps} but must be at least 1")
+        if self.lr <= 0:
+            raise ValueError(f"lr is {self.lr} but must be above 0")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated.
+
+    Args:
+        trained_classes: Detect the training classes as they were learned, without support (table 4, and the last rows
+            of table 3); False adapts to every episode's support.
+        iou_thresholds: IoU thresholds of the mean average precision.
+
+    Raises:
+        ValueError: A threshold out of range.
+    """
+
+    trained_classes: bool = False
+    iou_thresholds: tuple[float, ...] = (0.5,)
+
+    def __post_init__(self) -> None:
+        if not self.iou_thresholds or not all(0 < t <= 1 for t in self.iou_thresholds):
+            raise ValueError(f"iou_thresholds is {self.iou_thresholds} but must hold values above 0, at most 1")

@@ -1,0 +1,21 @@
+"""Tiny modules and networks, seeded."""
+
+import candidates
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def tiny():
+    """Keywords of a tiny RTMDNet."""
+    return candidates.tiny(simulated=False)
+
+
+@pytest.fixture
+def network():
+    return candidates.tiny_network()

@@ -1,0 +1,67 @@
+"""The stream's geometry against impulse responses; the response layer against a plain correlation."""
+
+import pytest
+import torch
+
+from lightning_fewshot.nn.correlation import cross_correlation
+from lightning_fewshot.nn.siamese import ResponseLayer, SiameseStream, split_parameters
+
+
+def _stream(last):
+    torch.manual_seed(0)
+    return SiameseStream((4, 4, 4, 4, 4), (11, 5, 3, 3, last)).double().eval()
+
+
+@pytest.mark.parametrize(("last", "cells"), [(3, (6, 22)), (1, (8, 24))])
+def test_sides_of_maps_are_what_the_network_returns(last, cells):
+    stream = _stream(last)
+    for side, expected in zip((127, 255), cells, strict=True):
+        assert stream.map_side(side) == expected == stream(torch.zeros(1, 3, side, side).double()).shape[-1]
+
+
+@pytest.mark.parametrize("last", [1, 3])
+def test_an_image_moved_by_the_stride_moves_the_map_by_a_cell(last):
+    stream = _stream(last)
+    image = torch.rand(1, 3, 159, 159).double()
+    with torch.no_grad():
+        here = stream(image[..., : 159 - stream.stride])
+        moved = stream(image[..., stream.stride :])
+    torch.testing.assert_close(here[..., 1:], moved[..., :-1])
+
+
+def test_a_cell_sees_the_pixels_that_the_stride_says():
+    stream = _stream(3)
+    image = torch.rand(1, 3, 127, 127).double().requires_grad_()
+    spans = []
+    for column in (1, 2):
+        (grad,) = torch.autograd.grad(stream(image)[0, :, 2, column].abs().sum(), image)
+        columns = grad.abs().sum((0, 1, 2)).nonzero()[:, 0]
+        spans.append((int(columns[0]), int(columns[-1])))
+    width = 87  # pixels: of 11/2, 3/2, 5, 3/2, 3, 3 and 3
+    assert spans[0][0] >= stream.stride
+    assert spans[1][1] < 2 * stream.stride + width
+    assert max(last - first + 1 for first, last in spans) <= width
+
+
+def test_the_response_is_scaled_and_shifted_correlation():
+    layer = ResponseLayer().eval()
+    with torch.no_grad():
+        layer.adjust.weight.fill_(2)
+        layer.adjust.bias.fill_(-1)
+        template, maps = torch.randn(2, 3, 2, 2), torch.randn(4, 3, 5, 5)
+        expected = 2 * cross_correlation(template, maps) / (1 + layer.adjust.eps) ** 0.5 - 1
+        torch.testing.assert_close(layer(template, maps), expected)
+
+
+def test_parameters_are_split_without_loss():
+    module = torch.nn.Sequential(_stream(3), ResponseLayer())
+    rest, inside = split_parameters(module, module[1])
+    assert {id(p) for p in rest + inside} == {id(p) for p in module.parameters()}
+    assert {id(p) for p in inside} == {id(p) for p in module[1].parameters()}
+
+
+def test_other_numbers_of_layers_and_other_images_are_refused():
+    with pytest.raises(ValueError, match=r"channels is \(8, 8\) but must be 5 numbers"):
+        SiameseStream((8, 8))
+    with pytest.raises(ValueError, match=r"search patches are \(1, 3, 20, 90\) but must be"):
+        _stream(3).pixels(torch.zeros(1, 3, 20, 90), least=80, name="search patches")
