@@ -44,7 +44,7 @@ class Cell:
         if self.match is None or self.metric is None:
             return False
         value = run.metrics.get(self.metric, {}).get("value")
-        return value is not None and all(agrees(run.look_up(key), wish) for key, wish in self.match.items())
+        return value is not None and _matches(run, self.match)
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,13 @@ def agrees(value: Any, wish: Any) -> bool:
         return True
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and wish.get("min", value) <= value <= wish.get("max", value)
+
+
+def _matches(run: Run, match: dict[str, Any]) -> bool:
+    """Whether a run has all that is asked for; of the mappings under ``any`` one is enough."""
+    if not all(agrees(run.look_up(key), wish) for key, wish in match.items() if key != "any"):
+        return False
+    return "any" not in match or any(_matches(run, alternative) for alternative in match["any"])
 
 
 def _table(entry: dict[str, Any], paper: str, title: str, path: Path) -> PaperTable:
