@@ -7,6 +7,15 @@ import unicodedata
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+RUN_MARKER = ".lightning_fewshot_run"  # lies in every run folder: what is in one is never data
+
+
+def is_litter(path: Path, root: Path) -> bool:
+    """Return whether a file below ``root`` is no data: hidden, in a hidden folder, or in the folder of a run."""
+    folders = [folder for folder in path.parents if root in folder.parents]
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(root).parts)
+    return hidden or any((folder / RUN_MARKER).exists() for folder in folders)
+
 
 def write_atomically(path: str | Path, text: str) -> None:
     """Write a text file so that a reader sees the old file or the new one, never half of it.

@@ -11,7 +11,7 @@ import yaml
 from lightning_fewshot.cli import main
 from lightning_fewshot.cli.config_files import read_config
 from lightning_fewshot.cli.request import read_request
-from lightning_fewshot.cli.run_folder import experiment_name, make_run_dir, point_to, resolve_latest
+from lightning_fewshot.cli.run_folder import experiment_name, make_run_dir, point_to, resolve_latest, shared_run_dir
 
 ROOT = Path(__file__).parents[1]
 LIGHT = """
@@ -162,11 +162,11 @@ def test_names_of_experiments(configs, name):
     assert experiment_name(configs) == name
 
 
-def test_latest_leads_to_the_newest_training(in_tmp, monkeypatch):
+def test_latest_leads_to_the_newest_training(in_tmp):
     folders = []
     for newest in (True, True, False):
-        folders.append(make_run_dir(None, "x", newest))
-        monkeypatch.delenv("LIGHTNING_FEWSHOT_RUN_DIR")
+        with shared_run_dir():
+            folders.append(make_run_dir(None, "x", newest))
     assert len(set(folders)) == 3
     assert Path("runs/x/latest").resolve() == folders[1].resolve()
     assert resolve_latest("runs/x/latest/checkpoints/best.ckpt") == str(folders[1] / "checkpoints/best.ckpt")

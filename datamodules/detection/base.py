@@ -71,7 +71,14 @@ class PhotoDetection(PhotoEpisodes):
         photos, classes = self.training_batch(index, self.training_names), self.class_names()
         labelled = [rows_of(photo, classes) for photo in photos]
         query = self.examples(photos, labelled, classes, self.rng("train", index, "augmentation"))
-        return Episode(None, query, classes, index, tuple(range(len(classes))), "batch")
+        return Episode(
+            support=None,
+            query=query,
+            classes=classes,
+            index=index,
+            class_ids=tuple(range(len(classes))),
+            protocol="batch",
+        )
 
     def _task(self, split: str, index: int) -> Episode:
         plan, photos = self.plan(split, index), self.catalog.photos
@@ -83,7 +90,13 @@ class PhotoDetection(PhotoEpisodes):
         asked = [photos[name] for names in plan.query for name in names]
         query = self.examples(asked, [rows_of(photo, plan.classes) for photo in asked], plan.classes)
         names = self.catalog.split_classes[split]
-        return Episode(support, query, plan.classes, index, tuple(names.index(name) for name in plan.classes))
+        return Episode(
+            support=support,
+            query=query,
+            classes=plan.classes,
+            index=index,
+            class_ids=tuple(names.index(name) for name in plan.classes),
+        )
 
     def examples(
         self,
@@ -121,7 +134,9 @@ class PhotoDetection(PhotoEpisodes):
         if photo.size is not None and photo.size != (width, height):  # annotated at another scale
             boxes = boxes * np.array([width / photo.size[0], height / photo.size[1]] * 2, np.float32)
         boxes, _ = clean_boxes(boxes, width, height)
-        image, boxes = resize(image, boxes, self.images.short_side, self.images.max_side)
+        image, boxes = resize(
+            image=image, boxes=boxes, short_side=self.images.short_side, max_side=self.images.max_side
+        )
         if rng is not None and self.images.mirror and rng.random() < 0.5:
             image, boxes = flip(image, boxes)
         if rng is not None and self.images.color:

@@ -24,10 +24,10 @@ class FolderDetection(OwnFolder, PhotoDetection):
     """
 
     download = Download(
-        "my-photos",
-        ("annotations.json",),
-        "nothing, but export the boxes of a few photos as one COCO json",
-        "your annotation tool (CVAT, Label Studio, labelme, ...)",
+        folder="my-photos",
+        needs=("annotations.json",),
+        what="nothing, but export the boxes of a few photos as one COCO json",
+        source="your annotation tool (CVAT, Label Studio, labelme, ...)",
     )
     nothing_labelled = "/annotations.json has no usable box"
     nothing_to_predict = "has no image without boxes: put the images to predict"
@@ -49,9 +49,11 @@ class FolderDetection(OwnFolder, PhotoDetection):
         """Return the episode that predicts some files."""
         classes, shots = self.all_classes, self.shots()
         support = self.examples(shots, [rows_of(photo, classes) for photo in shots], classes)
-        asked = [Photo(self.name_of(path), path, np.zeros((0, 4), np.float32), ()) for path in paths]
+        asked = [
+            Photo(name=self.name_of(path), path=path, boxes=np.zeros((0, 4), np.float32), classes=()) for path in paths
+        ]
         query = self.examples(asked, [[]] * len(asked), classes)._replace(boxes=None, labels=None)
-        return Episode(support, query, classes, index, tuple(range(len(classes))))
+        return Episode(support=support, query=query, classes=classes, index=index, class_ids=tuple(range(len(classes))))
 
     def _located(self, photo: Photo) -> Photo:
         """Point to the image, which lies in the folder or in its ``images``."""

@@ -24,10 +24,10 @@ from datamodules.images.roots import Download, find_root
 from lightning_fewshot.sampling import EpisodePlan
 
 DOWNLOAD = Download(
-    "ILSVRC",
-    ("Data/CLS-LOC/train/n*", "Annotations/CLS-LOC/train/n*"),
-    "imagenet_object_localization_patched2019.tar.gz",
-    "Kaggle, https://www.kaggle.com/c/imagenet-object-localization-challenge,",
+    folder="ILSVRC",
+    needs=("Data/CLS-LOC/train/n*", "Annotations/CLS-LOC/train/n*"),
+    what="imagenet_object_localization_patched2019.tar.gz",
+    source="Kaggle, https://www.kaggle.com/c/imagenet-object-localization-challenge,",
 )
 CLASSES_FILE = Path(__file__).with_name("imagenet_loc_classes.json")
 

@@ -30,7 +30,14 @@ class Scenes(SceneEpisodes):
         pool, rng, most = self.classes["train"], self.rng("train", index), self.scene.max_objects
         drawn = (rng.integers(len(pool), size=rng.integers(1, most + 1)).tolist() for _ in range(self.batch_size))
         query = _examples([self._scene(rng, pool, labels) for labels in drawn], f"train{index}q")
-        return Episode(None, query, self.class_names(), index, tuple(range(len(pool))), "batch")
+        return Episode(
+            support=None,
+            query=query,
+            classes=self.class_names(),
+            index=index,
+            class_ids=tuple(range(len(pool))),
+            protocol="batch",
+        )
 
     def _task(self, split: str, index: int) -> Episode:
         pool, rng = self.pool(split), self.rng(split, index)
@@ -39,11 +46,11 @@ class Scenes(SceneEpisodes):
         query = [self._scene(rng, chosen, [c, *self._further(rng)]) for c in ways for _ in range(self.n_query)]
         support = [self._scene(rng, chosen, [c]) for c in ways for _ in range(self.k_shot)]
         return Episode(
-            _examples(support, f"{split}{index}s"),
-            _examples(query, f"{split}{index}q"),
-            tuple(c.name for c in chosen),
-            index,
-            tuple(ids),
+            support=_examples(support, f"{split}{index}s"),
+            query=_examples(query, f"{split}{index}q"),
+            classes=tuple(c.name for c in chosen),
+            index=index,
+            class_ids=tuple(ids),
         )
 
     def _further(self, rng: np.random.Generator) -> list[int]:

@@ -144,16 +144,31 @@ class TinyImageNetMosaics(PhotoEpisodes):
             targets.append(torch.from_numpy(labels[drawn]))
         names = tuple(f"train-{index}-{i}" for i in range(self.batch_size))
         query, classes = Examples(_stack(canvases), targets, boxes, names=names), self.class_names()
-        return Episode(None, query, classes, index, tuple(range(len(classes))), "batch")
+        return Episode(
+            support=None,
+            query=query,
+            classes=classes,
+            index=index,
+            class_ids=tuple(range(len(classes))),
+            protocol="batch",
+        )
 
     def _task(self, split: str, index: int) -> Episode:
         plan, rng = self.plan(split, index), self.rng(split, index, "mosaics")
         names = self.catalog.split_classes[split]
         others = [self._rows(photos) for name, photos in self.items(split).items() if name not in plan.classes]
         outside = np.concatenate(others) if others else np.zeros(0, np.int64)
-        support = self._examples(plan.support, outside, min(1, self.mosaic.distractors), rng)
-        query = self._examples(plan.query, outside, self.mosaic.distractors, rng)
-        return Episode(support, query, plan.classes, index, tuple(names.index(name) for name in plan.classes))
+        support = self._examples(
+            drawn=plan.support, outside=outside, distractors=min(1, self.mosaic.distractors), rng=rng
+        )
+        query = self._examples(drawn=plan.query, outside=outside, distractors=self.mosaic.distractors, rng=rng)
+        return Episode(
+            support=support,
+            query=query,
+            classes=plan.classes,
+            index=index,
+            class_ids=tuple(names.index(name) for name in plan.classes),
+        )
 
     def _examples(self, drawn: tuple, outside: np.ndarray, distractors: int, rng: np.random.Generator) -> Examples:
         """One canvas an item: the item's photo, labelled, and up to ``distractors`` photos from ``outside``."""
@@ -171,7 +186,14 @@ class TinyImageNetMosaics(PhotoEpisodes):
 
     def _compose(self, rows: np.ndarray, ground: np.ndarray, rng: np.random.Generator, mirror: bool = False):
         backdrop = self.images[rng.choice(ground)]
-        return compose(self.images[rows], self._boxes[rows], backdrop, self.mosaic.canvas, rng, mirror)
+        return compose(
+            photos=self.images[rows],
+            boxes=self._boxes[rows],
+            backdrop=backdrop,
+            size=self.mosaic.canvas,
+            rng=rng,
+            mirror=mirror,
+        )
 
     @cached_property
     def _training_rows(self) -> tuple[np.ndarray, np.ndarray]:

@@ -15,10 +15,12 @@ from datamodules.images.roots import Download, find_root
 
 YEARS = ("VOC2007", "VOC2012")
 DOWNLOAD = Download(
-    "VOCdevkit",
-    tuple(f"{year}/{part}" for year in YEARS for part in ("Annotations", "JPEGImages", "ImageSets/Main/trainval.txt")),
-    "VOCtrainval_06-Nov-2007.tar, VOCtest_06-Nov-2007.tar and VOCtrainval_11-May-2012.tar",
-    "the PASCAL VOC project, http://host.robots.ox.ac.uk/pascal/VOC/,",
+    folder="VOCdevkit",
+    needs=tuple(
+        f"{year}/{part}" for year in YEARS for part in ("Annotations", "JPEGImages", "ImageSets/Main/trainval.txt")
+    ),
+    what="VOCtrainval_06-Nov-2007.tar, VOCtest_06-Nov-2007.tar and VOCtrainval_11-May-2012.tar",
+    source="the PASCAL VOC project, http://host.robots.ox.ac.uk/pascal/VOC/,",
 )
 # The three standard splits of few-shot detection (Kang et al. 2019, section 4.1).
 NOVEL_SPLITS = {
@@ -87,7 +89,7 @@ def read_xml(table: Path, image: Path, skipped: SkippedItems, difficult: bool = 
         skipped.add(f"{table.name} object {i + 1}", reason)
     kept = [i for i in range(len(objects)) if i not in bad]
     classes = tuple(objects[i].findtext("name", "").strip() for i in kept)
-    return Photo(image.name, image, boxes[kept], classes, (width, height))
+    return Photo(name=image.name, path=image, boxes=boxes[kept], classes=classes, size=(width, height))
 
 
 def _read_list(path: Path) -> set[str]:

@@ -12,10 +12,10 @@ from datamodules.images.reading import SkippedItems, clean_boxes
 from datamodules.images.roots import Download, find_root
 
 DOWNLOAD = Download(
-    "coco",
-    ("train2017", "val2017", "annotations/instances_train2017.json", "annotations/instances_val2017.json"),
-    "train2017.zip, val2017.zip and annotations_trainval2017.zip",
-    "the COCO consortium, https://cocodataset.org/#download,",
+    folder="coco",
+    needs=("train2017", "val2017", "annotations/instances_train2017.json", "annotations/instances_val2017.json"),
+    what="train2017.zip, val2017.zip and annotations_trainval2017.zip",
+    source="the COCO consortium, https://cocodataset.org/#download,",
 )
 # The 20 classes that COCO shares with PASCAL VOC, by COCO's names: novel in few-shot detection on COCO
 # (Kang et al. 2019, "Few-shot object detection via feature reweighting", section 4.1).
@@ -69,4 +69,10 @@ def _photo(image: dict, rows: list[dict], names: dict[int, str], folder: Path, s
         skipped.add(f"{image['file_name']} box {rows[i].get('id', i)}", reason)
     kept = [i for i in range(len(rows)) if i not in bad]
     classes = tuple(names[rows[i]["category_id"]] for i in kept)
-    return Photo(image["file_name"], folder / image["file_name"], boxes[kept], classes, (width, height))
+    return Photo(
+        name=image["file_name"],
+        path=folder / image["file_name"],
+        boxes=boxes[kept],
+        classes=classes,
+        size=(width, height),
+    )

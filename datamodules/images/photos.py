@@ -163,7 +163,9 @@ class PhotoEpisodes(EpisodicDataModule):
 
     def make_sampler(self, items: dict[str, list[str]], split: str) -> EpisodeSampler:
         """Return the sampler of these photos."""
-        return EpisodeSampler(items, self.n_way, self.k_shot, self.n_query, self.seed, split)
+        return EpisodeSampler(
+            items=items, n_way=self.n_way, k_shot=self.k_shot, n_query=self.n_query, seed=self.seed, split=split
+        )
 
     def training_batch(self, index: int, names: Sequence[str]) -> list[Any]:
         """Return the photos of a training batch: they walk through ``names`` in an order drawn anew for each pass."""

@@ -12,10 +12,10 @@ from datamodules.images.roots import Download
 
 SIDE = 64  # pixels of every photo
 DOWNLOAD = Download(
-    "tiny-imagenet-200",
-    ("train/n*/*_boxes.txt", "words.txt"),
-    "tiny-imagenet-200.zip",
-    "Stanford CS231n, http://cs231n.stanford.edu/tiny-imagenet-200.zip,",
+    folder="tiny-imagenet-200",
+    needs=("train/n*/*_boxes.txt", "words.txt"),
+    what="tiny-imagenet-200.zip",
+    source="Stanford CS231n, http://cs231n.stanford.edu/tiny-imagenet-200.zip,",
 )
 
 
@@ -31,7 +31,7 @@ def read_tiny_imagenet(folder: Path) -> list[Photo]:
             if bad or not path.exists():
                 skipped.add(name, *(bad.values() or ["no such file"]))
             else:
-                photos.append(Photo(name, path, boxes, (table.parent.name,)))
+                photos.append(Photo(name=name, path=path, boxes=boxes, classes=(table.parent.name,)))
     skipped.warn("photos of Tiny-ImageNet")
     return photos
 

@@ -12,10 +12,10 @@ from datamodules.images.reading import SkippedItems, clean_boxes, photo_size
 from datamodules.images.roots import Download, find_root
 
 DOWNLOAD = Download(
-    "coco128",
-    ("images", "object_detection/labels", "object_detection/config.yaml"),
-    "coco128 with boxes in YOLO's text layout (images/, object_detection/labels/, object_detection/config.yaml)",
-    "Ultralytics, https://docs.ultralytics.com/datasets/detect/coco128,",
+    folder="coco128",
+    needs=("images", "object_detection/labels", "object_detection/config.yaml"),
+    what="coco128 with boxes in YOLO's text layout (images/, object_detection/labels/, object_detection/config.yaml)",
+    source="Ultralytics, https://docs.ultralytics.com/datasets/detect/coco128,",
 )
 
 
@@ -45,7 +45,14 @@ def _photo(folder: Path, path: Path, names: dict[int, str], skipped: SkippedItem
         skipped.add(f"{path.name} line {i + 1}", reason)
     kept = [i for i in range(len(rows)) if i not in bad]
     evaluation_only = path.parent.name.startswith("val")
-    return Photo(path.name, path, boxes[kept], tuple(classes[i] for i in kept), (width, height), evaluation_only)
+    return Photo(
+        name=path.name,
+        path=path,
+        boxes=boxes[kept],
+        classes=tuple(classes[i] for i in kept),
+        size=(width, height),
+        evaluation_only=evaluation_only,
+    )
 
 
 def _names(config: Path) -> dict[int, str]:

@@ -142,7 +142,7 @@ class PhotoSegmentation(PhotoEpisodes):
     def make_sampler(self, items: dict[str, list[str]], split: str) -> EpisodeSampler:
         """Return a walk through the entries of one-way episodes, or a sampler of classes."""
         if self.n_way == 1 and self.n_query == 1:
-            return EntrySampler(items, 1, self.k_shot, 1, self.seed, split)
+            return EntrySampler(items=items, n_way=1, k_shot=self.k_shot, n_query=1, seed=self.seed, split=split)
         return super().make_sampler(items, split)
 
     def episode(self, split: str, index: int) -> Episode:
@@ -181,14 +181,16 @@ class PhotoSegmentation(PhotoEpisodes):
         classes = tuple(name for name in self.class_names() if self.class_labels[name] in seen)
         table = self._training_table(classes)
         labels = torch.tensor([classes.index(name) for name in names])
-        examples = as_examples(support, [table] * len(support), labels.repeat_interleave(n_shots), shots)
+        examples = as_examples(
+            read=support, tables=[table] * len(support), labels=labels.repeat_interleave(n_shots), photos=shots
+        )
         return Episode(
-            examples._replace(query_index=torch.arange(len(queries)).repeat_interleave(n_shots)),
-            as_examples(query, [table] * len(query), labels, queries),
-            classes,
-            index,
-            tuple(self.class_names().index(name) for name in classes),
-            "pairs",
+            support=examples._replace(query_index=torch.arange(len(queries)).repeat_interleave(n_shots)),
+            query=as_examples(read=query, tables=[table] * len(query), labels=labels, photos=queries),
+            classes=classes,
+            index=index,
+            class_ids=tuple(self.class_names().index(name) for name in classes),
+            protocol="pairs",
         )
 
     def _drawn_pairs(self, index: int) -> tuple[list[MaskedPhoto], list[str], list[MaskedPhoto]]:
@@ -213,7 +215,7 @@ class PhotoSegmentation(PhotoEpisodes):
         image, labels = self.photos.read_scaled(photo)
         if self.images.crop < 1:
             whole = labels.shape
-            image, labels = random_part(image, labels, asked, self.images.crop, rng)
+            image, labels = random_part(image=image, labels=labels, wanted=asked, least=self.images.crop, rng=rng)
             if self.images.size is not None and labels.shape != whole:
                 image, labels = resize_pair(image, labels, self.images.size)
         if self.images.mirror and rng.random() < 0.5:
@@ -234,19 +236,23 @@ class PhotoSegmentation(PhotoEpisodes):
         query = [photo for photo, _ in asked]
         names = self.catalog.split_classes[split]
         return Episode(
-            self.shot_examples(shots, plan.classes),
-            as_examples([read(photo) for photo in query], [table] * len(query), labels, query),
-            plan.classes,
-            index,
-            tuple(names.index(name) for name in plan.classes),
-            self.task_protocol,
+            support=self.shot_examples(shots, plan.classes),
+            query=as_examples(
+                read=[read(photo) for photo in query], tables=[table] * len(query), labels=labels, photos=query
+            ),
+            classes=plan.classes,
+            index=index,
+            class_ids=tuple(names.index(name) for name in plan.classes),
+            protocol=self.task_protocol,
         )
 
     def shot_examples(self, shots: Sequence[tuple[MaskedPhoto, int]], classes: Sequence[str]):
         """Return support examples of photos with the place of their class in ``classes``; a shot shows it alone."""
         read = [self.photos.read_scaled(photo) for photo, _ in shots]
         tables = [self.table({self.class_labels[classes[c]]: 1 + c}) for _, c in shots]
-        return as_examples(read, tables, torch.tensor([c for _, c in shots]), [photo for photo, _ in shots])
+        return as_examples(
+            read=read, tables=tables, labels=torch.tensor([c for _, c in shots]), photos=[photo for photo, _ in shots]
+        )
 
     def table(self, values: dict[int, int]) -> np.ndarray:
         """Return the value, in an episode's masks, of every label."""

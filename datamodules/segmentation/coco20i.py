@@ -16,10 +16,10 @@ from datamodules.segmentation.base import PhotoSegmentation
 from datamodules.segmentation.masked_photo import MaskedPhoto
 
 DOWNLOAD = Download(
-    "coco",
-    ("train20*", "val20*", "annotations/instances_train20*.json", "annotations/instances_val20*.json"),
-    "train2014.zip, val2014.zip and annotations_trainval2014.zip (or those of 2017)",
-    "the COCO consortium, https://cocodataset.org/#download,",
+    folder="coco",
+    needs=("train20*", "val20*", "annotations/instances_train20*.json", "annotations/instances_val20*.json"),
+    what="train2014.zip, val2014.zip and annotations_trainval2014.zip (or those of 2017)",
+    source="the COCO consortium, https://cocodataset.org/#download,",
 )
 
 
@@ -58,7 +58,7 @@ class CocoSegmentation(PhotoSegmentation):
             categories = sorted((c["id"], c["name"]) for c in record["categories"] if self.kept(c))
             self._names = tuple(name for _, name in categories)
             label = {number: 1 + i for i, (number, _) in enumerate(categories)}
-            return self.photos_of(record, label, path, images, evaluation_only)
+            return self.photos_of(record=record, label=label, path=path, images=images, evaluation_only=evaluation_only)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is truncated or no json of COCO's: {error!r}") from error
 
@@ -135,4 +135,10 @@ class Coco20i(CocoSegmentation):
         for row in rows:
             areas[row["label"]] += 0 if row["iscrowd"] else row["area"]
         seen, mask = self.seen_names(areas, self._names), (image["height"], image["width"], rows)
-        return MaskedPhoto(image["file_name"], folder / image["file_name"], mask, seen, evaluation_only)
+        return MaskedPhoto(
+            name=image["file_name"],
+            path=folder / image["file_name"],
+            mask=mask,
+            classes=seen,
+            evaluation_only=evaluation_only,
+        )

@@ -16,12 +16,17 @@ from datamodules.segmentation.masked_photo import MaskedPhoto
 
 WHAT = "train2017.zip, val2017.zip and panoptic_annotations_trainval2017.zip"
 SOURCE = "the COCO consortium, https://cocodataset.org/#download,"
-OFFICIAL = Download("coco", ("annotations/panoptic_train2017.json", "annotations/panoptic_val2017.json"), WHAT, SOURCE)
+OFFICIAL = Download(
+    folder="coco",
+    needs=("annotations/panoptic_train2017.json", "annotations/panoptic_val2017.json"),
+    what=WHAT,
+    source=SOURCE,
+)
 SMALL = Download(  # the layout of coco128 with panoptic masks
-    "coco128",
-    ("panoptic_segmentation/annotations/panoptic_train2017.json", "images/train2017"),
-    WHAT,
-    SOURCE,
+    folder="coco128",
+    needs=("panoptic_segmentation/annotations/panoptic_train2017.json", "images/train2017"),
+    what=WHAT,
+    source=SOURCE,
 )
 
 
@@ -96,4 +101,10 @@ class CocoPanoptic(CocoSegmentation):
             labels[segment["id"]] = UNKNOWN if segment.get("iscrowd", 0) else number
             areas[number] += 0 if segment.get("iscrowd", 0) else segment["area"]
         seen = self.seen_names(areas, self._names)
-        return MaskedPhoto(image.name, image, Segments(masks / row["file_name"], labels), seen, evaluation_only)
+        return MaskedPhoto(
+            name=image.name,
+            path=image,
+            mask=Segments(masks / row["file_name"], labels),
+            classes=seen,
+            evaluation_only=evaluation_only,
+        )

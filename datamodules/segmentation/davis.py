@@ -14,10 +14,10 @@ from datamodules.segmentation.masked_photo import MaskedPhoto
 from datamodules.segmentation.video import VideoSegmentation
 
 DOWNLOAD = Download(
-    "davis",
-    ("JPEGImages/480p", "Annotations/480p", "ImageSets/480p/val.txt"),
-    "DAVIS-2016 (480p)",
-    "its authors, https://davischallenge.org/davis2016/code.html,",
+    folder="davis",
+    needs=("JPEGImages/480p", "Annotations/480p", "ImageSets/480p/val.txt"),
+    what="DAVIS-2016 (480p)",
+    source="its authors, https://davischallenge.org/davis2016/code.html,",
 )
 
 
@@ -41,7 +41,7 @@ class DAVIS(VideoSegmentation):
         for sequence in self.all_names():
             for mask in sorted((folder / "Annotations/480p" / sequence).glob("*.png")):
                 frame = folder / "JPEGImages/480p" / sequence / f"{mask.stem}.jpg"
-                photos.append(MaskedPhoto(f"{sequence}/{frame.name}", frame, mask, (sequence,)))
+                photos.append(MaskedPhoto(name=f"{sequence}/{frame.name}", path=frame, mask=mask, classes=(sequence,)))
         return photos
 
     def read_mask(self, photo: MaskedPhoto) -> np.ndarray:

@@ -37,10 +37,10 @@ class FolderMasks(OwnFolder, PhotoSegmentation):
     """
 
     download = Download(
-        "my-masks",
-        ("images", "masks/*.png"),
-        "nothing, but paint masks of a few photos, masks/<name>.png for images/<name>.jpg",
-        "your annotation tool (CVAT, Label Studio, GIMP, ...)",
+        folder="my-masks",
+        needs=("images", "masks/*.png"),
+        what="nothing, but paint masks of a few photos, masks/<name>.png for images/<name>.jpg",
+        source="your annotation tool (CVAT, Label Studio, GIMP, ...)",
     )
     nothing_labelled = "/masks shows no class"
     nothing_to_predict = "has no photo without a mask: put those to predict"
@@ -58,7 +58,7 @@ class FolderMasks(OwnFolder, PhotoSegmentation):
         areas, names = areas_of(masks, self._read_labels), self.all_names()
         files = [self._photo_of(mask) for mask in masks]
         return [
-            MaskedPhoto(self.name_of(file), file, mask, self.seen_names(area, names))
+            MaskedPhoto(name=self.name_of(file), path=file, mask=mask, classes=self.seen_names(area, names))
             for file, mask, area in zip(files, masks, areas, strict=True)
         ]
 
@@ -78,11 +78,19 @@ class FolderMasks(OwnFolder, PhotoSegmentation):
     def predicted_episode(self, paths: Sequence[Path], index: int) -> Episode:
         """Return the episode that predicts some files."""
         names = self.all_classes
-        asked = [MaskedPhoto(self.name_of(path), path, None, ()) for path in paths]
+        asked = [MaskedPhoto(name=self.name_of(path), path=path, mask=None, classes=()) for path in paths]
         images = [read_photo(path) for path in paths]
         empty = [(image, np.zeros(image.shape[:2], np.int16)) for image in images]
-        query = as_examples(empty, [self.table({})] * len(empty), None, asked)._replace(class_masks=None)
-        return Episode(self.shot_examples(self.shots(), names), query, names, index, tuple(range(len(names))))
+        query = as_examples(read=empty, tables=[self.table({})] * len(empty), labels=None, photos=asked)._replace(
+            class_masks=None
+        )
+        return Episode(
+            support=self.shot_examples(self.shots(), names),
+            query=query,
+            classes=names,
+            index=index,
+            class_ids=tuple(range(len(names))),
+        )
 
     @cached_property
     def values(self) -> dict[int, str]:

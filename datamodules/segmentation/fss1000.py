@@ -18,10 +18,10 @@ from datamodules.segmentation.settings import MaskedImages
 TEST_SHARE = 0.24  # of the classes, as the authors' 240 of 1000
 TEST_LISTS = ("fss_test_set.txt", "test.txt")
 DOWNLOAD = Download(
-    "fewshot_data",
-    ("*/1.jpg", "*/1.png"),
-    "fewshot_data.zip, and the authors' list of test classes as fss_test_set.txt",
-    "the FSS-1000 project, https://github.com/HKUSTCV/FSS-1000,",
+    folder="fewshot_data",
+    needs=("*/1.jpg", "*/1.png"),
+    what="fewshot_data.zip, and the authors' list of test classes as fss_test_set.txt",
+    source="the FSS-1000 project, https://github.com/HKUSTCV/FSS-1000,",
 )
 
 
@@ -53,7 +53,10 @@ class FSS1000(PhotoSegmentation):
     def read_photos(self) -> list[MaskedPhoto]:
         """List all photos that have a mask."""
         files = [f for f in sorted(self._folder.glob("*/*.jpg")) if f.with_suffix(".png").exists()]
-        return [MaskedPhoto(f"{f.parent.name}/{f.name}", f, f.with_suffix(".png"), (f.parent.name,)) for f in files]
+        return [
+            MaskedPhoto(name=f"{f.parent.name}/{f.name}", path=f, mask=f.with_suffix(".png"), classes=(f.parent.name,))
+            for f in files
+        ]
 
     def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
         """Return the labels of a photo: masks are black and white, as color or grey files."""

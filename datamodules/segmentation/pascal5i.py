@@ -27,22 +27,22 @@ NAMES = (
 )
 TABLE = {**{value: value for value in range(21)}, 255: UNKNOWN}
 VOC = Download(
-    "VOCdevkit",
-    ("VOC2012/JPEGImages", "VOC2012/SegmentationClass", "VOC2012/ImageSets/Segmentation/train.txt"),
-    "VOCtrainval_11-May-2012.tar",
-    "the PASCAL VOC project, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/,",
+    folder="VOCdevkit",
+    needs=("VOC2012/JPEGImages", "VOC2012/SegmentationClass", "VOC2012/ImageSets/Segmentation/train.txt"),
+    what="VOCtrainval_11-May-2012.tar",
+    source="the PASCAL VOC project, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/,",
 )
 SBD = Download(
-    "benchmark_RELEASE",
-    ("dataset/cls", "dataset/train.txt"),
-    "benchmark.tgz (SBD)",
-    "Hariharan et al., http://home.bharathh.info/pubs/codes/SBD/download.html,",
+    folder="benchmark_RELEASE",
+    needs=("dataset/cls", "dataset/train.txt"),
+    what="benchmark.tgz (SBD)",
+    source="Hariharan et al., http://home.bharathh.info/pubs/codes/SBD/download.html,",
 )
 LISTED = Download(
-    "pascal5i",
-    ("SegmentationClassAug", "splits/trn/fold0.txt", "splits/val/fold0.txt"),
-    "the masks SegmentationClassAug and the lists splits/{trn,val}/fold{0..3}.txt",
-    "a project that publishes PASCAL-5i lists, such as HSNet's,",
+    folder="pascal5i",
+    needs=("SegmentationClassAug", "splits/trn/fold0.txt", "splits/val/fold0.txt"),
+    what="the masks SegmentationClassAug and the lists splits/{trn,val}/fold{0..3}.txt",
+    source="a project that publishes PASCAL-5i lists, such as HSNet's,",
 )
 
 
@@ -70,7 +70,13 @@ class Pascal5i(PhotoSegmentation):
             files[name] = voc_mask if voc_mask.exists() else sbd / f"cls/{name}.mat"
         areas = areas_of(list(files.values()), _read_labels)
         return [
-            MaskedPhoto(name, self._photo(name), file, self.seen_names(area, NAMES), name in val)
+            MaskedPhoto(
+                name=name,
+                path=self._photo(name),
+                mask=file,
+                classes=self.seen_names(area, NAMES),
+                evaluation_only=name in val,
+            )
             for (name, file), area in zip(files.items(), areas, strict=True)
         ]
 
@@ -92,7 +98,9 @@ class Pascal5i(PhotoSegmentation):
             for fold in range(N_FOLDS):
                 for name, label in read_entries(folder / f"splits/{part}/fold{fold}.txt"):
                     mask = folder / f"SegmentationClassAug/{name}.png"
-                    photo = photos.get(name) or MaskedPhoto(name, self._photo(name), mask, (), part == "val")
+                    photo = photos.get(name) or MaskedPhoto(
+                        name=name, path=self._photo(name), mask=mask, classes=(), evaluation_only=part == "val"
+                    )
                     photos[name] = photo._replace(classes=(*photo.classes, NAMES[label - 1]))
         return list(photos.values())
 

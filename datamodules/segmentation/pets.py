@@ -14,10 +14,10 @@ from datamodules.segmentation.masked_photo import MaskedPhoto
 
 BORDER = 3  # of a trimap: not classified; 1 is the pet, 2 the background
 DOWNLOAD = Download(
-    "oxford-pets-3",
-    ("images", "annotations/trimaps"),
-    "images.tar.gz and annotations.tar.gz",
-    "the Visual Geometry Group, https://www.robots.ox.ac.uk/~vgg/data/pets/,",
+    folder="oxford-pets-3",
+    needs=("images", "annotations/trimaps"),
+    what="images.tar.gz and annotations.tar.gz",
+    source="the Visual Geometry Group, https://www.robots.ox.ac.uk/~vgg/data/pets/,",
 )
 
 
@@ -38,7 +38,9 @@ class OxfordPets(PhotoSegmentation):
         """List the photos that have a trimap."""
         folder = find_root(self.root, DOWNLOAD)
         files = [(f, folder / f"annotations/trimaps/{f.stem}.png") for f in sorted((folder / "images").glob("*.jpg"))]
-        return [MaskedPhoto(f.name, f, mask, (_breed(f.stem),)) for f, mask in files if mask.exists()]
+        return [
+            MaskedPhoto(name=f.name, path=f, mask=mask, classes=(_breed(f.stem),)) for f, mask in files if mask.exists()
+        ]
 
     def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
         """Return the labels of a photo: the pet is its breed."""

@@ -45,20 +45,22 @@ class SceneMasks(SceneEpisodes):
         ids = rng.choice(len(pool), self.n_way, replace=False).tolist()
         others = [i for i in range(len(pool)) if i not in ids]
         query = [
-            self._masked(rng, pool, ids, c, others + [ids[d] for d in ways if d != c])
+            self._masked(rng=rng, pool=pool, ids=ids, asked=c, others=others + [ids[d] for d in ways if d != c])
             for c in ways
             for _ in range(self.n_query)
         ]
-        shots = [self._masked(rng, pool, ids, c, others) for c in ways for _ in range(self.k_shot)]
+        shots = [
+            self._masked(rng=rng, pool=pool, ids=ids, asked=c, others=others) for c in ways for _ in range(self.k_shot)
+        ]
         shown = torch.arange(self.n_way).repeat_interleave(self.k_shot)
         asked = torch.arange(self.n_way).repeat_interleave(self.n_query) if self.n_way == 1 else None
         support = [_of_class(image, mask, c) for (image, mask), c in zip(shots, shown.tolist(), strict=True)]
         return Episode(
-            _examples(support, shown, f"{split}{index}s"),
-            _examples(query, asked, f"{split}{index}q"),
-            tuple(pool[i].name for i in ids),
-            index,
-            tuple(ids),
+            support=_examples(support, shown, f"{split}{index}s"),
+            query=_examples(query, asked, f"{split}{index}q"),
+            classes=tuple(pool[i].name for i in ids),
+            index=index,
+            class_ids=tuple(ids),
         )
 
     def _pairs(self, index: int) -> Episode:
@@ -69,15 +71,17 @@ class SceneMasks(SceneEpisodes):
         scenes = []
         for c in labels.tolist():
             others = [i for i in drawn if i != drawn[c]]
-            scenes += [self._masked(rng, pool, drawn, c, others) for _ in ("support", "query")]
+            scenes += [
+                self._masked(rng=rng, pool=pool, ids=drawn, asked=c, others=others) for _ in ("support", "query")
+            ]
         support = _examples(scenes[::2], labels, f"train{index}s")
         return Episode(
-            support._replace(query_index=torch.arange(self.batch_size)),
-            _examples(scenes[1::2], labels, f"train{index}q"),
-            tuple(pool[i].name for i in drawn),
-            index,
-            tuple(drawn),
-            "pairs",
+            support=support._replace(query_index=torch.arange(self.batch_size)),
+            query=_examples(scenes[1::2], labels, f"train{index}q"),
+            classes=tuple(pool[i].name for i in drawn),
+            index=index,
+            class_ids=tuple(drawn),
+            protocol="pairs",
         )
 
     def _masked(
@@ -88,7 +92,7 @@ class SceneMasks(SceneEpisodes):
             count = int(rng.integers(self.scene.max_objects)) if others else 0
             shown = [ids[asked], *rng.choice(others, count).tolist()] if count else [ids[asked]]
             labels = [ids.index(i) if i in ids else -1 for i in shown]
-            scene = self.draw(rng, [pool[i] for i in shown], labels, MIN_VISIBLE)
+            scene = self.draw(rng=rng, objects=[pool[i] for i in shown], labels=labels, min_visible=MIN_VISIBLE)
             if asked in scene.labels:  # in a crowd an object may have been left out
                 return scene.image, class_mask(scene)
         raise AssertionError(f"no place for {pool[ids[asked]].name} in {TRIES} scenes")

@@ -63,7 +63,7 @@ class VideoSegmentation(PhotoSegmentation):
 
     def make_sampler(self, items: dict[str, list[str]], split: str) -> SequenceSampler:
         """Return the sequences."""
-        return SequenceSampler(items, 1, 1, 1, self.seed, split)
+        return SequenceSampler(items=items, n_way=1, k_shot=1, n_query=1, seed=self.seed, split=split)
 
     def protocol(self, split: str) -> dict[str, Any]:
         """Say how a split was evaluated, for the result file."""

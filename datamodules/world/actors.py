@@ -21,8 +21,12 @@ class Actor:
         motion: Motion,
         variation: Variation,
     ):
-        self.cls, self.size, self.motion, self.tilt = cls, size, motion, variation.tilt
-        self.look, self.angle = draw_look(rng, cls, variation), draw_angle(rng, variation)
+        self.cls = cls
+        self.size = size
+        self.motion = motion
+        self.tilt = variation.tilt
+        self.look = draw_look(rng, cls, variation)
+        self.angle = draw_angle(rng, variation)
         self.other_bend = draw_look(rng, cls, variation).bend
         self.diameter = size * np.exp(rng.uniform(*np.log(scale)))
         self.place = Wave(rng, motion.period, 2)
@@ -64,7 +68,8 @@ class Screen:
     def __init__(self, rng: np.random.Generator, target: Actor, motion: Motion):
         extent = int(target.diameter * rng.uniform(0.6, 1.3))
         half = rng.uniform(0.15, 0.25) if rng.random() < 0.4 else 0.0
-        self.target, self.shutter = target, motion.shutter
+        self.target = target
+        self.shutter = motion.shutter
         self.patch0 = draw_screen(rng, int(extent * (1.5 if half else 1)), half)
         self.events = Events.draw(rng, motion.cover_every, 0.0)
         # Fast enough to be out of the picture half way between two moments, where it jumps to its next start.

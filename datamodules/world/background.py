@@ -42,7 +42,9 @@ def draw_ground(rng: np.random.Generator, size: int) -> np.ndarray:
     angle, zoom = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(-0.7, 0.7)) * 160 / size
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     shift = rng.uniform(0, TILE_SIZE, 2)
-    return view_ground(draw_ground_colors(rng), int(rng.integers(N_TILES)), cos, sin, shift, size)
+    return view_ground(
+        colors=draw_ground_colors(rng), tile=int(rng.integers(N_TILES)), cos=cos, sin=sin, shift=shift, size=size
+    )
 
 
 def view_ground(colors: np.ndarray, tile: int, cos: float, sin: float, shift: np.ndarray, size: int) -> np.ndarray:

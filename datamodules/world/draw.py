@@ -76,7 +76,7 @@ def draw_scene(
     canvas.add_objects(rng, objects, others, scale=scale, variation=variation)
     canvas.add_occluders(rng, _count(rng, n_occluders))
     masks, boxes, kept = canvas.visible(len(objects))
-    return Scene(finish(rng, canvas.picture), boxes, np.asarray(labels, np.int64)[kept], masks)
+    return Scene(image=finish(rng, canvas.picture), boxes=boxes, labels=np.asarray(labels, np.int64)[kept], masks=masks)
 
 
 def mask_boxes(masks: np.ndarray) -> np.ndarray:
@@ -139,9 +139,9 @@ class _Canvas:
         size = self.picture.shape[0]
         look, angle = draw_look(rng, cls, variation), draw_angle(rng, variation)
         diameter = size * np.exp(rng.uniform(*np.log(scale)))
-        return self._try_places(rng, cls, look, number, diameter, angle) or self._try_places(
-            rng, cls, look, number, size * scale[0], angle
-        )
+        return self._try_places(
+            rng=rng, cls=cls, look=look, number=number, diameter=diameter, angle=angle
+        ) or self._try_places(rng=rng, cls=cls, look=look, number=number, diameter=size * scale[0], angle=angle)
 
     def _try_places(
         self, rng: np.random.Generator, cls: ObjectClass, look: Look, number: int, diameter: float, angle: float

@@ -26,13 +26,17 @@ class Stage:
         motion: Motion,
         variation: Variation,
     ):
-        self.size, self.motion = size, motion
+        self.size = size
+        self.motion = motion
         self.world = self._draw_world(rng, clutter, variation)
         self.start = rng.uniform(0, self.world.shape[0], 2)
-        self.camera, self.hand = Wave(rng, motion.period, 2), Wave(rng, HAND, 2)
-        self.gain, self.cast = Wave(rng, motion.period, 1), Wave(rng, motion.period, 3)
+        self.camera = Wave(rng, motion.period, 2)
+        self.hand = Wave(rng, HAND, 2)
+        self.gain = Wave(rng, motion.period, 1)
+        self.cast = Wave(rng, motion.period, 3)
         self.slope = rng.uniform(-0.25, 0.25, 2)
-        self.grain, self.seed = rng.uniform(0, 0.25), int(rng.integers(2**63))
+        self.grain = rng.uniform(0, 0.25)
+        self.seed = int(rng.integers(2**63))
 
     def _draw_world(self, rng: np.random.Generator, clutter: Sequence[ObjectClass], variation: Variation) -> np.ndarray:
         """Paint an endless ground (its border meets itself) of at least twice the picture's size."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lightning_fewshot.files import RUN_MARKER
+
 RUN_DIR_VARIABLE = "LIGHTNING_FEWSHOT_RUN_DIR"  # the ranks of one run share its folder
 LATEST = "latest"
 ROOM_NAMES = ("data", "baselines", "ablations")  # folders of experiments that add nothing to a name
@@ -65,6 +67,7 @@ def make_run_dir(wanted: str | None, experiment: str, newest: bool = False) -> P
             path = _made_new(path)
         (path / ".writable").touch()
         (path / ".writable").unlink()
+        (path / RUN_MARKER).touch()
     except OSError as error:
         raise PermissionError(f"cannot write into the run folder {path}: {error.strerror}; choose --run_dir") from error
     if newest and not wanted:

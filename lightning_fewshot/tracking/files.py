@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fewshot.boxes import xywh_to_xyxy, xyxy_to_xywh
-from lightning_fewshot.checkpoints import as_plain
 from lightning_fewshot.episodes import Episode
 from lightning_fewshot.files import write_atomically
 from lightning_fewshot.tracking.frames import Frames, FramesPart, ImageFrames, VideoFrames
@@ -39,7 +38,7 @@ def fingerprint(module: nn.Module, tracker: Any, seed: int | None = None) -> str
     for name, value in sorted(module.state_dict().items()):
         digest.update(name.encode() + _bytes(value))
     public = {name: value for name, value in vars(tracker).items() if not name.startswith("_") and name != "training"}
-    settings = {k: as_plain(v) for k, v in public.items() if isinstance(v, PLAIN) or is_dataclass(v)}
+    settings = {name: value for name, value in public.items() if isinstance(value, PLAIN) or is_dataclass(value)}
     digest.update(repr((type(tracker).__name__, sorted(settings.items()), seed)).encode())
     return digest.hexdigest()
 

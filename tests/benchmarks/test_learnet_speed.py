@@ -8,8 +8,10 @@ import torch
 from timing import fit_and_bare_loop, seconds
 from torch.nn.functional import conv2d
 
-from datamodules.characters.drawn_alphabets import DrawnAlphabets
+from datamodules.characters.drawn_alphabets import AlphabetSettings, DrawnAlphabets
+from datamodules.characters.training import PairBatch
 from lightning_fewshot import SiameseLearnet
+from lightning_fewshot.data import EpisodeCounts
 from lightning_fewshot.episodes import Examples
 from lightning_fewshot.nn.dynamic import dynamic_conv2d, dynamic_depthwise_conv2d
 
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.parametrize(("architecture", "comparison"), [("siamese_shared", "euclidean"), ("learnet", "weighted_l1")])
 def test_fit_against_a_bare_loop(architecture, comparison, tmp_path):
-    data = DrawnAlphabets(pairs=PAIRS, train_episodes=STEPS + 5, val_alphabets=0)
+    data = DrawnAlphabets(training=PairBatch(PAIRS), episodes=EpisodeCounts(STEPS + 5), val_alphabets=0)
     data.characters("train")
     fitted, looped = fit_and_bare_loop(lambda: SiameseLearnet(architecture, comparison), data, STEPS, 5, tmp_path)
     ratio = looped / fitted
@@ -54,7 +56,7 @@ def test_dynamic_layer_against_a_loop_over_samples(kind):
 
 def test_adapt_once_against_the_learnet_for_each_pair():
     module = SiameseLearnet().eval()
-    data = DrawnAlphabets(background_alphabets=2, evaluation_alphabets=3, problems=20)
+    data = DrawnAlphabets(AlphabetSettings(background=2, evaluation=3), problems=20)
     support, query = data.episode("test", 0)[:2]
 
     @torch.no_grad()

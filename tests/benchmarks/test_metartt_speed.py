@@ -22,7 +22,7 @@ SMALL = {
     "episode": SimulatedEpisode((32, 96), 128, frame=(16, 48)),
     "tracking": TrackerSettings(first=(150, 900), first_scenes=3, box_regression=False),
 }
-WIDE = {  # metartt/wide.yaml
+WIDE = {  # metartt/overlays/wide.yaml
     **SMALL,
     "backbone": BackboneSettings("efficientnet_lite0", frozen_stages=3, frozen_batchnorm=True),
     "network": CandidateNetworkSettings((192,), 192, 48, 4.0),

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lightning_fewshot.tracking.crops import (
+    CropSettings,
     context_side,
     crop,
     exemplar_windows,
@@ -147,3 +148,24 @@ def test_a_bad_window_is_named(window):
         crop(frame, torch.tensor([[0.0, 0.0, 4.0, 4.0], window]), 5)
     with pytest.raises(ValueError, match=r"expected \(3, H, W\) and \(N, 4\)"):
         crop(frame, torch.zeros(4), 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"exemplar": 0}, "exemplar is 0 but must be at least 1 pixel"),
+        ({"search": 100}, "search is 100 but must be at least 127, the exemplar's side"),
+        ({"context": -0.1}, "context is -0.1 but must be at least 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        CropSettings(**options)
+
+
+def test_the_ratio_shows_the_target_at_one_size_in_both_crops():
+    box, crops = torch.tensor([30.0, 30.0, 70.0, 60.0]), CropSettings(exemplar=100, search=250, context=0.3)
+    exemplar = exemplar_windows(box, crops.context)
+    search = search_windows(box, context=crops.context, ratio=crops.ratio)
+    sizes = [s / float(w[2] - w[0]) for s, w in ((crops.exemplar, exemplar), (crops.search, search))]
+    assert sizes[0] == pytest.approx(sizes[1])

@@ -136,6 +136,7 @@ def test_state_is_returned_and_never_changed():
         ({"step": 0.9}, "step and upsample must be at least 1"),
         ({"penalty": 1.2}, r"penalty is 1.2 but must be in \[0, 1\]"),
         ({"window": -0.1}, r"window is -0.1 but must be in \[0, 1\]"),
+        ({"rule": "max"}, "rule is 'max' but must be 'add' or 'multiply'"),
     ],
 )
 def test_settings_out_of_range_are_refused(options, message):

@@ -34,15 +34,7 @@ class SegmentationBranch(nn.Module):
     def __init__(self, backbone: BackboneSettings, settings: SegmentationBranchSettings) -> None:
         super().__init__()
         stride = settings.output_stride
-        self.body = Backbone(
-            backbone.name,
-            strides=(stride,),
-            weights=backbone.weights,
-            frozen_batchnorm=backbone.frozen_batchnorm,
-            frozen_stages=backbone.frozen_stages,
-            channels_last=True,
-            output_stride=stride,
-        )
+        self.body = Backbone(backbone, strides=(stride,), output_stride=stride)
         layers = self._fully_connected(backbone, settings)
         self.n_features = [layer for layer in layers if isinstance(layer, nn.Conv2d)][-1].out_channels
         norm = [FeatureNorm(self.n_features)] if settings.feature_norm else []

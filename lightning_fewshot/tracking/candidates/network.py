@@ -167,14 +167,7 @@ class CandidateNetwork(nn.Module):
 
 def _backbone(settings: BackboneSettings) -> Backbone:
     """Return a timm network that ends at stride 8; what lies beyond would be computed for nothing."""
-    backbone = Backbone(
-        settings.name,
-        strides=(STRIDE,),
-        weights=settings.weights,
-        frozen_batchnorm=settings.frozen_batchnorm,
-        frozen_stages=settings.frozen_stages,
-        channels_last=True,
-    )
+    backbone = Backbone(settings, strides=(STRIDE,))
     body, last = backbone.body, backbone.indices[0]
     if hasattr(body, "blocks") and hasattr(body, "_stage_out_idx"):
         body.blocks = body.blocks[: max(stage for stage, out in body._stage_out_idx.items() if out <= last)]

@@ -360,7 +360,7 @@ def test_an_overlay_gives_a_test_set_and_leaves_the_training_data():
     configs = [f"--config={folder / name}" for name in ("learnet_tracker.yaml", "data/otb.yaml", "data/otb.tiny.yaml")]
     data = parser.instantiate_classes(parser.parse_args([*configs, "--data.test.sequences=[Deer]"])).data
     assert isinstance(data, DrawnVideos)
-    assert data.training.crops == CropSettings(shift=12, stretch=0.05)
+    assert data.training.crops == TrainingCrops(shift=12, stretch=0.05)
     assert isinstance(data.test_set, OTB)
     assert (data.test_set.names, data.test_set.max_frames) == (["Deer"], 12)
 

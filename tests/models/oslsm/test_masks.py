@@ -18,6 +18,7 @@ from lightning_fewshot.models.oslsm.grid import location_labels, network_size, u
 from lightning_fewshot.models.oslsm.masks import support_objects
 from lightning_fewshot.models.oslsm.settings import ImageSides
 from lightning_fewshot.nn.backbones import Backbone
+from lightning_fewshot.settings import BackboneSettings
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +111,7 @@ def test_a_networks_side_is_bounded_or_a_multiple_of_its_stride_plus_one():
     [("regnetx_002", 8, True, 1025), ("efficientnet_lite0", 16, True, 1025), ("vgg11", 32, False, 640)],
 )
 def test_locations_lie_where_upsampling_takes_them_to_lie(name, stride, aligned, side):
-    body = Backbone(name, (stride,), output_stride=stride).eval()
+    body = Backbone(BackboneSettings(name), (stride,), output_stride=stride).eval()
     images = (255 * torch.rand(1, 3, 33, side)).requires_grad_()
     locations = body(images)[0]
     place = locations.shape[-1] // 2 + 1

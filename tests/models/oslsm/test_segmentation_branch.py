@@ -49,7 +49,7 @@ def test_a_dilated_chain_gives_the_plain_one_s_values_where_they_coincide():
 
 def test_vgg16_has_the_papers_sizes():
     with torch.device("meta"):
-        body = Backbone("vgg16", (32,), output_stride=32)
+        body = Backbone(BackboneSettings("vgg16"), (32,), output_stride=32)
         assert body.channels == [512]
         phi = branch("vgg16")
         top = phi.top
@@ -94,7 +94,7 @@ def test_fc6_and_fc7_of_a_vgg_take_its_classifier_over(monkeypatch):
     full.pre_logits.fc1, full.pre_logits.fc2 = torch.nn.Conv2d(512, 8, 7), torch.nn.Conv2d(8, 8, 1)
     monkeypatch.setattr(segmentation_branch, "classifier_network", lambda *_: full)
     monkeypatch.setattr(segmentation_branch, "VGG_LAYERS", NewLayers(8, 7))
-    monkeypatch.setattr(segmentation_branch, "Backbone", lambda name, strides, **_: Backbone(name, strides))
+    monkeypatch.setattr(segmentation_branch, "Backbone", lambda settings, strides, **_: Backbone(settings, strides))
     phi = branch(BackboneSettings("vgg11", "timm"))
     assert torch.equal(phi.top[0].weight, full.pre_logits.fc1.weight)
     assert torch.equal(phi.top[3].bias, full.pre_logits.fc2.bias)
