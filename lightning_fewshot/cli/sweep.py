@@ -222,9 +222,9 @@ def _summarise(study: SweepStudy) -> int:
     for name, trial in trials.items():
         by_state.setdefault(trial.state.name, []).append(name)
     failed, done = by_state.get("FAIL", []), by_state.get("COMPLETE", [])
-    running = len(by_state.get("RUNNING", []))
-    elsewhere = f", {running} running elsewhere" if running else ""
-    print(f"{study.sweep.name}: {len(done)} finished, {len(failed)} failed{elsewhere}; study: {study.path}")
+    others = {"RUNNING": "running elsewhere", "WAITING": "waiting"}
+    more = "".join(f", {len(by_state[state])} {word}" for state, word in others.items() if state in by_state)
+    print(f"{study.sweep.name}: {len(done)} finished, {len(failed)} failed{more}; study: {study.path}")
     if study.sweep.metric and done:
         choose = max if study.sweep.maximize else min
         best = choose(done, key=lambda name: trials[name].value)

@@ -151,8 +151,10 @@ def _folder_name(values: dict[str, Any]) -> str:
     """Spell values as a folder name; a digest marks a name that had to lose something.
 
     >>> _folder_name({"k_shot": 1, "lr": None})
-    'k_shot=1,lr=None'
+    'k_shot=1,lr=null'
+    >>> _folder_name({"finetuning": "{steps: 2}"})
+    'finetuning=steps-2-f823a6bd'
     """
-    text = ",".join(f"{name}={value}" for name, value in values.items())
-    safe = re.sub(r"[^A-Za-z0-9_.=,+-]", "-", text)[:LONGEST_NAME]
+    text = ",".join(f"{name}={'null' if value is None else value}" for name, value in values.items())
+    safe = re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", re.sub(r"[{}\[\]\"' ]", "", text))[:LONGEST_NAME]
     return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
