@@ -70,5 +70,8 @@ def test_what_is_no_image_is_named(tmp_path, monkeypatch, picture):
     Image.fromarray(picture).save(tmp_path / "c.png")
     with pytest.raises(ValueError, match="30x20 pixels but 100 are the most"):
         as_image(tmp_path / "c.png")
+    with pytest.raises(ValueError, match=r"mask .* has 30x20 pixels but 100 are the most"):
+        read_mask(tmp_path / "c.png")
+    monkeypatch.undo()
     with pytest.raises(ValueError, match="channels that differ"):
         read_mask(tmp_path / "c.png")

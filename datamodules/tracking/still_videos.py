@@ -16,10 +16,10 @@ from torch import Tensor
 
 from datamodules.images import tiny_imagenet
 from datamodules.images.coco import read_coco_photos
-from datamodules.images.reading import read_photo
 from datamodules.images.roots import find_root
 from datamodules.images.yolo import read_yolo_photos
 from datamodules.tracking.base import Target, TrackingData, as_splits, hold_out
+from lightning_fewshot.images import read_image
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.tracking.crops import centres, crop, square_windows, to_crop
 from lightning_fewshot.tracking.frames import Frames
@@ -179,18 +179,12 @@ class StillFrames(Frames):
 
 @lru_cache(DECODED)
 def _photo(path: str) -> Tensor:
-    return torch.from_numpy(read_photo(path)).permute(2, 0, 1)
+    return torch.from_numpy(read_image(path)).permute(2, 0, 1)
 
 
 def _read_tiny_imagenet(root: str | None) -> list[Still]:
     folder = find_root(root, tiny_imagenet.DOWNLOAD)
-    stills = []
-    for table in sorted(folder.glob("train/n*/*_boxes.txt")):
-        for line in table.read_text().splitlines():
-            name, *numbers = line.split()
-            x1, y1, x2, y2 = map(float, numbers)
-            stills.append(Still(str(table.parent / "images" / name), (x1, y1, x2 + 1, y2 + 1)))
-    return _large(stills)
+    return _large([Still(str(path), box) for path, _, box in tiny_imagenet.read_rows(folder)])
 
 
 def _read_coco(root: str | None) -> list[Still]:
