@@ -139,7 +139,9 @@ def _plan(entry: Any, place: str) -> EpisodePlan:
     """Check an entry of a list: names of classes, and for each of them items of support and query."""
     parts = [entry.get(name) if isinstance(entry, dict) else None for name in EpisodePlan._fields]
     if not all(isinstance(part, list) for part in parts):
-        raise ValueError(f"{place} is not an episode: it has no lists 'classes', 'support' and 'query'")
+        raise ValueError(
+            f"{place} is not an episode list of this kind: it has no lists 'classes', 'support' and 'query'"
+        )
     classes, *rows = parts
     if not classes or not all(isinstance(name, str) for name in classes):
         raise ValueError(f"{place} has classes that are no names: {str(classes)[:80]}")

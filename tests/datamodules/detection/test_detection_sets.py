@@ -119,7 +119,9 @@ def test_seen_classes_are_tested_on_photos_that_training_leaves_out(roots):
 def test_a_missing_root_says_what_to_download_and_where_to_put_it(tmp_path, monkeypatch, name):
     monkeypatch.delenv("FEWSHOT_DATA", raising=False)
     empty = dict.fromkeys(SETS, tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"is empty\. (Download .* unpack|Export .* put) it so that these exist: /"):
+    with pytest.raises(
+        FileNotFoundError, match=r"is empty\. (Download .* unpack|Export .* put) it so that these exist: /"
+    ):
         build(empty, name).setup("test")
     with pytest.raises(FileNotFoundError, match=r"set FEWSHOT_DATA or --data.root"):
         SETS[name][0]().setup("test")

@@ -244,7 +244,7 @@ def test_conventions_differ_in_size_and_in_void(roots, name):
 @every_set
 def test_a_missing_root_says_what_to_download_and_where_to_put_it(tmp_path, monkeypatch, name):
     monkeypatch.delenv("FEWSHOT_DATA", raising=False)
-    with pytest.raises(FileNotFoundError, match=r"is empty\. (Download .* unpack|Export .* put) it so that these exist: /"):
+    with pytest.raises(FileNotFoundError, match=r"is empty\. .* (unpack|put) it so that these exist: /"):
         build(dict.fromkeys(SETS, tmp_path), name).setup("test")
     with pytest.raises(FileNotFoundError, match=r"set FEWSHOT_DATA or --data.root"):
         SETS[name][0]().setup("test")
