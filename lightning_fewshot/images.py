@@ -131,14 +131,18 @@ def _opened(path: str | Path, what: str) -> Any:
     return image
 
 
-def _decoded(path: str | Path, what: str) -> Any:
-    """Read an image file as a PIL image, upright and in memory."""
+def _upright(image: Any) -> Any:
     from PIL import ImageOps
 
+    return ImageOps.exif_transpose(image) if _orientation(image) > 1 else image
+
+
+def _decoded(path: str | Path, what: str) -> Any:
+    """Read an image file as a PIL image, upright and in memory."""
     with _opened(path, what) as image:
         try:
             image.load()
-            return ImageOps.exif_transpose(image) if _orientation(image) > 1 else image.copy()
+            return _upright(image.copy())
         except Exception as error:
             raise ValueError(f"{what} {path} is truncated or not an image: {error}") from error
 
@@ -152,9 +156,9 @@ def _float_values(values: np.ndarray, path: str | Path) -> np.ndarray:
 
 def pil_to_rgb(image: Any) -> np.ndarray:
     """Return a PIL image as ``(H, W, 3)`` uint8 RGB, upright."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode.startswith("I"):  # 16 bits of grey, as I;16 or widened to 32
         return _grey(np.asarray(image).astype(np.float64) / 257)
     if image.mode == "F":
