@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 MAX_ALIASES = 10  # of a yaml with data: more may stand for billions of entries
 LONGEST_NAME = 255  # bytes of a file name on any file system
+MAX_BYTES = 4 * 2**30  # of a text file; the largest annotations of public data sets have 1.2 GB
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -39,13 +40,15 @@ def read_bytes(path: str | Path) -> bytes:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no regular file.
+        ValueError: It is no regular file, or larger than ``MAX_BYTES``.
     """
     path = Path(path)
     if not path.is_file():
         if path.exists():
             raise ValueError(f"{path} is no regular file")
         raise FileNotFoundError(f"there is no file {path}")
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise ValueError(f"{path} has {size} bytes but {MAX_BYTES} are the most")
     return path.read_bytes()
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,6 +63,10 @@ class PhotoDetection(PhotoEpisodes):
     @abstractmethod
     def read_photos(self) -> list[Photo]:
         """Read all annotations; no image is decoded."""
+
+    def protocol(self, split: str) -> dict[str, Any]:
+        """Say how a split was evaluated, for the result file."""
+        return {**super().protocol(split), "crowd_and_difficult": "ignored"}
 
     def episode(self, split: str, index: int) -> Episode:
         """Return episode ``index`` of "train", "val" or "test"."""

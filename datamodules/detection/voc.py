@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -57,6 +57,10 @@ class VOCDetection(PhotoDetection):
     def benchmark_names(self) -> tuple[str, ...]:
         """Return the classes kept for testing."""
         return NOVEL_SPLITS[self.novel_split]
+
+    def protocol(self, split: str) -> dict[str, Any]:
+        """Say how a split was evaluated, for the result file."""
+        return {**super().protocol(split), "crowd_and_difficult": "counted" if self.difficult else "ignored"}
 
     def read_photos(self) -> list[Photo]:
         """Read the photos that the lists name; those of a test list are held out."""

@@ -61,19 +61,34 @@ def read_boxed(photo: Photo, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         ValueError: The file is no image, or was annotated on its side although it does not say that it is rotated.
     """
     image = read_image(photo.path)
-    height, width = image.shape[:2]
-    size = photo.size or (width, height)
-    if size == (width, height):
-        return image, boxes
-    if _on_its_side(size, (width, height)):
-        tag = orientation(photo.path)
+    return image, upright_boxes(boxes, photo.size, image.shape[1::-1], photo.path)
+
+
+def upright_boxes(
+    boxes: np.ndarray, annotated: tuple[int, int] | None, size: tuple[int, int], path: str | Path
+) -> np.ndarray:
+    """Bring boxes ``(M, 4)`` to the view and size of an upright photo.
+
+    Args:
+        boxes: As annotated.
+        annotated: (width, height) that they refer to: upright or as stored, at any scale; None: those of the photo.
+        size: (width, height) of the upright photo.
+        path: The file, which says how it is rotated.
+
+    Raises:
+        ValueError: The photo was annotated on its side although it does not say that it is rotated.
+    """
+    if annotated is None or annotated == size:
+        return boxes
+    if _on_its_side(annotated, size):
+        tag = orientation(path)
         if tag < FIRST_ON_ITS_SIDE:
             raise ValueError(
-                f"image {photo.path} is annotated as {size[0]} x {size[1]} pixels but has {width} x {height} and no "
-                "EXIF rotation: was it turned after it was annotated?"
+                f"image {path} is annotated as {annotated[0]} x {annotated[1]} pixels but has {size[0]} x {size[1]} "
+                "and no EXIF rotation: was it turned after it was annotated?"
             )
-        boxes, size = turn_boxes(boxes, size, tag), size[::-1]
-    return image, boxes * np.array([width / size[0], height / size[1]] * 2, np.float32)
+        boxes, annotated = turn_boxes(boxes, annotated, tag), annotated[::-1]
+    return boxes * np.array([size[0] / annotated[0], size[1] / annotated[1]] * 2, np.float32)
 
 
 def turn_boxes(boxes: np.ndarray, size: tuple[int, int], tag: int) -> np.ndarray:
