@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from lightning_fewshot.boxes import polygon_boxes, xywh_to_xyxy, xyxy_to_xywh
-from lightning_fewshot.tracking.frames import read_frame, to_frame
 from lightning_fewshot.tracking.loop import check_box
+from lightning_fewshot.tracking.reading import read_frame, to_frame
 from lightning_fewshot.tracking.tracker import Tracker
 
 

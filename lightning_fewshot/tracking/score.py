@@ -24,7 +24,7 @@ from lightning_fewshot.files import write_atomically
 from lightning_fewshot.metrics.estimate import Estimate, mean_interval
 from lightning_fewshot.metrics.one_pass import Curves, one_pass_curves
 from lightning_fewshot.tracking import benchmarks
-from lightning_fewshot.tracking.files import polygons_to_xywh, read_boxes
+from lightning_fewshot.tracking.box_files import polygons_to_xywh, read_boxes
 
 SCHEMA = "lightning_fewshot/tracking_scores/1"
 SCORES = ("success_auc", "precision_20", "norm_precision_auc")

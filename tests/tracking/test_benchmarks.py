@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from lightning_fewshot.boxes import xywh_to_xyxy
-from lightning_fewshot.tracking.benchmarks import OTB_FIRST, UAV123_PARTS, got10k_sequence, plain_name, read_benchmark
+from lightning_fewshot.tracking.benchmarks import OTB_FIRST, UAV123_PARTS, read_benchmark
+from lightning_fewshot.tracking.large_sets import got10k_sequence
+from lightning_fewshot.tracking.sequence import plain_name
 
 
 @pytest.fixture(scope="module")

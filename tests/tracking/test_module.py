@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lightning_fewshot.episodes import Episode
-from lightning_fewshot.tracking.files import read_boxes
+from lightning_fewshot.tracking.box_files import read_boxes
 from lightning_fewshot.tracking.module import SequenceMetrics, TrackingModule
 from lightning_fewshot.tracking.supervised import SupervisedRun
 

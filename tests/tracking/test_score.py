@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_fewshot.tracking.benchmarks import Sequence, plain_name, read_benchmark
+from lightning_fewshot.tracking.benchmarks import read_benchmark
 from lightning_fewshot.tracking.score import align, score_folder, score_sequence
+from lightning_fewshot.tracking.sequence import Sequence, plain_name
 
 
 @pytest.fixture
