@@ -41,7 +41,7 @@ def read_boxes(path: str | Path, polygons: bool = False) -> Tensor:
         ValueError: A line has another number of values, or one that is no number; names the line.
     """
     places = read_lines(path)
-    rows = [_row(line, place) for line, place in places]
+    rows = [read_row(line, place) for line, place in places]
     width = max((len(row) for row in rows), default=0)
     if not width:
         raise ValueError(f"{path} has no box")
@@ -53,7 +53,7 @@ def read_boxes(path: str | Path, polygons: bool = False) -> Tensor:
     values = torch.tensor([row or [math.nan] * width for row in rows], dtype=torch.float64)
     if polygons:
         masks = any(line.startswith("m") for line, _ in places)
-        return _as_polygons(values) if width == 4 and masks else values
+        return as_polygons(values) if width == 4 and masks else values
     return polygons_to_xywh(values) if width == 8 else values
 
 
@@ -116,19 +116,12 @@ def mask_to_xywh(numbers: list[int]) -> list[float]:
     return [float(v) for v in (x + left, y + top, right - left, bottom - top)]
 
 
-def _decoded(path: Path) -> str:
-    data = path.read_bytes()
-    marked = MARKS[16] if data[:2] in (b"\xff\xfe", b"\xfe\xff") else MARKS[8]
-    try:
-        text = data.decode(marked)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text: {error}") from error
-    if "\0" in text:
-        raise ValueError(f"{path} is no text: it holds zero bytes")
-    return text
+def read_row(line: str, place: str) -> list[float]:
+    """Return the numbers of one line of boxes; of a mask, those of its bounding box; none of a blank line.
 
-
-def _row(line: str, place: str) -> list[float]:
+    Raises:
+        ValueError: Something is no number, no pixel or no mask.
+    """
     if ";" in line and "," in line:
         raise ValueError(f"{place} has both ; and , but only one of them can separate numbers: {line[:60]!r}")
     is_mask = line.startswith("m")
@@ -144,6 +137,19 @@ def _row(line: str, place: str) -> list[float]:
     return values
 
 
-def _as_polygons(boxes_xywh: Tensor) -> Tensor:
+def as_polygons(boxes_xywh: Tensor) -> Tensor:
+    """Return boxes ``(T, 4)`` x, y, w, h as polygons ``(T, 8)``, clockwise from the upper left corner."""
     x, y, width, height = boxes_xywh.unbind(1)
     return torch.stack((x, y, x + width, y, x + width, y + height, x, y + height), 1)
+
+
+def _decoded(path: Path) -> str:
+    data = path.read_bytes()
+    marked = MARKS[16] if data[:2] in (b"\xff\xfe", b"\xfe\xff") else MARKS[8]
+    try:
+        text = data.decode(marked)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text: {error}") from error
+    if "\0" in text:
+        raise ValueError(f"{path} is no text: it holds zero bytes")
+    return text

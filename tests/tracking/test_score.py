@@ -9,8 +9,14 @@ import pytest
 import torch
 
 from lightning_fewshot.tracking.benchmarks import read_benchmark
-from lightning_fewshot.tracking.score import align, score_folder, score_sequence
+from lightning_fewshot.tracking.score import align, checked_results, score_files, score_sequence
 from lightning_fewshot.tracking.sequence import Sequence, plain_name
+from lightning_fewshot.tracking.trajectories import read_trajectory
+
+
+def _scored(folder, truth):
+    (files,) = checked_results(folder, truth).values()
+    return score_files(files, truth)
 
 
 @pytest.fixture
@@ -74,7 +80,7 @@ def test_missing_and_unknown_files_are_named(results):
     (folder / "Dear.txt").write_text("1,2,3,4\n")
     truth = {plain_name(s.name): s for s in read_benchmark("otb", results / "data")}
     with pytest.warns(UserWarning, match="good") as caught:
-        assert len(score_folder(folder, truth)) == 6
+        assert len(_scored(folder, truth)) == 6
     messages = " ".join(str(w.message) for w in caught)
     assert "good lacks 1 of 7 sequences: Deer" in messages
     assert "Dear.txt are no sequences" in messages
@@ -95,9 +101,10 @@ def test_boxes_from_the_first_image_on_are_aligned_by_the_start_of_the_truth():
     everything = torch.cat((torch.zeros(3, 4).double(), truth))
     boxes, target = align(everything, sequence)
     assert torch.equal(boxes, target)
-    with pytest.warns(UserWarning, match="David has 5 boxes but 6 truths: the first 5 count"):
+    with pytest.warns(UserWarning, match="David has 5 boxes but 6 truths: 1 frames without a box are misses"):
         boxes, target = align(truth[:5], sequence)
-    assert len(boxes) == len(target) == 5
+    assert len(boxes) == len(target) == 6
+    assert boxes[5].isnan().all()
 
 
 @pytest.mark.real_data
@@ -110,7 +117,7 @@ def test_the_published_boxes_of_siamfc_score_what_was_published(tracker, success
     published = json.loads((folder / f"siamfc-results/reports/OTB2015/{tracker}/performance.json").read_text())
     published = next(iter(published.values()))["seq_wise"]
     truth = {plain_name(s.name): s for s in read_benchmark("otb", folder)}
-    scored = score_folder(folder / f"siamfc-results/results/OTB2015/{tracker}", truth)
+    scored = _scored(folder / f"siamfc-results/results/OTB2015/{tracker}", truth)
     assert len(scored) == 100
     ours = {
         "success_auc": [published["Tiger1"]["success_score"]],
@@ -132,11 +139,12 @@ def test_the_truth_as_it_lies_in_the_pack_scores_within_3e_5():
     """Without the first five frames of Tiger1."""
     folder = Path(os.environ["FEWSHOT_DATA"]) / "tracking-benchmarks"
     truth = {plain_name(s.name): s for s in read_benchmark("otb", folder)}
-    scored = score_folder(folder / "siamfc-results/results/OTB2015/SiamFC_pretrain_1", truth)
+    scored = _scored(folder / "siamfc-results/results/OTB2015/SiamFC_pretrain_1", truth)
     assert np.mean([s.curves.scores["success_auc"] for s in scored.values()]) == pytest.approx(0.583646, abs=5e-5)
 
 
 def test_polygons_are_scored_by_their_bounding_boxes(tmp_path):
     truth = torch.tensor([[5.0, 0, 10, 5, 5, 10, 0, 5]] * 3).double()
     (tmp_path / "bag.txt").write_text("0,0,10,10\n" * 3)
-    assert score_sequence(tmp_path / "bag.txt", Sequence("bag", None, truth)).curves.scores["precision_20"] == 1
+    trajectory = read_trajectory(tmp_path / "bag.txt")
+    assert score_sequence([trajectory], Sequence("bag", None, truth)).curves.scores["precision_20"] == 1
