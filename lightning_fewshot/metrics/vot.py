@@ -10,7 +10,8 @@ lengths that no sequence reaches nothing is known: EAO ends where the longest do
 As in vot-toolkit 0.9, accuracy and F are means over sequences weighted by their lengths, N is the mean length, and a
 sequence of which burn-in leaves nothing has accuracy 0.
 
-One run counts; VOT repeats a tracker that draws random numbers 15 times, which here are runs with other seeds.
+VOT repeats a tracker that draws random numbers 15 times: runs of a sequence with several seeds count together, and
+``failures`` is their mean over seeds.
 
 Shapes: T frames, F fragments, R weightings.
 """
@@ -175,32 +176,36 @@ class Supervised(Metric):
         """Count one sequence: ``preds.overlaps`` and ``preds.codes``, ``(T,)`` each."""
         self.overlaps.append(preds.overlaps.float().cpu())
         self.codes.append(preds.codes.float().cpu())
-        self.heads.append(torch.tensor([len(preds.codes), episode.index, preds.fps], dtype=torch.float32))
+        sequence = episode.class_ids[0] if episode.class_ids else episode.index
+        self.heads.append(torch.tensor([len(preds.codes), episode.index, preds.fps, sequence], dtype=torch.float32))
 
     def compute(self) -> dict[str, Estimate]:
         """Return ``{name: Estimate}``; ``n`` counts sequences. Nothing where there was no sequence."""
         overlaps, codes, heads = (_flat(getattr(self, name)) for name in ("overlaps", "codes", "heads"))
-        heads = heads.view(-1, 3)
+        heads = heads.view(-1, 4)
         if not len(heads):
             return {}
         lengths = heads[:, 0].long().tolist()
         runs = list(zip(overlaps.split(lengths), codes.long().split(lengths), strict=True))
-        runs = [runs[i] for i in heads[:, 1].argsort().tolist()]  # the order of processes is no matter
+        order = heads[:, 1].argsort()  # the order of processes is no matter
+        runs = [runs[i] for i in order.tolist()]
+        owners = heads[order, 3].unique(return_inverse=True)[1]  # a sequence may have runs with several seeds
         accuracies = torch.tensor([accuracy(*run, self.burn_in) for run in runs]).double()
         failed = torch.tensor([int((c == Code.FAILURE).sum()) for _, c in runs]).double()
         frames = torch.tensor([len(c) for _, c in runs]).double()
-        weights = bootstrap_weights(len(runs), torch.Generator().manual_seed(0))
+        count = int(owners.max()) + 1
+        weights = bootstrap_weights(count, torch.Generator().manual_seed(0))[:, owners]
         total = weights @ frames
         rate = (weights @ (failed * frames)) / total / (total / weights.sum(1))
         estimates = {
-            "accuracy": bootstrap_interval((weights @ (accuracies * frames)) / total, len(runs)),
-            "failures": bootstrap_interval(weights @ failed, len(runs), (0.0, math.inf)),
-            "robustness": bootstrap_interval(torch.exp(-SENSITIVITY * rate), len(runs)),
+            "accuracy": bootstrap_interval((weights @ (accuracies * frames)) / total, count),
+            "failures": bootstrap_interval(weights @ failed * count / len(runs), count, (0.0, math.inf)),
+            "robustness": bootstrap_interval(torch.exp(-SENSITIVITY * rate), count),
         }
         low, high = self.bounds[0], min(self.bounds[1], max(lengths) - 1)
         if low <= high:
             eao = expected_overlap_between(runs, weights, low, high)
-            estimates[f"eao_{low}_{high}"] = bootstrap_interval(eao, len(runs))
+            estimates[f"eao_{low}_{high}"] = bootstrap_interval(eao, count)
         else:
             warnings.warn(f"no EAO: it begins at {low} frames, the longest sequence has {max(lengths)}", stacklevel=2)
         return {**estimates, "fps": mean_interval(heads[:, 2])}
