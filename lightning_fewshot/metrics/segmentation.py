@@ -23,6 +23,7 @@ from lightning_fewshot.metrics.estimate import (
     Estimate,
     bootstrap_interval,
     bootstrap_weights,
+    exact,
     mean_interval,
 )
 from lightning_fewshot.metrics.gathering import gather_to_cpu
@@ -180,7 +181,7 @@ class SegmentationMetrics(Metric):
         weights = bootstrap_weights(n_images, torch.Generator().manual_seed(self.seed), self.resamples)[:, groups]
         values = {"miou": mean_iou(counts, classes, weights), "fb_iou": fb_iou(counts, weights)}
         estimates = {name: bootstrap_interval(value, n_images) for name, value in values.items()}
-        estimates["pairs"] = Estimate(float(len(order)), float("nan"), float("nan"), n_images)
+        estimates["pairs"] = exact(float(len(order)), n_images)
         if len(sequences):
             estimates["j"] = mean_interval(sequences, limits=(0.0, 1.0))
         seconds = state["seconds"][state["seconds"].isfinite()]

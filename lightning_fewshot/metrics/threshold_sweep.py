@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_fewshot.episodes import VOID, Segmentation
-from lightning_fewshot.metrics.estimate import Estimate
+from lightning_fewshot.metrics.estimate import Estimate, exact
 from lightning_fewshot.metrics.segmentation import COUNTS, SegmentationMetrics, mean_iou
 
 LOGITS = torch.linspace(-10, 10, 401)  # the thresholds that are tried
@@ -43,7 +43,7 @@ def threshold_counts(probs: Tensor, target: Tensor) -> Tensor:
 class ThresholdSweep(SegmentationMetrics):
     """Segmentation metrics at the threshold of highest mean IoU, and that threshold: ``threshold``, a probability.
 
-    Predictions must have ``probs``; their masks are not looked at. ``threshold`` has no interval. A tie goes to what is
+    Predictions must have ``probs``; their masks are not looked at. A tie goes to what is
     nearest to one half.
 
     Args:
@@ -71,7 +71,7 @@ class ThresholdSweep(SegmentationMetrics):
         for name, column in zip(COUNTS, sweeps[:, best].unbind(1), strict=True):
             setattr(self, name, [column])
         chosen = LOGITS[best].sigmoid().item()
-        return super().compute() | {"threshold": Estimate(chosen, float("nan"), float("nan"), len(sweeps))}
+        return super().compute() | {"threshold": exact(chosen, len(sweeps))}
 
 
 def best_threshold(sweeps: Tensor, classes: Tensor) -> int:
