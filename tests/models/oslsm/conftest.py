@@ -18,10 +18,10 @@ OWN = {
 }
 
 
-def make_scenes(n_way=1, n_query=1, k_shot=2, image_size=64, **options):
-    scene, classes = SceneSettings(image_size=image_size, max_objects=3), SceneClasses(9, 5, 5, clutter=4)
-    sizes = {"batch_size": 3, "scene": scene, "classes": classes, "num_workers": 0}
-    return SceneMasks(n_way=n_way, n_query=n_query, k_shot=k_shot, **{**sizes, **options})
+def make_scenes(n_way=1, n_query=1, k_shot=2, **options):
+    scene = SceneSettings(image_size=options.pop("image_size", 64), max_objects=3)
+    sizes = {"batch_size": 3, "classes": SceneClasses(9, 5, 5, clutter=4), "num_workers": 0}
+    return SceneMasks(scene, n_way=n_way, n_query=n_query, k_shot=k_shot, **{**sizes, **options})
 
 
 def make_segmenter(method="OSLSMSegmenter", **changes):

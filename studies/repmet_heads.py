@@ -1,0 +1,220 @@
+"""Which head names the regions of one and the same detector best: RepMet's by several recipes, or baseline-DML?
+
+    FEWSHOT_DATA=/data python studies/repmet_heads.py runs/.../checkpoints/best.ckpt            # on validation classes
+    FEWSHOT_DATA=/data python studies/repmet_heads.py runs/.../checkpoints/best.ckpt --test HEAD  # once, on the test's
+
+The checkpoint is a PlainDetector's. Pooled features of its regions (true boxes and proposals of Tiny-ImageNet mosaics)
+are computed once. Every head starts from the detector's own two layers and trains for the same steps on the same
+regions; all are asked the same questions, so that differences are paired, episode by episode. Scores are those of
+eq. (2) alone: no objectness, no foreground exponent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from datamodules.detection.tiny_imagenet import Mosaic, TinyImageNetMosaics
+from lightning_fewshot.checkpoints import build_module
+from lightning_fewshot.data import EpisodeCounts
+from lightning_fewshot.episodes import Episode
+from lightning_fewshot.metrics.detection import DetectionMetrics
+from lightning_fewshot.metrics.estimate import Estimate, mean_interval
+from lightning_fewshot.models.repmet.adaptation import MetricHead, gather_representatives, support_rois
+from lightning_fewshot.models.repmet.head import Representatives, embed
+from lightning_fewshot.models.repmet.plain import PlainDetector
+from lightning_fewshot.models.repmet.settings import Mixture
+from lightning_fewshot.nn.detections import DetectionFilter, collect_detections
+from lightning_fewshot.nn.rois import label_rois
+
+TRAINING_BATCHES = 3  # of 8 canvases
+BATCH = 256  # regions of a step, a quarter of them objects
+EMBEDDING = 256
+REPRESENTATIVES_LR = 5.0
+LR = 5e-4
+FILTER = DetectionFilter(score_threshold=0.0)
+HEADS = {
+    "sigma 0.5": Mixture(),
+    "sigma 0.4": Mixture(sigma=0.4),
+    "sigma 0.3": Mixture(sigma=0.3),
+    "sigma 0.5, squared": Mixture(margin_unit="squared"),
+    "sigma 0.3, squared": Mixture(sigma=0.3, margin_unit="squared"),
+    "sigma 0.5, background": Mixture(background_margin=True),
+    "sigma 0.3, squared, background": Mixture(sigma=0.3, margin_unit="squared", background_margin=True),
+}
+DML = "baseline-DML"
+AUTHORS = {"logits": "scaled", "logit_scale": 15.0, "ranking": "softmax"}
+
+
+@dataclass
+class CachedEpisode:
+    """What any head needs of an episode.
+
+    Args:
+        episode: Its truth; no images.
+        support: ``(S, P)`` pooled regions of the support.
+        classes: ``(S,)``.
+        query: ``(R, P)`` pooled proposals of all query images.
+        boxes: ``(R, 4)`` of every image, refined by the detector.
+    """
+
+    episode: Episode
+    support: Tensor
+    classes: Tensor
+    query: Tensor
+    boxes: list[Tensor]
+
+
+@dataclass
+class TrainedHead:
+    """Layers to features, a last layer to the embedding, and constants."""
+
+    layers: nn.Module
+    last: tuple[Tensor, Tensor]
+    mixture: Mixture
+
+
+@torch.no_grad()
+def training_regions(detector: PlainDetector, data: TinyImageNetMosaics) -> tuple[Tensor, Tensor]:
+    """Return pooled regions ``(R, P)`` and labels: all objects, and three of the background to each at most."""
+    network, pooled, labels = detector.network, [], []
+    generator = torch.Generator().manual_seed(0)
+    for i in range(TRAINING_BATCHES):
+        query = data.episode("train", i).query
+        maps = network.maps(query.images)
+        boxes = maps.scaled(query.boxes)
+        rois = [torch.cat(pair) for pair in zip(network.propose(maps).boxes, boxes, strict=True)]
+        parts = [label_rois(r, b, n)[0] for r, b, n in zip(rois, boxes, query.labels, strict=True)]
+        found = torch.cat(parts)
+        objects, ground = (found > 0).nonzero()[:, 0], (found == 0).nonzero()[:, 0]
+        kept = torch.cat([objects, ground[torch.randperm(len(ground), generator=generator)][: 3 * len(objects)]])
+        pooled.append(network.pooled(maps, rois)[kept].half())
+        labels.append(found[kept])
+    return torch.cat(pooled), torch.cat(labels)
+
+
+@torch.no_grad()
+def cached(detector: PlainDetector, episode: Episode, modes: int = 5) -> CachedEpisode:
+    """Compute the regions of an episode once; the support's as in section 5.2."""
+    network, regions = detector.network, detector.support_regions(episode.support)
+    slots = max(modes, 2 * regions.k_shot)
+    per_box = -(-slots // regions.k_shot)
+    chosen = [support_rois(p, b, per_box) for p, b in zip(regions.proposals, regions.boxes, strict=True)]
+    classes = torch.cat([n[box] for n, (_, box) in zip(regions.labels, chosen, strict=True)])
+    support = network.pooled(regions.maps, [roi for roi, _ in chosen])
+    maps = network.maps(episode.query.images)
+    found = network.propose(maps).boxes
+    query = network.pooled(maps, found)
+    boxes = network._refine(maps, found, network.head(query).float())
+    bare = episode._replace(support=None, query=episode.query._replace(images=episode.query.images[:0]))
+    return CachedEpisode(bare, support.half(), classes, query.half(), boxes)
+
+
+def batches(pooled: Tensor, labels: Tensor, steps: int):
+    """Draw the same regions for every head."""
+    generator = torch.Generator().manual_seed(1)
+    objects, ground = (labels > 0).nonzero()[:, 0], (labels == 0).nonzero()[:, 0]
+    for _ in range(steps):
+        drawn = torch.randint(len(objects), (BATCH // 4,), generator=generator)
+        rest = torch.randint(len(ground), (BATCH - BATCH // 4,), generator=generator)
+        kept = torch.cat([objects[drawn], ground[rest]])
+        yield pooled[kept].float(), labels[kept]
+
+
+def train(detector: PlainDetector, regions: tuple[Tensor, Tensor], mixture: Mixture | None, steps: int) -> TrainedHead:
+    """Train a head; without a mixture, the linear softmax classifier of baseline-DML, whose layers are the embedding."""
+    torch.manual_seed(0)
+    n_classes, size = len(detector.classes), detector.network.n_features
+    layers, last = copy.deepcopy(detector.network.head).train(), nn.Linear(size, EMBEDDING)
+    learned = Representatives(n_classes, 5, EMBEDDING) if mixture else copy.deepcopy(detector.classify)
+    groups = [
+        {"params": [*layers.parameters(), *(last.parameters() if mixture else ())]},
+        {"params": list(learned.parameters()), "lr": LR * (REPRESENTATIVES_LR if mixture else 1)},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=LR, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for pooled, labels in batches(*regions, steps):
+        features = layers(pooled)
+        if mixture:
+            head = MetricHead(last.weight, last.bias, learned.weight, None, mixture)
+            loss = head.losses(features, labels).mean()
+        else:
+            loss = cross_entropy(learned(features), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    layer = (last.weight.detach(), last.bias.detach()) if mixture else (torch.eye(size), torch.zeros(size))
+    return TrainedHead(layers.eval(), layer, mixture or Mixture())
+
+
+@torch.no_grad()
+def average_precision(head: TrainedHead, item: CachedEpisode) -> float:
+    """Return mAP at IoU 0.5 of one episode."""
+    embedded = embed(head.layers(item.support.float()), *head.last)
+    n_way, slots = len(item.episode.classes), max(5, 2 * int(torch.bincount(item.classes).max()))
+    representatives = gather_representatives(embedded, item.classes, n_way, slots)
+    scores = MetricHead(*head.last, *representatives, head.mixture).scores(head.layers(item.query.float()))
+    preds = collect_detections(item.boxes, list(scores.split([len(b) for b in item.boxes])), FILTER)
+    metric = DetectionMetrics(resamples=0, pooled=False, recall_at=())
+    metric.update(preds, item.episode)
+    return metric.compute()["map_50"].value
+
+
+def show(estimate: Estimate) -> str:
+    """Return a value and half its interval, in percent."""
+    return f"{100 * estimate.value:.1f} ± {50 * (estimate.high - estimate.low):.1f}"
+
+
+def trained_heads(detector: PlainDetector, regions: tuple[Tensor, Tensor], names: list[str], steps: int):
+    """Yield heads by name; what needs no training of its own comes with the head that it shares."""
+    for name in names:
+        began, mixture = time.monotonic(), None if name == DML else HEADS[name]
+        head = train(detector, regions, mixture, steps)
+        print(f"trained {name}: {time.monotonic() - began:.0f} s", flush=True)
+        yield name, head
+        if mixture is not None:
+            size = detector.network.n_features
+            yield f"{name}, its features", replace(head, last=(torch.eye(size), torch.zeros(size)))
+            yield f"{name}, authors' ranking", replace(head, mixture=replace(mixture, **AUTHORS))
+
+
+def main() -> None:
+    """Print mAP of every head, and its paired difference from baseline-DML."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint")
+    parser.add_argument("--episodes", type=int, default=60)
+    parser.add_argument("--shots", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--test", choices=list(HEADS), help="ask the test classes, with this head and baseline-DML")
+    options = parser.parse_args()
+    split = "test" if options.test else "val"
+    counts = EpisodeCounts(1, options.episodes, options.episodes)
+    data = TinyImageNetMosaics(
+        batch_size=8, mosaic=Mosaic(distractors=0), k_shot=options.shots, n_query=10, episodes=counts, num_workers=0
+    )
+    data.setup("fit")
+    data.setup("test")
+    detector = build_module(options.checkpoint).eval()
+    began = time.monotonic()
+    regions = training_regions(detector, data)
+    items = [cached(detector, data.episode(split, i)) for i in range(options.episodes)]
+    queries = sum(len(item.boxes) for item in items)
+    print(f"{len(regions[1])} training regions; {split}: {len(items)} episodes, {queries} query mosaics, ", end="")
+    print(f"{time.monotonic() - began:.0f} s", flush=True)
+    values: dict[str, Tensor] = {}
+    names = [DML, options.test] if options.test else [DML, *HEADS]
+    for name, head in trained_heads(detector, regions, names, options.steps):
+        values[name] = torch.tensor([average_precision(head, item) for item in items])
+        difference = show(mean_interval(values[name] - values[DML]))
+        print(f"| {name} | {show(mean_interval(values[name]))} | {difference} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
