@@ -3,10 +3,10 @@
     FEWSHOT_DATA=/data python studies/repmet_heads.py runs/.../checkpoints/best.ckpt            # on validation classes
     FEWSHOT_DATA=/data python studies/repmet_heads.py runs/.../checkpoints/best.ckpt --test HEAD  # once, on the test's
 
-The checkpoint is a PlainDetector's. Pooled features of its regions (true boxes and proposals of Tiny-ImageNet mosaics)
-are computed once. Every head starts from the detector's own two layers and trains for the same steps on the same
-regions; all are asked the same questions, so that differences are paired, episode by episode. Scores are those of
-eq. (2) alone: no objectness, no foreground exponent.
+The checkpoint is a PlainDetector's. What its first fully connected layer gives of regions (true boxes and proposals of
+Tiny-ImageNet mosaics) is computed once. Every head starts from the detector's second layer and trains for the same
+steps on the same regions; all are asked the same questions, so that differences are paired, episode by
+episode. Scores are those of eq. (2) alone: no objectness, no foreground exponent.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from lightning_fewshot.models.repmet.settings import Mixture
 from lightning_fewshot.nn.detections import DetectionFilter, collect_detections
 from lightning_fewshot.nn.rois import label_rois
 
-TRAINING_BATCHES = 3  # of 8 canvases
-BATCH = 256  # regions of a step, a quarter of them objects
+TRAINING_BATCHES = 120  # of 8 canvases
+BATCH = 256  # regions of a step, half of them objects
+FIRST = 3  # modules of the detector's first fully connected layer: linear, normalisation, ReLU
 EMBEDDING = 256
 REPRESENTATIVES_LR = 5.0
-LR = 5e-4
+LR = 1e-3
 FILTER = DetectionFilter(score_threshold=0.0)
 HEADS = {
     "sigma 0.5": Mixture(),
@@ -58,9 +59,9 @@ class CachedEpisode:
 
     Args:
         episode: Its truth; no images.
-        support: ``(S, P)`` pooled regions of the support.
+        support: ``(S, F)`` regions of the support.
         classes: ``(S,)``.
-        query: ``(R, P)`` pooled proposals of all query images.
+        query: ``(R, F)`` proposals of all query images.
         boxes: ``(R, 4)`` of every image, refined by the detector.
     """
 
@@ -80,9 +81,14 @@ class TrainedHead:
     mixture: Mixture
 
 
+def inputs(detector: PlainDetector, pooled: Tensor) -> Tensor:
+    """Return what all heads share of pooled regions, ``(R, F)`` in half precision."""
+    return detector.network.head[:FIRST](pooled).half()
+
+
 @torch.no_grad()
 def training_regions(detector: PlainDetector, data: TinyImageNetMosaics) -> tuple[Tensor, Tensor]:
-    """Return pooled regions ``(R, P)`` and labels: all objects, and three of the background to each at most."""
+    """Return regions ``(R, F)`` and labels: all objects, and three of the background to each at most."""
     network, pooled, labels = detector.network, [], []
     generator = torch.Generator().manual_seed(0)
     for i in range(TRAINING_BATCHES):
@@ -94,7 +100,7 @@ def training_regions(detector: PlainDetector, data: TinyImageNetMosaics) -> tupl
         found = torch.cat(parts)
         objects, ground = (found > 0).nonzero()[:, 0], (found == 0).nonzero()[:, 0]
         kept = torch.cat([objects, ground[torch.randperm(len(ground), generator=generator)][: 3 * len(objects)]])
-        pooled.append(network.pooled(maps, rois)[kept].half())
+        pooled.append(inputs(detector, network.pooled(maps, rois)[kept]))
         labels.append(found[kept])
     return torch.cat(pooled), torch.cat(labels)
 
@@ -113,7 +119,7 @@ def cached(detector: PlainDetector, episode: Episode, modes: int = 5) -> CachedE
     query = network.pooled(maps, found)
     boxes = network._refine(maps, found, network.head(query).float())
     bare = episode._replace(support=None, query=episode.query._replace(images=episode.query.images[:0]))
-    return CachedEpisode(bare, support.half(), classes, query.half(), boxes)
+    return CachedEpisode(bare, inputs(detector, support), classes, inputs(detector, query), boxes)
 
 
 def batches(pooled: Tensor, labels: Tensor, steps: int):
@@ -121,17 +127,17 @@ def batches(pooled: Tensor, labels: Tensor, steps: int):
     generator = torch.Generator().manual_seed(1)
     objects, ground = (labels > 0).nonzero()[:, 0], (labels == 0).nonzero()[:, 0]
     for _ in range(steps):
-        drawn = torch.randint(len(objects), (BATCH // 4,), generator=generator)
-        rest = torch.randint(len(ground), (BATCH - BATCH // 4,), generator=generator)
+        drawn = torch.randint(len(objects), (BATCH // 2,), generator=generator)
+        rest = torch.randint(len(ground), (BATCH - BATCH // 2,), generator=generator)
         kept = torch.cat([objects[drawn], ground[rest]])
         yield pooled[kept].float(), labels[kept]
 
 
 def train(detector: PlainDetector, regions: tuple[Tensor, Tensor], mixture: Mixture | None, steps: int) -> TrainedHead:
-    """Train a head; without a mixture, the linear softmax classifier of baseline-DML, whose layers are the embedding."""
+    """Train a head; without a mixture, baseline-DML's linear softmax classifier on its embedding."""
     torch.manual_seed(0)
     n_classes, size = len(detector.classes), detector.network.n_features
-    layers, last = copy.deepcopy(detector.network.head).train(), nn.Linear(size, EMBEDDING)
+    layers, last = copy.deepcopy(detector.network.head[FIRST:]).train(), nn.Linear(size, EMBEDDING)
     learned = Representatives(n_classes, 5, EMBEDDING) if mixture else copy.deepcopy(detector.classify)
     groups = [
         {"params": [*layers.parameters(), *(last.parameters() if mixture else ())]},
@@ -189,9 +195,9 @@ def main() -> None:
     """Print mAP of every head, and its paired difference from baseline-DML."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint")
-    parser.add_argument("--episodes", type=int, default=60)
+    parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--shots", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--test", choices=list(HEADS), help="ask the test classes, with this head and baseline-DML")
     options = parser.parse_args()
     split = "test" if options.test else "val"

@@ -141,7 +141,9 @@ class PhotoSegmentation(PhotoEpisodes):
         sampler, count = self._samplers.get(split), self.counts[split]
         if isinstance(sampler, EntrySampler) and count is not None and count > len(sampler):
             self.counts[split] = len(sampler)
-            rank_zero_info(f"episodes.{split} is {count} but there are {len(sampler)} distinct pairs: each is asked once")
+            rank_zero_info(
+                f"episodes.{split} is {count} but there are {len(sampler)} distinct pairs: each is asked once"
+            )
 
     def items(self, split: str) -> dict[str, list[str]]:
         """Return the photos of each class of a split; only those for evaluation where the data set has some."""

@@ -166,7 +166,7 @@ class EpisodeDetector(FewShotModule):
         return MetricHead(*layer, *gather_representatives(embedded, classes, regions.n_way, slots), mixture)
 
     def certain_features(self, regions: SupportRegions, finetuning: FineTuning) -> tuple[Tensor, Tensor]:
-        """Return features ``(R, F)`` and labels of the support's proposals and boxes, but for what may be unlabelled."""
+        """Return features ``(R, F)`` and labels of the support's regions, but for those that may be unlabelled."""
         rois, labels = regions.certain(finetuning.unlabelled)
         return self.head_features(self.network.pooled(regions.maps, rois)), labels
 

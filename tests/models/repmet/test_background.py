@@ -75,5 +75,5 @@ def test_settings_out_of_range_are_named():
         Mixture(margin_unit="cubic")
     with pytest.raises(ValueError, match="ranking is 'best' but must be 'posterior' or 'softmax'"):
         Mixture(ranking="best")
-    with pytest.raises(ValueError, match="unlabelled is 1.5 but must lie between 0 and 1"):
+    with pytest.raises(ValueError, match=r"unlabelled is 1\.5 but must lie between 0 and 1"):
         FineTuning(unlabelled=1.5)
