@@ -1,7 +1,9 @@
 """Which head names the regions of one and the same detector best: RepMet's by several recipes, or baseline-DML?
 
-    FEWSHOT_DATA=/data python studies/repmet_heads.py runs/.../checkpoints/best.ckpt            # on validation classes
-    FEWSHOT_DATA=/data python studies/repmet_heads.py runs/.../checkpoints/best.ckpt --test HEAD  # once, on the test's
+    FEWSHOT_DATA=/data python studies/repmet_heads.py runs/.../checkpoints/last.ckpt CACHE                 # validation
+    FEWSHOT_DATA=/data python studies/repmet_heads.py runs/.../checkpoints/last.ckpt CACHE --test "sigma 0.5"  # once
+
+CACHE is a folder; what is in it already (regions of a batch or an episode, results of a head) is not computed again.
 
 The checkpoint is a PlainDetector's. What its first fully connected layer gives of regions (true boxes and proposals of
 Tiny-ImageNet mosaics) is computed once. Every head starts from the detector's second layer and trains for the same
@@ -13,8 +15,10 @@ from __future__ import annotations
 
 import argparse
 import copy
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +37,6 @@ from lightning_fewshot.models.repmet.settings import Mixture
 from lightning_fewshot.nn.detections import DetectionFilter, collect_detections
 from lightning_fewshot.nn.rois import label_rois
 
-TRAINING_BATCHES = 120  # of 8 canvases
 BATCH = 256  # regions of a step, half of them objects
 FIRST = 3  # modules of the detector's first fully connected layer: linear, normalisation, ReLU
 EMBEDDING = 256
@@ -86,23 +89,25 @@ def inputs(detector: PlainDetector, pooled: Tensor) -> Tensor:
     return detector.network.head[:FIRST](pooled).half()
 
 
+def remembered(path: Path, make: Callable[[], Any]) -> Any:
+    """Return what a file holds, or make it and write the file."""
+    if not path.is_file():
+        torch.save(make(), path)
+    return torch.load(path, weights_only=False)
+
+
 @torch.no_grad()
-def training_regions(detector: PlainDetector, data: TinyImageNetMosaics) -> tuple[Tensor, Tensor]:
-    """Return regions ``(R, F)`` and labels: all objects, and three of the background to each at most."""
-    network, pooled, labels = detector.network, [], []
-    generator = torch.Generator().manual_seed(0)
-    for i in range(TRAINING_BATCHES):
-        query = data.episode("train", i).query
-        maps = network.maps(query.images)
-        boxes = maps.scaled(query.boxes)
-        rois = [torch.cat(pair) for pair in zip(network.propose(maps).boxes, boxes, strict=True)]
-        parts = [label_rois(r, b, n)[0] for r, b, n in zip(rois, boxes, query.labels, strict=True)]
-        found = torch.cat(parts)
-        objects, ground = (found > 0).nonzero()[:, 0], (found == 0).nonzero()[:, 0]
-        kept = torch.cat([objects, ground[torch.randperm(len(ground), generator=generator)][: 3 * len(objects)]])
-        pooled.append(inputs(detector, network.pooled(maps, rois)[kept]))
-        labels.append(found[kept])
-    return torch.cat(pooled), torch.cat(labels)
+def training_regions(detector: PlainDetector, episode: Episode) -> tuple[Tensor, Tensor]:
+    """Return regions ``(R, F)`` of a batch and labels: all objects, and three of the background to each at most."""
+    network, query = detector.network, episode.query
+    maps = network.maps(query.images)
+    boxes = maps.scaled(query.boxes)
+    rois = [torch.cat(pair) for pair in zip(network.propose(maps).boxes, boxes, strict=True)]
+    labels = torch.cat([label_rois(r, b, n)[0] for r, b, n in zip(rois, boxes, query.labels, strict=True)])
+    objects, ground = (labels > 0).nonzero()[:, 0], (labels == 0).nonzero()[:, 0]
+    order = torch.randperm(len(ground), generator=torch.Generator().manual_seed(episode.index))
+    kept = torch.cat([objects, ground[order][: 3 * len(objects)]])
+    return inputs(detector, network.pooled(maps, rois)[kept]), labels[kept]
 
 
 @torch.no_grad()
@@ -178,23 +183,26 @@ def show(estimate: Estimate) -> str:
     return f"{100 * estimate.value:.1f} ± {50 * (estimate.high - estimate.low):.1f}"
 
 
-def trained_heads(detector: PlainDetector, regions: tuple[Tensor, Tensor], names: list[str], steps: int):
-    """Yield heads by name; what needs no training of its own comes with the head that it shares."""
-    for name in names:
-        began, mixture = time.monotonic(), None if name == DML else HEADS[name]
-        head = train(detector, regions, mixture, steps)
-        print(f"trained {name}: {time.monotonic() - began:.0f} s", flush=True)
-        yield name, head
-        if mixture is not None:
-            size = detector.network.n_features
-            yield f"{name}, its features", replace(head, last=(torch.eye(size), torch.zeros(size)))
-            yield f"{name}, authors' ranking", replace(head, mixture=replace(mixture, **AUTHORS))
+def measured(
+    detector: PlainDetector, name: str, regions: tuple[Tensor, Tensor], items: list[CachedEpisode], steps: int
+):
+    """Return mAP of every episode, ``(E,)``, of a head and of what comes with it without training of its own."""
+    mixture, size = None if name == DML else HEADS[name], detector.network.n_features
+    head = train(detector, regions, mixture, steps)
+    heads = {name: head}
+    if mixture is not None:
+        heads[f"{name}, its features"] = replace(head, last=(torch.eye(size), torch.zeros(size)))
+        heads[f"{name}, authors' ranking"] = replace(head, mixture=replace(mixture, **AUTHORS))
+    return {row: torch.tensor([average_precision(h, item) for item in items]) for row, h in heads.items()}
 
 
 def main() -> None:
     """Print mAP of every head, and its paired difference from baseline-DML."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint")
+    parser.add_argument("cache", help="folder of what was computed before")
+    parser.add_argument("--heads", nargs="*", default=list(HEADS), choices=list(HEADS))
+    parser.add_argument("--batches", type=int, default=120, help="training batches of 8 mosaics")
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--shots", type=int, default=1)
     parser.add_argument("--steps", type=int, default=400)
@@ -207,19 +215,27 @@ def main() -> None:
     )
     data.setup("fit")
     data.setup("test")
-    detector = build_module(options.checkpoint).eval()
-    began = time.monotonic()
-    regions = training_regions(detector, data)
-    items = [cached(detector, data.episode(split, i)) for i in range(options.episodes)]
+    detector, cache = build_module(options.checkpoint).eval(), Path(options.cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    parts = [
+        remembered(cache / f"train{i}.pt", lambda i=i: training_regions(detector, data.episode("train", i)))
+        for i in range(options.batches)
+    ]
+    regions = torch.cat([p for p, _ in parts]), torch.cat([n for _, n in parts])
+    items = [
+        remembered(cache / f"{split}{i}x{options.shots}.pt", lambda i=i: cached(detector, data.episode(split, i)))
+        for i in range(options.episodes)
+    ]
     queries = sum(len(item.boxes) for item in items)
-    print(f"{len(regions[1])} training regions; {split}: {len(items)} episodes, {queries} query mosaics, ", end="")
-    print(f"{time.monotonic() - began:.0f} s", flush=True)
-    values: dict[str, Tensor] = {}
-    names = [DML, options.test] if options.test else [DML, *HEADS]
-    for name, head in trained_heads(detector, regions, names, options.steps):
-        values[name] = torch.tensor([average_precision(head, item) for item in items])
-        difference = show(mean_interval(values[name] - values[DML]))
-        print(f"| {name} | {show(mean_interval(values[name]))} | {difference} |", flush=True)
+    print(f"{len(regions[1])} training regions; {split}: {len(items)} episodes, {queries} query mosaics", flush=True)
+    plain: Tensor | None = None
+    for name in [DML, *([options.test] if options.test else options.heads)]:
+        sizes = f"{options.batches}-{options.episodes}-{options.steps}"
+        path = cache / f"{split}x{options.shots} {name} {sizes}.result"
+        rows = remembered(path, lambda name=name: measured(detector, name, regions, items, options.steps))
+        plain = rows[name] if plain is None else plain
+        for row, values in rows.items():
+            print(f"| {row} | {show(mean_interval(values))} | {show(mean_interval(values - plain))} |", flush=True)
 
 
 if __name__ == "__main__":
