@@ -1,6 +1,7 @@
 """The study of what segmentation scores before training: its own parts, without data."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from lightning_fewshot.metrics.estimate import Estimate
 def study():
     path = Path(__file__).parents[2] / "studies" / "oslsm_start.py"
     spec = importlib.util.spec_from_file_location("oslsm_start", path)
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
