@@ -24,6 +24,7 @@ from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.metrics.estimate import Estimate
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.settings import Optimization
+from lightning_fewshot.shipped import load_shipped
 
 
 class FewShotModule(LightningModule, ABC):
@@ -49,7 +50,7 @@ class FewShotModule(LightningModule, ABC):
     monitor: ClassVar[str] = "val/accuracy"
     mode: ClassVar[str] = "max"
     support_needs: ClassVar[str] = "labels"
-    needs_training: ClassVar[bool] = True
+    needs_training: bool = True
     one_output_a_class: ClassVar[bool] = False
     init_args: dict[str, Any]
     estimates: dict[str, Estimate]
@@ -198,17 +199,22 @@ class FewShotModule(LightningModule, ABC):
         self.trained = True
 
     def on_predict_start(self) -> None:
-        """Refuse to predict with weights that nobody trained.
+        """Take weights that come with the package where no others are given; refuse those that nobody trained.
 
         Raises:
             ValueError: There is no checkpoint; says where one comes from.
         """
-        if self.needs_training and not self.trained and any(True for _ in self.parameters()):
+        if not self.needs_training or self.trained or not any(True for _ in self.parameters()):
+            return
+        shipped = load_shipped(self)
+        if shipped is None:
             raise ValueError(
                 f"{type(self).__name__} needs trained weights: make them with `python -m lightning_fewshot fit "
                 "--config experiments/<experiment>.yaml` and give `predict` the file that it leaves, "
                 "--ckpt_path runs/<experiment>/latest/checkpoints/best.ckpt"
             )
+        self.trained = True
+        self.print(f"weights that come with the package: {shipped} (see {shipped.with_suffix('.md').name} beside it)")
 
     def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
         """Make the randomness of a step a function of (seed, episode), so that a resumed run repeats it."""
