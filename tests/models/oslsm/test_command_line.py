@@ -41,7 +41,7 @@ def test_predict_writes_masks_and_overlays_of_ones_own_folder(offline):
     maker = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(maker)
     root = maker.make_folder_masks(offline / "mine")
-    data = ["--config", "experiments/data/folder_masks.yaml", "--data.root", str(root), "--data.image_size=64"]
+    data = ["--config", "experiments/data/folder_masks.yaml", "--data.root", str(root), "--data.images.size=64"]
     main(["predict", *EXPERIMENT, *data, "--trainer.accelerator=cpu", "--run_dir", str(offline / "run")])
     names = {"images_unmasked", "query_q0", "query_q1", "query_q2"}
     assert {p.stem for p in (offline / "run/masks").iterdir()} == names
