@@ -21,6 +21,7 @@ from lightning_fewshot.checkpoint_entry import KEY, check_finite, check_fits, co
 from lightning_fewshot.checkpoint_files import load_weights
 from lightning_fewshot.drawing import draw_episode
 from lightning_fewshot.episodes import Episode, Examples
+from lightning_fewshot.exporting import Exportable
 from lightning_fewshot.metrics.estimate import Estimate
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.settings import Optimization
@@ -137,6 +138,14 @@ class FewShotModule(LightningModule, ABC):
     def prediction_records(self, episode: Episode, preds: Any) -> list[dict[str, Any]] | None:
         """Return what ``predictions.json`` says of an episode; None: what its kind of predictions has by default."""
         return None
+
+    def exportable(self, state: Any, images: Tensor) -> Exportable:
+        """Return the network adapted to a state of ``adapt_images`` as an ordinary one, for images of one size.
+
+        Raises:
+            ValueError: This paper has no such form.
+        """
+        raise ValueError(f"{type(self).__name__} cannot be exported")
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return what the optimiser gets; a group may hold ``lr_factor``, a multiple of the learning rate."""

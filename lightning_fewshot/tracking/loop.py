@@ -133,7 +133,9 @@ def follow_all(tracker: Tracker, frames: Frames, boxes: Tensor, depth: int = AHE
             found, score = tracked.step(frame, t, frames.name)
             seconds = time.perf_counter() - began
             if not bool(found.isfinite().all()):
-                raise ValueError(f"{type(tracker).__name__} returned box {found.tolist()} in frame {t} of {frames.name}")
+                raise ValueError(
+                    f"{type(tracker).__name__} returned box {found.tolist()} in frame {t} of {frames.name}"
+                )
             steps.append(Step(t, frame, found, score, seconds, 0.0 if i else read))
         yield steps
         began = time.perf_counter()
