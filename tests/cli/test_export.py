@@ -7,9 +7,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from test_experiments import FOLDER, config_arguments
 
-import lightning_fewshot as lf
+import datamodules
 from lightning_fewshot.checkpoints import build_module
 from lightning_fewshot.cli import main
 
@@ -69,43 +70,33 @@ def test_a_segmenter(trained, drawn, tmp_path, capsys):
 
 
 def test_a_segmenter_answers_as_predict_does(trained, drawn, tmp_path):
-    out = tmp_path / "segment.pt2"
-    main(
-        [
-            "export",
-            "--ckpt_path",
-            trained("oslsm"),
-            "--support",
-            str(drawn / "segment"),
-            "--out",
-            str(out),
-            "--format",
-            "torch",
-        ]
-    )
-    names = ("fish", "moon", "turtle")
-    shots = [
-        (name, drawn / f"segment/images/{name}_{i}.png", drawn / f"segment/masks/{name}_{i}.png")
-        for name in names
-        for i in (1, 2)
-    ]
-    model = lf.load(trained("oslsm"))
-    state = model.adapt(lf.examples([s[1] for s in shots], labels=[s[0] for s in shots], masks=[s[2] for s in shots]))
-    query = lf.examples(drawn / "segment/query/moon_1.png")
-    (expected,) = model.predict(state, query)
+    out, support = tmp_path / "segment.pt2", str(drawn / "segment")
+    checkpoint = ["--ckpt_path", trained("oslsm")]
+    main(["export", *checkpoint, "--support", support, "--out", str(out), "--format", "torch"])
+    data = datamodules.FolderMasks(support)
+    data.setup("predict")
+    episode, model = data.episode("predict", 0), build_module(trained("oslsm"))
+    with torch.no_grad():
+        expected = model.predict(model.adapt(episode.support), episode.query)[1].probs
     extra = {"metadata.json": ""}
-    found = torch.export.load(str(out), extra_files=extra).module()(query.examples.images)
-    torch.testing.assert_close(found[0], expected.probs, rtol=1e-3, atol=1e-3)
-    assert json.loads(extra["metadata.json"])["classes"] == list(names)
+    found = torch.export.load(str(out), extra_files=extra).module()(episode.query.images[1][None])
+    torch.testing.assert_close(found[0], expected, rtol=1e-3, atol=1e-3)
+    assert json.loads(extra["metadata.json"])["classes"] == list(episode.classes)
 
 
-def test_a_recogniser(trained, drawn, tmp_path):
+def test_a_recogniser(trained, tmp_path):
     out = tmp_path / "classify.onnx"
-    main(["export", "--ckpt_path", trained("learnet"), "--support", str(drawn / "classify"), "--out", str(out)])
-    image = np.zeros((1, 1, 28, 28), np.uint8)
+    for name in ("bar", "dash", "query"):
+        (tmp_path / "signs" / name).mkdir(parents=True)
+        strokes = np.full((40, 50), 255, np.uint8)
+        strokes[(slice(10, 14), slice(None)) if name == "dash" else (slice(None), slice(20, 25))] = 0
+        Image.fromarray(strokes).save(tmp_path / f"signs/{name}/1.png")
+    main(["export", "--ckpt_path", trained("learnet"), "--support", str(tmp_path / "signs"), "--out", str(out)])
+    image = np.full((1, 1, 28, 28), 255, np.uint8)
     (posteriors,) = onnxruntime.InferenceSession(out).run(None, {"images": image})
-    assert posteriors.shape == (1, 3)
+    assert posteriors.shape == (1, 2)
     assert posteriors.sum() == pytest.approx(1, abs=1e-5)
+    assert json.loads(metadata(out)["classes"]) == ["bar", "dash"]
 
 
 @pytest.mark.parametrize("name", ["mlt/matching", "learnet_tracker"])
