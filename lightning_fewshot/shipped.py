@@ -14,10 +14,10 @@ FOLDER = Path(__file__).parent / "weights"
 KEPT = ("state_dict", KEY, "epoch", "global_step", "pytorch-lightning_version")
 
 
-def find_shipped(module: Described, folder: Path = FOLDER) -> Path | None:
+def find_shipped(module: Described, folder: Path | None = None) -> Path | None:
     """Return the checkpoint that comes with the package for a module of this class and these sizes, if there is one."""
     here = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    for path in sorted(folder.glob("*.ckpt")):
+    for path in sorted((folder or FOLDER).glob("*.ckpt")):
         content = read_checkpoint(path)
         saved = {name: tuple(value.shape) for name, value in content["state_dict"].items()}
         name = content.get(KEY, {}).get("class_path", "").rpartition(".")[2]
@@ -26,7 +26,7 @@ def find_shipped(module: Described, folder: Path = FOLDER) -> Path | None:
     return None
 
 
-def load_shipped(module: nn.Module, folder: Path = FOLDER) -> Path | None:
+def load_shipped(module: nn.Module, folder: Path | None = None) -> Path | None:
     """Load the weights that come with the package into a module; return where they are from, or None."""
     path = find_shipped(module, folder)
     if path is not None:

@@ -39,7 +39,8 @@ Nothing has to be trained; needs `pip install -e '.[pretrained]'`.
 
 ## track: the boxes of a first frame are followed
 
-    python -m lightning_fewshot predict --config experiments/tracking/video.yaml --data.video {root}/track/clip.mp4 {boxes}
+    python -m lightning_fewshot predict --config experiments/tracking/video.yaml \\
+        --data.video {root}/track/clip.mp4 {boxes}
 
 `box.txt` holds those boxes, one a line: x,y,width,height.
 

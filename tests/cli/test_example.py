@@ -15,6 +15,15 @@ from lightning_fewshot.tracking.files import read_boxes
 ROOT = Path(__file__).parents[2]
 
 
+def make_weights(folder, run_dir):
+    """Train for a step on tiny sizes, and put the weights into a folder as they would come with the package."""
+    configs = [*("--config", "experiments/mlt/matching.yaml"), *("--config", "experiments/mlt/matching.tiny.yaml")]
+    fixed = ["--trainer.accelerator=cpu", "--trainer.max_steps=1", "--test_after_fit=false", "--pictures.count=0"]
+    main(["fit", *configs, *fixed, f"--run_dir={run_dir}"])
+    last = str(run_dir / "checkpoints/last.ckpt")
+    main(["export", "--format", "weights", "--ckpt_path", last, "--out", str(folder / "tiny.ckpt")])
+
+
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """Return the folder that ``example`` makes."""
@@ -65,9 +74,13 @@ def test_segment_works_before_anything_is_trained(drawn, in_tmp, monkeypatch):
     assert found == {"moon", "turtle", "fish"}
 
 
-def test_track_works_before_anything_is_trained(drawn, in_tmp, monkeypatch, capsys):
+def test_track_follows_every_box_with_weights_that_come_with_the_package(drawn, in_tmp, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    main([*command_for(drawn, "track"), "--run_dir", str(in_tmp / "run"), "--trainer.accelerator=cpu"])
+    weights = in_tmp / "weights"
+    make_weights(weights, in_tmp / "fit")
+    monkeypatch.setattr("lightning_fewshot.shipped.FOLDER", weights)
+    sizes = ["--model.matching", "{channels: [6, 8, 10, 12], kernels: 8}"]
+    main([*command_for(drawn, "track"), *sizes, "--run_dir", str(in_tmp / "run"), "--trainer.accelerator=cpu"])
     assert "weights that come with the package" in capsys.readouterr().out
     first = read_boxes(drawn / "track/box.txt")
     for number, box in enumerate(first.tolist(), 1):
@@ -82,5 +95,5 @@ def test_a_detector_says_which_command_makes_one(drawn, in_tmp, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = command_for(drawn, "detect")
     words = words[: words.index("--ckpt_path")]
-    with pytest.raises(SystemExit, match="RepMetDetector needs trained weights: make them with .* fit"):
+    with pytest.raises(SystemExit, match=r"RepMetDetector needs trained weights: make them with .* fit"):
         main([*words, "--run_dir", str(in_tmp / "run"), "--trainer.accelerator=cpu"])

@@ -182,7 +182,7 @@ class PixelSegmenter(FewShotModule):
         return StaticFCN(self.segmentation, state, self.sides.align_corners)
 
     def exportable(self, state: PixelClassifiers, images: Tensor) -> Exportable:
-        """Return the adapted network with the scaling of images: their masks' probabilities, as ``predict`` has them."""
+        """Return the adapted network with the scaling of images: the probabilities that ``predict`` has."""
         network = StaticSegmenter(self.export_fcn(state), self.sides, self.stride)
         return Exportable(network, images, ("probs",), f"(B, N, H, W); of the class above {self.threshold}")
 
