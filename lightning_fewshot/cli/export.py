@@ -85,9 +85,7 @@ def _export(module: FewShotModule, options: argparse.Namespace) -> Path:
     }
     write = export_torch if options.format == "torch" else export_onnx
     difference = write(exportable, options.out, metadata)
-    print(
-        f"{options.out}: {type(module).__name__} for {', '.join(adapted.classes)}; input {tuple(exportable.images.shape)}"
-    )
+    print(f"{options.out}: {metadata['model']} for {', '.join(adapted.classes)}; takes {metadata['input']}")
     print(f"run and compared with the network: the greatest difference is {difference:.1e}")
     return options.out
 
