@@ -39,10 +39,12 @@ Nothing has to be trained; needs `pip install -e '.[pretrained]'`.
 
 ## track: the boxes of a first frame are followed
 
+    python -m lightning_fewshot fit --config experiments/mlt/matching.yaml
     python -m lightning_fewshot predict --config experiments/tracking/video.yaml \\
-        --data.video {root}/track/clip.mp4 {boxes}
+        --data.video {root}/track/clip.mp4 {boxes} \\
+        --ckpt_path runs/mlt-matching/latest/checkpoints/best.ckpt
 
-`box.txt` holds those boxes, one a line: x,y,width,height.
+`box.txt` holds those boxes, one a line: x,y,width,height. A tracker has to be trained first.
 
 ## detect: boxes of a few images, the others are searched
 
