@@ -30,6 +30,8 @@ class OxfordPets(PhotoSegmentation):
     shows its breed.
     """
 
+    data_license = "CC BY-SA 4.0 (Oxford-IIIT Pet)"
+
     interleaved = True
 
     def all_names(self) -> Sequence[str]:

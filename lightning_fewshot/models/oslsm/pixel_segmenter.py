@@ -18,11 +18,12 @@ from torch import Tensor
 from torch.func import functional_call
 
 from lightning_fewshot.episodes import Episode, Examples, Segmentation
+from lightning_fewshot.exporting import Exportable
 from lightning_fewshot.metrics.estimate import Estimate
 from lightning_fewshot.metrics.segmentation import SegmentationMetrics
 from lightning_fewshot.metrics.threshold_sweep import ThresholdSweep
 from lightning_fewshot.models.oslsm.classifiers import PixelClassifiers, pixel_logits, segment
-from lightning_fewshot.models.oslsm.export import StaticFCN
+from lightning_fewshot.models.oslsm.export import StaticFCN, StaticSegmenter
 from lightning_fewshot.models.oslsm.grid import location_labels, network_size, resized
 from lightning_fewshot.models.oslsm.network import CHUNK
 from lightning_fewshot.models.oslsm.segmentation_branch import SegmentationBranch
@@ -199,6 +200,11 @@ class PixelSegmenter(FewShotModule):
         before its threshold for images that ``predict`` does not scale: the sides are not in it.
         """
         return StaticFCN(self.segmentation, state, self.sides.align_corners)
+
+    def exportable(self, state: PixelClassifiers, images: Tensor) -> Exportable:
+        """Return the adapted network with the scaling of images: the probabilities that ``predict`` has."""
+        network = StaticSegmenter(self.export_fcn(state), self.sides, self.stride)
+        return Exportable(network, images, ("probs",), f"(B, N, H, W); of the class above {self.threshold}")
 
     @torch.no_grad()
     def draw(self, episode: Episode, preds: Sequence[Segmentation]) -> Tensor:

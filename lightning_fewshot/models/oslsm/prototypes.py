@@ -42,6 +42,9 @@ class PrototypeSegmenter(PixelSegmenter):
         prototypes: What is taken off the mean over an object.
         threshold: A pixel is the object's above this probability, in (0, 1); None: chosen on validation episodes.
         init_from: Checkpoint of another run whose features are compared, as far as names and shapes agree.
+
+    Attributes:
+        needs_training: Only where the backbone has no ImageNet weights.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class PrototypeSegmenter(PixelSegmenter):
     ) -> None:
         super().__init__(backbone=backbone, branch=branch, sides=sides, threshold=threshold, init_from=init_from)
         self.prototypes = prototypes
+        self.needs_training = backbone.weights == "none"
         if self.segmentation.norm is not None:
             self.segmentation.norm.momentum = None  # the plain mean over all training batches
 

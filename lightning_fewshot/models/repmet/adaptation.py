@@ -50,6 +50,26 @@ class MetricHead(NamedTuple):
     used: Tensor | None
     mixture: Mixture
 
+    def merged(self, other: MetricHead, places: Tensor) -> MetricHead:
+        """Return the head with the representatives of both.
+
+        Args:
+            other: Of the same embedding.
+            places: ``(N',)``, the class here of each class of ``other``.
+
+        Raises:
+            ValueError: The embeddings differ: one of both was fine-tuned, or they are of different checkpoints.
+        """
+        if not torch.equal(self.weight, other.weight) or not torch.equal(self.bias, other.bias):
+            raise ValueError("the states have different embeddings (fine-tuned, or of other checkpoints): adapt anew")
+        (n, k), k_other = self.representatives.shape[:2], other.representatives.shape[1]
+        count = max(n, int(places.max()) + 1)
+        slots = self.representatives.new_zeros(count, k + k_other, self.representatives.shape[2])
+        used = torch.zeros(slots.shape[:2], dtype=torch.bool, device=slots.device)
+        slots[:n, :k], used[:n, :k] = self.representatives, True if self.used is None else self.used
+        slots[places, k:], used[places, k:] = other.representatives, True if other.used is None else other.used
+        return self._replace(representatives=slots, used=used)
+
     def distances(self, features: Tensor) -> Tensor:
         """Return squared distances of ``(R, F)`` features to the representatives, ``(R, N, K)``."""
         embedded = embed(features, self.weight, self.bias)

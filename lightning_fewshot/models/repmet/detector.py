@@ -19,6 +19,7 @@ from torch.nn.init import normal_
 from torchvision.ops import box_iou
 
 from lightning_fewshot.episodes import Detections, Examples
+from lightning_fewshot.exporting import Exportable
 from lightning_fewshot.metrics.detection import DetectionMetrics
 from lightning_fewshot.models.repmet.adaptation import (
     Head,
@@ -32,6 +33,7 @@ from lightning_fewshot.models.repmet.head import embed
 from lightning_fewshot.models.repmet.settings import FineTuning, Mixture
 from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.nn.detections import DetectionFilter
+from lightning_fewshot.nn.export import StaticDetector
 from lightning_fewshot.nn.rois import label_rois
 from lightning_fewshot.nn.two_stage import Maps, TwoStageDetector
 from lightning_fewshot.settings import Optimization
@@ -200,6 +202,12 @@ class EpisodeDetector(FewShotModule):
         """
         with self.full_precision():
             return state.scores(features)
+
+    def exportable(self, state: MetricHead | LinearHead, images: Tensor) -> Exportable:
+        """Return the detector with the head of a state: boxes and scores before non-maximum suppression."""
+        says = "boxes (P, 4) x1, y1, x2, y2 in pixels, of the likeliest regions; scores (P, N); apply NMS to them"
+        network = StaticDetector(self.network, partial(self.score_rois, state), tuple(images.shape[-2:]))
+        return Exportable(network, images, ("boxes", "scores"), says)
 
     def weigh_by_foreground(self, scores: Tensor, features: Tensor, exponent: float) -> Tensor:
         """Multiply ``(R, N)`` scores by the linear classifier's foreground probability to a power.
