@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_fewshot.episodes import Examples
 from lightning_fewshot.models.repmet.adaptation import LinearHead, MetricHead
-from lightning_fewshot.models.repmet.head import embedding_layers
+from lightning_fewshot.nn.embedding import embedding_layers
 from lightning_fewshot.models.repmet.plain import SoftmaxDetector
 from lightning_fewshot.models.repmet.settings import FineTuning, Mixture
 from lightning_fewshot.nn.detections import DetectionFilter

@@ -27,7 +27,7 @@ from lightning_fewshot.models.repmet.adaptation import (
     gather_representatives,
     support_rois,
 )
-from lightning_fewshot.models.repmet.head import embed
+from lightning_fewshot.nn.embedding import embed
 from lightning_fewshot.models.repmet.settings import FineTuning, Mixture
 from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.nn.detections import DetectionFilter

@@ -13,7 +13,7 @@ from lightning_fewshot.checkpoint_files import load_weights
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.repmet.adaptation import LinearHead, MetricHead
 from lightning_fewshot.models.repmet.detector import EpisodeDetector
-from lightning_fewshot.models.repmet.head import EmbeddingModule, embedding_layers
+from lightning_fewshot.nn.embedding import EmbeddingModule, embedding_layers
 from lightning_fewshot.models.repmet.loss import triplet_loss
 from lightning_fewshot.models.repmet.settings import FineTuning, Mixture
 from lightning_fewshot.nn.detections import DetectionFilter
