@@ -20,8 +20,8 @@ from lightning_fewshot.settings import BackboneSettings
 
 FOLDER = Path("runs/studies/classification_features")
 BACKBONE = BackboneSettings("efficientnet_lite0", weights="package")
-DATA = {"cub": ("CUB", 160), "grocery": ("Grocery", 160), "miniimagenet": ("MiniImageNet", 84)}
-SHOWN = 224  # the images are scaled up to what the weights were trained on
+# name: class, side of the images as published, side that the network sees (its weights were trained on 224)
+DATA = {"cub": ("CUB", 160, 224), "grocery": ("Grocery", 160, 160), "miniimagenet": ("MiniImageNet", 84, 128)}
 BATCH = 64
 
 
@@ -36,15 +36,14 @@ def features_of(name: str) -> dict[str, Any]:
 
 @torch.no_grad()
 def _compute(name: str) -> dict[str, Any]:
-    class_name, size = DATA[name]
+    class_name, size, shown = DATA[name]
     data = getattr(datamodules, class_name)(images=ImageSettings(size=size, margin=0.0))
     images, store = data.listed
     encoder = ImageEncoder(BACKBONE).eval()
     rows = []
     for first in range(0, len(images), BATCH):
         batch = torch.stack([store[i] for i in range(first, min(first + BATCH, len(images)))]).float()
-        batch = torch.nn.functional.interpolate(batch, (SHOWN, SHOWN), mode="bilinear")
-        rows.append(encoder(batch))
+        rows.append(encoder(torch.nn.functional.interpolate(batch, (shown, shown), mode="bilinear")))
     return {"features": torch.cat(rows), "names": [image.name for image in images]}
 
 

@@ -89,6 +89,8 @@ class ClassImages(EpisodicDataModule):
         for split in ("val", "test"):
             if self.closed:
                 batches = -(-len(self._held_out(split)) // CLOSED_BATCH)
+                if not batches and self._asked[split] != 0:
+                    raise ValueError(f"split {split!r} has 0 images: raise splits.{split}_images, or ask for 0 episodes")
                 self.counts[split] = batches if self._asked[split] is None else min(batches, self._asked[split])
             elif self.counts[split] is None:
                 raise ValueError(f"episodes.{split} is None but tasks have no end: give a number")
