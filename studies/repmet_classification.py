@@ -183,7 +183,12 @@ def measure(methods: list[str], data: Cached, validate, tests: dict[str, Callabl
 
 def table(title: str, rows: dict, first: str, error: bool) -> str:
     """Return one table: value, interval, seeds, difference to the first method, all in percent."""
-    lines = [f"### {title}", "", "| method | % | seeds | RepMet K=3 minus it, paired | learning rate |", "|---|---|---|---|---|"]
+    lines = [
+        f"### {title}",
+        "",
+        "| method | % | seeds | RepMet K=3 minus it, paired | learning rate |",
+        "|---|---|---|---|---|",
+    ]
     sign = -1 if error else 1
     for method, row in rows.items():
         values = 1 - row["values"] if error else row["values"]
@@ -204,7 +209,11 @@ def main(task: str, name: str) -> None:
             methods, data, lambda m: closed_set(m, data, "val"), {"closed": lambda m: closed_set(m, data, "test")}
         )
         count, chance = len(data.batch("test").query.labels), 100 * (1 - 1 / len(data.classes()))
-        print(table(f"{name}, closed set: error, {count} images, chance {chance:.1f}", results["closed"], methods[0], True))
+        print(
+            table(
+                f"{name}, closed set: error, {count} images, chance {chance:.1f}", results["closed"], methods[0], True
+            )
+        )
     else:
         methods = [m for m in methods if m not in ("triplet", "Magnet", "SoftTriple")]
         val = data.tasks("val", 1, N_VAL)

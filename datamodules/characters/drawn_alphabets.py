@@ -9,8 +9,8 @@ import numpy as np
 
 from datamodules.characters.base import CharacterPairs
 from datamodules.characters.drawings import SIDE, Characters
-from datamodules.characters.tasks import CharacterTasks
 from datamodules.characters.strokes import draw_hands, invent_alphabet, render, write_by_hand
+from datamodules.characters.tasks import CharacterTasks
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,9 @@ class ClassImages(EpisodicDataModule):
             if self.closed:
                 batches = -(-len(self._held_out(split)) // CLOSED_BATCH)
                 if not batches and self._asked[split] != 0:
-                    raise ValueError(f"split {split!r} has 0 images: raise splits.{split}_images, or ask for 0 episodes")
+                    raise ValueError(
+                        f"split {split!r} has 0 images: raise splits.{split}_images, or ask for 0 episodes"
+                    )
                 self.counts[split] = batches if self._asked[split] is None else min(batches, self._asked[split])
             elif self.counts[split] is None:
                 raise ValueError(f"episodes.{split} is None but tasks have no end: give a number")
@@ -166,7 +168,9 @@ class ClassImages(EpisodicDataModule):
     def _held_out(self, split: str) -> list[tuple[int, int]]:
         """Return (image, label) of all images of a split, in the order of the classes."""
         items = self.catalog.items[split]
-        return [(number, label) for label, name in enumerate(self.catalog.split_classes[split]) for number in items[name]]
+        return [
+            (number, label) for label, name in enumerate(self.catalog.split_classes[split]) for number in items[name]
+        ]
 
     def _training_episode(self, index: int) -> Episode:
         rng, items = self.rng("train", index), self.catalog.items["train"]

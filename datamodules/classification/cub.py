@@ -10,7 +10,9 @@ from datamodules.classification.catalog import ClassImage, class_folders
 from datamodules.images.roots import Download, find_root
 
 FOLDERS = ("CUB_200_2011", "cub100")
-DATA = Download("CUB_200_2011", ("images",), "CUB-200-2011", "Caltech (https://www.vision.caltech.edu/datasets/cub_200_2011)")
+DATA = Download(
+    "CUB_200_2011", ("images",), "CUB-200-2011", "Caltech (https://www.vision.caltech.edu/datasets/cub_200_2011)"
+)
 
 
 class CUB(ClassImages):

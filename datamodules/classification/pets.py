@@ -32,7 +32,9 @@ class Pets37(ClassImages):
     def list_images(self) -> list[ClassImage]:
         """Read the official lists."""
         folder = find_root(self.root, DATA)
-        return [image for part, file in {"train": "trainval", "test": "test"}.items() for image in _read(folder, file, part)]
+        return [
+            image for part, file in {"train": "trainval", "test": "test"}.items() for image in _read(folder, file, part)
+        ]
 
 
 def _read(folder: Path, file: str, part: str) -> list[ClassImage]:

@@ -60,7 +60,9 @@ class ClassifierModule(FewShotModule):
     ) -> None:
         super().__init__(optimization, init_from)
         self.encoder = ImageEncoder(backbone)
-        self.head = None if embedding is None else EmbeddingModule(self.encoder.n_features, embedding.widths, embedding.dim)
+        self.head = (
+            None if embedding is None else EmbeddingModule(self.encoder.n_features, embedding.widths, embedding.dim)
+        )
         self.dim = self.encoder.n_features if embedding is None else embedding.dim
 
     def set_classes(self, classes: tuple[str, ...]) -> None:

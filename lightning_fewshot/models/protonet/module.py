@@ -72,5 +72,3 @@ def prototype_scores(
 ) -> Tensor:
     """Return the probability of every class, eq. (2), ``(Q, N)``; a class has one prototype."""
     return (-euclidean(embedded, representatives[:, 0])).softmax(dim=-1)
-
-

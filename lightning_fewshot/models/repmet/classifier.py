@@ -91,7 +91,9 @@ class RepMetClassifier(ClassifierModule):
     def training_classes(self) -> ClassMixtures:
         """Return the representatives that were learned."""
         representatives = self.representatives().detach()
-        return ClassMixtures(representatives, torch.ones(representatives.shape[:2], dtype=torch.bool, device=self.device))
+        return ClassMixtures(
+            representatives, torch.ones(representatives.shape[:2], dtype=torch.bool, device=self.device)
+        )
 
     @torch.no_grad()
     def with_negatives(self, state: ClassMixtures, examples: Examples) -> ClassMixtures:

@@ -112,7 +112,7 @@ def test_the_loss_falls(name):
 def test_the_other_kind_of_training_episode_is_refused(name):
     wrong = ClassBatch(4, 3) if name == "protonet" else TaskTraining(3, 2, 2)
     data = make_data(training=wrong)
-    with pytest.raises(ValueError, match="data.training"):
+    with pytest.raises(ValueError, match=r"data\.training"):
         make_model(name, data).loss(data.episode("train", 0))
 
 
