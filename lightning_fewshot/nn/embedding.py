@@ -51,7 +51,7 @@ def embed(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def embed_features(head: EmbeddingModule | None, features: Tensor, unit: bool) -> Tensor:
-    """Return the embedding of pooled features by a module, or these themselves, ``(R, e)``; of unit length or of any."""
+    """Return the embedding of pooled features by a module, or these themselves, ``(R, e)``."""
     embedded = features if head is None else head.last(head(features))
     return normalize(embedded, dim=-1) if unit else embedded
 

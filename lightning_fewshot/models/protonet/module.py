@@ -22,7 +22,7 @@ class PrototypicalNetwork(ClassifierModule):
 
     Args:
         backbone: "conv4", the paper's, or any timm network.
-        embedding: Layers on top of it, whose last is linear; None, as in the paper: the features are the embedding. Its length is not 1.
+        embedding: Layers on top of it, whose last is linear; None, as in the paper: the features are it.
         optimization: Optimiser and learning rate over the run.
         init_from: Checkpoint of another run to start from; parameters that it lacks keep their initial values.
     """

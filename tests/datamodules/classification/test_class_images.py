@@ -64,8 +64,7 @@ def test_closed_sets_of_every_layout(data_set, root):
     items = data.catalog.items
     parts = [{n for numbers in items[part].values() for n in numbers} for part in ("train", "val", "test")]
     assert all(parts)
-    assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
-    assert len(set.union(*parts)) == len(data.listed[0])
+    assert len(set.union(*parts)) == sum(map(len, parts)) == len(data.listed[0])
     batches = [data.episode("test", i) for i in range(data.counts["test"])]
     assert sum(len(batch.query.images) for batch in batches) == len(parts[2])
     assert all(batch.support is None and batch.protocol == "batch" for batch in batches)
@@ -122,9 +121,13 @@ def test_open_set_queries_show_other_classes(folder):
 
 def test_training_images_are_varied_and_evaluation_images_are_not(folder):
     data = folder_data(folder, splits=CLOSED, images=ImageSettings(size=32, margin=0.25))
-    reference = {n: image for e in data.reference_episodes() for n, image in zip(e.query.names, e.query.images)}
+    reference = {
+        n: image for e in data.reference_episodes() for n, image in zip(e.query.names, e.query.images, strict=True)
+    }
     episode = data.episode("train", 0)
-    same = [torch.equal(image, reference[n]) for n, image in zip(episode.query.names, episode.query.images)]
+    same = [
+        torch.equal(image, reference[n]) for n, image in zip(episode.query.names, episode.query.images, strict=True)
+    ]
     assert not all(same)
     assert torch.equal(data.episode("train", 0).query.images, episode.query.images)
 
