@@ -6,7 +6,8 @@
     FEWSHOT_DATA=/data python studies/repmet_classification.py episodes miniimagenet
 
 Each method's learning rate is chosen on the validation part with seed 0; then it trains with three seeds and is tested
-once. Differences are paired over images (closed set) or over episodes. Prints tables; a JSON file keeps what they hold.
+once. Differences are paired over images (closed set) or over episodes. Each method is kept in a JSON file when it is
+done, and not computed again; methods may be named: ``closed cub "RepMet K=3,softmax"``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -40,15 +41,16 @@ from lightning_fewshot.classification.settings import EmbeddingHead
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.metrics.accuracy import correct_predictions
 from lightning_fewshot.models.repmet.classifier_settings import ClassMixture
-from lightning_fewshot.sampling import EpisodeSampler, episode_rng
+from lightning_fewshot.sampling import EpisodePlan, EpisodeSampler, episode_rng
 from lightning_fewshot.settings import BackboneSettings, Optimization
 
-STEPS, SEEDS, N_EPISODES, N_VAL = 300, (0, 1, 2), 600, 50
+STEPS, SEEDS, N_EPISODES, N_VAL = 200, (0, 1, 2), 600, 50
 RATES = (1e-3, 3e-3)
 HEAD = EmbeddingHead((512,), 256)
 BACKBONE = BackboneSettings("efficientnet_lite0")  # gives the width; its place is taken by the cached features
 SPLITS = {"closed": ClassSplits("closed", val_images=2 / 22, test_images=7 / 22), "episodes": ClassSplits()}
 Make = Callable[[Optimization], ClassifierModule]
+Test = Callable[[ClassifierModule], Tensor]
 
 
 def repmet(n_modes: int) -> Make:
@@ -105,10 +107,10 @@ class Cached:
         parts = [Examples(self._rows(rows), _labels(rows)) for rows in (plan.support, plan.query)]
         return Episode(parts[0], parts[1], plan.classes)
 
-    def tasks(self, split: str, k_shot: int, count: int) -> list[Episode]:
-        """Return 5-way tasks with 15 queries a class, the same for every method."""
+    def plans(self, split: str, k_shot: int, count: int) -> list[EpisodePlan]:
+        """Return the plans of 5-way tasks with 15 queries a class, the same for every method."""
         sampler = EpisodeSampler(self.catalog.items[split], 5, k_shot, 15, seed=0, split=split)
-        return [self.task(sampler[i]) for i in range(count)]
+        return [sampler[i] for i in range(count)]
 
     def _rows(self, rows) -> Tensor:
         return self.features[[number for row in rows for number in row]]
@@ -151,16 +153,14 @@ def closed_set(model: ClassifierModule, data: Cached, split: str) -> Tensor:
 
 
 @torch.no_grad()
-def in_episodes(model: ClassifierModule, tasks: list[Episode]) -> Tensor:
-    """Return the accuracy of each task, ``(E,)``."""
-    return torch.stack([correct_predictions(model(task), task.query.labels).mean() for task in tasks])
-
-
-def chosen_rate(method: str, data: Cached, evaluate: Callable[[ClassifierModule], Tensor]) -> float:
-    """Return the learning rate that is best on the validation part, seed 0."""
-    if method == "class means of the features":
-        return RATES[0]
-    return max(RATES, key=lambda lr: float(evaluate(train(method, data, lr, 0)).mean()))
+def in_episodes(model: ClassifierModule, data: Cached, plans: list[EpisodePlan]) -> Tensor:
+    """Return the accuracy of each task, ``(E,)``; every image is embedded once."""
+    embedded, accuracies = model.embed(data.features), []
+    for plan in plans:
+        support, query = ([number for row in rows for number in row] for rows in (plan.support, plan.query))
+        state = model.modes_of(embedded[support], _labels(plan.support))
+        accuracies.append(correct_predictions(model.scores(state, embedded[query]), _labels(plan.query)).mean())
+    return torch.stack(accuracies)
 
 
 def half(values: Tensor) -> float:
@@ -168,64 +168,60 @@ def half(values: Tensor) -> float:
     return 1.96 * float(values.std()) / math.sqrt(len(values))
 
 
-def measure(methods: list[str], data: Cached, validate, tests: dict[str, Callable]) -> dict:
-    """Return, of each test, every method's values over images or episodes (mean over seeds), and learning rates."""
-    results: dict = {name: {} for name in tests}
-    for method in methods:
-        start, rate = time.time(), chosen_rate(method, data, validate)
-        models = [train(method, data, rate, seed) for seed in (SEEDS if "means" not in method else SEEDS[:1])]
-        for name, test in tests.items():
-            runs = torch.stack([test(model) for model in models])
-            results[name][method] = {"lr": rate, "values": runs.mean(dim=0), "seeds": runs.mean(dim=1).tolist()}
-        print(f"{method}: lr {rate:g}, {time.time() - start:.0f} s", file=sys.stderr, flush=True)
-    return results
+def measure(method: str, data: Cached, validate: Test, tests: dict[str, Test]) -> dict:
+    """Return a method's learning rate and, of each test, its values over images or episodes, a row a seed."""
+    trained = not method.startswith("class means")
+    first = {lr: train(method, data, lr, SEEDS[0]) for lr in (RATES if trained else RATES[:1])}
+    rate = max(first, key=lambda lr: float(validate(first[lr]).mean()))
+    models = [first[rate], *(train(method, data, rate, seed) for seed in (SEEDS[1:] if trained else ()))]
+    return {"lr": rate, **{name: [test(model).tolist() for model in models] for name, test in tests.items()}}
 
 
-def table(title: str, rows: dict, first: str, error: bool) -> str:
-    """Return one table: value, interval, seeds, difference to the first method, all in percent."""
-    lines = [
-        f"### {title}",
-        "",
-        "| method | % | seeds | RepMet K=3 minus it, paired | learning rate |",
-        "|---|---|---|---|---|",
-    ]
-    sign = -1 if error else 1
-    for method, row in rows.items():
-        values = 1 - row["values"] if error else row["values"]
-        difference = sign * (rows[first]["values"] - row["values"])
-        paired = "" if method == first else f"{100 * float(difference.mean()):+.1f} ± {100 * half(difference):.1f}"
-        seeds = ", ".join(f"{100 * ((1 - s) if error else s):.1f}" for s in row["seeds"])
-        mean = f"{100 * float(values.mean()):.1f} ± {100 * half(values):.1f}"
-        lines.append(f"| {method} | {mean} | {seeds} | {paired} | {row['lr']:g} |")
+def table(title: str, results: dict, test: str, error: bool) -> str:
+    """Return one table: value, interval, seeds, difference of the first method, all in percent."""
+    lines = [f"### {title}", "", "| method | % | seeds | RepMet K=3 minus it, paired | learning rate |"]
+    lines.append("|---|---:|---|---:|---:|")
+    runs = {m: torch.tensor(row[test]).double() for m, row in results.items()}
+    runs = {m: 100 * (1 - values if error else values) for m, values in runs.items()}
+    reference = runs[next(iter(METHODS))].mean(dim=0)
+    for method, values in runs.items():
+        mean, difference = values.mean(dim=0), reference - values.mean(dim=0)
+        paired = "" if method == next(iter(METHODS)) else f"{float(difference.mean()):+.1f} ± {half(difference):.1f}"
+        seeds = ", ".join(f"{value:.1f}" for value in values.mean(dim=1).tolist())
+        value = f"{float(mean.mean()):.1f} ± {half(mean):.1f}"
+        lines.append(f"| {method} | {value} | {seeds} | {paired} | {results[method]['lr']:g} |")
     return "\n".join(lines)
 
 
-def main(task: str, name: str) -> None:
-    """Measure one task on one data set."""
-    data, methods = Cached(name, task), list(METHODS)
+def main(task: str, name: str, chosen: str = "") -> None:
+    """Measure one task on one data set; of the chosen methods, or of all. What a file holds is not computed again."""
+    data, folder = Cached(name, task), Path(f"runs/studies/repmet_classification/{task}_{name}")
+    folder.mkdir(parents=True, exist_ok=True)
     if task == "closed":
-        methods.remove("prototypical network")
-        results = measure(
-            methods, data, lambda m: closed_set(m, data, "val"), {"closed": lambda m: closed_set(m, data, "test")}
-        )
-        count, chance = len(data.batch("test").query.labels), 100 * (1 - 1 / len(data.classes()))
-        print(
-            table(
-                f"{name}, closed set: error, {count} images, chance {chance:.1f}", results["closed"], methods[0], True
-            )
+        left_out = {"prototypical network"}
+        validate, tests = (
+            partial(closed_set, data=data, split="val"),
+            {"closed": partial(closed_set, data=data, split="test")},
         )
     else:
-        methods = ["RepMet K=3", "prototypical network", "class means of the features"]
-        val = data.tasks("val", 1, N_VAL)
-        tasks = {k: data.tasks("test", k, N_EPISODES) for k in (1, 5)}
-        tests = {f"{k}": (lambda m, k=k: in_episodes(m, tasks[k])) for k in tasks}
-        results = measure(methods, data, lambda m: in_episodes(m, val), tests)
-        for k in tasks:
-            title = f"{name}, 5-way {k}-shot on novel classes: accuracy, {N_EPISODES} episodes, chance 20.0"
-            print(table(title, results[str(k)], methods[0], False))
-    plain = {t: {m: {**r, "values": r["values"].tolist()} for m, r in rows.items()} for t, rows in results.items()}
-    path = Path(f"runs/studies/repmet_classification_{task}_{name}.json")
-    path.write_text(json.dumps(plain))
+        left_out = {"triplet", "Magnet", "SoftTriple", "softmax", "RepMet K=1"}
+        validate = partial(in_episodes, data=data, plans=data.plans("val", 1, N_VAL))
+        tests = {f"{k}": partial(in_episodes, data=data, plans=data.plans("test", k, N_EPISODES)) for k in (1, 5)}
+    methods = [method for method in METHODS if method not in left_out]
+    for method in chosen.split(",") if chosen else methods:
+        path = folder / f"{method}.json"
+        if not path.is_file():
+            path.write_text(json.dumps(measure(method, data, validate, tests)))
+        print(method, file=sys.stderr, flush=True)
+    files = {method: folder / f"{method}.json" for method in methods}
+    results = {method: json.loads(path.read_text()) for method, path in files.items() if path.is_file()}
+    for test in tests:
+        if task == "closed":
+            count = len(data.batch("test").query.labels)
+            title = f"{name}, closed set: error, {count} images of {len(data.classes())} classes"
+        else:
+            title = f"{name}, 5-way {test}-shot on novel classes: accuracy, {N_EPISODES} episodes"
+        print(table(title, results, test, error=task == "closed"))
 
 
 if __name__ == "__main__":

@@ -74,7 +74,9 @@ def magnet_loss(distances: Tensor, labels: Tensor, margin: float) -> Tensor:
         labels: ``(B,)``.
         margin: alpha.
     """
-    right = distances[torch.arange(len(labels)), labels].amin(dim=-1)  # the nearest cluster of the image's class
+    right = distances[torch.arange(len(labels), device=labels.device), labels].amin(
+        dim=-1
+    )  # the nearest cluster of the image's class
     variance = right.mean().clamp(min=TINY)
     own = torch.nn.functional.one_hot(labels, distances.shape[1]).bool()[..., None]
     others = (-distances / (2 * variance)).masked_fill(own, float("-inf")).flatten(1).logsumexp(dim=1)

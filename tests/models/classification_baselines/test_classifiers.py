@@ -166,3 +166,19 @@ def test_magnet_loss_by_hand():
 def test_triplet_settings_are_checked(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TripletClassifier(CONV4, HEAD, **wrong)
+
+
+@pytest.mark.parametrize("name", ["repmet", "protonet"])
+def test_named_examples_are_adapted_to_and_predicted(name):
+    """The Python API gives class names by falling score, whatever the sizes of the images."""
+    from lightning_fewshot.api import Model, examples
+
+    torch.manual_seed(0)
+    model = MAKERS[name]()
+    model.set_classes(("x", "y"))
+    images = [np.full((40, 30 + i, 3), 60 * i, np.uint8) for i in range(4)]
+    adapted = Model(model)
+    state = adapted.adapt(examples(images, ["dark", "dark", "light", "light"]))
+    (prediction,) = adapted.predict(state, examples([images[0]]))
+    assert sorted(prediction.labels) == ["dark", "light"]
+    assert prediction.scores[0] >= prediction.scores[1]
