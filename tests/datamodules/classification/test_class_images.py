@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from datamodules import CUB, DrawnObjects, Flowers102, Grocery, ImageFolder, MiniImageNet, Pets37, StanfordDogs
+from datamodules.classification.drawn_objects import ObjectSettings
 from datamodules.classification.settings import ClassSplits, ImageSettings
 from datamodules.classification.training import ClassBatch, TaskTraining
 from datamodules.world.scenes import SceneClasses
@@ -146,11 +147,11 @@ def test_without_a_cache_the_images_are_the_same(folder):
 
 
 def test_drawn_objects_need_no_data():
-    data = DrawnObjects(classes=SceneClasses(train=4, val=3, test=3), per_class=5, images=SMALL, **TASK)
+    data = DrawnObjects(classes=SceneClasses(train=4, val=3, test=3), objects=ObjectSettings(5), images=SMALL, **TASK)
     data.setup("fit")
     episode = data.episode("test", 0)
     assert episode.query.images.shape == (6, 3, 32, 32)
-    other = DrawnObjects(classes=SceneClasses(train=4, val=3, test=3), per_class=5, images=SMALL, **TASK)
+    other = DrawnObjects(classes=SceneClasses(train=4, val=3, test=3), objects=ObjectSettings(5), images=SMALL, **TASK)
     assert torch.equal(other.episode("test", 0).query.images, episode.query.images)
 
 

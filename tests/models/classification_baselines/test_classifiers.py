@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from datamodules import DrawnObjects
+from datamodules.classification.drawn_objects import ObjectSettings
 from datamodules.classification.settings import ClassSplits, ImageSettings
 from datamodules.classification.training import ClassBatch, TaskTraining
 from datamodules.world.scenes import SceneClasses
@@ -40,7 +41,7 @@ TRAINED = [name for name in MAKERS if name != "prototypes"]
 def make_data(evaluated="novel", training=ClassBatch(4, 3), **options):
     return DrawnObjects(
         classes=SceneClasses(train=6, val=5, test=5),
-        per_class=8,
+        objects=ObjectSettings(8),
         images=ImageSettings(size=32),
         splits=ClassSplits(evaluated, test_images=0.25, val_images=0.125),
         training=training,
