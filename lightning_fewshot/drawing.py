@@ -214,7 +214,7 @@ def _captioned(picture: Tensor, examples: Examples, i: int, classes: Sequence[st
     label = None
     if isinstance(examples.labels, Tensor) and examples.labels.ndim == 1 and i < len(examples.labels):
         label = int(examples.labels[i])
-        lines.append((classes[label] if label < len(classes) else str(label), (0, 110, 30)))
+        lines.append((classes[label] if label < len(classes) else "none of these", (0, 110, 30)))
     if isinstance(pred, Tensor) and pred.ndim == 1 and len(pred) == len(classes):
         best = int(pred.argmax())
         right = label is None or best == label

@@ -18,13 +18,12 @@ from torchvision.ops import box_iou
 
 from lightning_fewshot.models.repmet.head import (
     class_posterior,
-    embed,
     mode_probabilities,
     posterior_logits,
-    squared_distances,
 )
 from lightning_fewshot.models.repmet.loss import embedding_loss
 from lightning_fewshot.models.repmet.settings import FineTuning, Mixture
+from lightning_fewshot.nn.embedding import embed, squared_distances
 from lightning_fewshot.nn.rois import hardest
 
 SUPPORT_IOU = 0.7  # section 5.2

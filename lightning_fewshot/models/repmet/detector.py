@@ -29,10 +29,10 @@ from lightning_fewshot.models.repmet.adaptation import (
     gather_representatives,
     support_rois,
 )
-from lightning_fewshot.models.repmet.head import embed
 from lightning_fewshot.models.repmet.settings import FineTuning, Mixture
 from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.nn.detections import DetectionFilter
+from lightning_fewshot.nn.embedding import embed
 from lightning_fewshot.nn.export import StaticDetector
 from lightning_fewshot.nn.rois import label_rois
 from lightning_fewshot.nn.two_stage import Maps, TwoStageDetector

@@ -14,9 +14,9 @@ from torch import Tensor
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.repmet.adaptation import LinearHead, finetune, imprinted
 from lightning_fewshot.models.repmet.detector import EpisodeDetector
-from lightning_fewshot.models.repmet.head import embedding_layers
 from lightning_fewshot.models.repmet.settings import Evaluation, FineTuning
 from lightning_fewshot.nn.detections import DetectionFilter
+from lightning_fewshot.nn.embedding import embedding_layers
 from lightning_fewshot.nn.two_stage import Proposals, Pyramid, RoiHead, TwoStageDetector
 from lightning_fewshot.settings import BackboneSettings, Optimization
 
