@@ -38,11 +38,10 @@ def embedding_loss(
     if used is not None:
         distances = distances.masked_fill(~used, float("inf"))
     nearest = distances.amin(dim=-1)  # (R, N)
-    is_true = torch.zeros_like(nearest, dtype=torch.bool)
-    foreground = labels > 0
-    is_true[foreground, labels[foreground] - 1] = True
+    is_true = labels[:, None] == torch.arange(1, nearest.shape[1] + 1, device=labels.device)
     right = nearest.masked_fill(~is_true, 0).sum(dim=-1)
     wrong = nearest.masked_fill(is_true, float("inf")).amin(dim=-1)
+    foreground = labels > 0
     if not background:
         return (right - wrong + margin).clamp(min=0) * foreground  # eq. (4)
     typical = right.sum() / foreground.sum().clamp(min=1)
