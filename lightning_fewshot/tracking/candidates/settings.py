@@ -8,7 +8,8 @@ from lightning_fewshot.tracking.candidates.regression import AREAS
 
 CHANNELS = (96, 256, 512)  # VGG-M
 TARGET_SIZE = 107  # pixels
-RECEPTIVE_FIELD = 75  # pixels of the three convolutions
+DILATION = 3  # of the third convolution, for a target of that size
+LEAST_SCENE = 150  # pixels
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class CandidateNetworkSettings:
         hidden: Width of fc4 and fc5.
         target_pixels: Pixels of the target's side in a scene.
         scene: Side of a scene, in sides of the target.
+        dilation: Of the third convolution; None: RT-MDNet's 3 for 107 pixels, as the same share of the target.
 
     Raises:
         ValueError: A number is out of range, or a scene is too small for the convolutions.
@@ -29,22 +31,34 @@ class CandidateNetworkSettings:
     hidden: int = 512
     target_pixels: int = TARGET_SIZE
     scene: float = 4.5
+    dilation: int | None = None
 
     def __post_init__(self) -> None:
         if not self.channels or min(self.channels) < 1:
             raise ValueError(f"channels is {self.channels} but every number must be at least 1")
         if self.hidden < 1:
             raise ValueError(f"hidden is {self.hidden} but must be at least 1")
-        if self.scene < 2 or self.scene_size < 2 * RECEPTIVE_FIELD:
+        if self.dilation is not None and self.dilation < 1:
+            raise ValueError(f"dilation is {self.dilation} but must be at least 1")
+        if self.scene < 2 or self.scene_size < LEAST_SCENE:
             raise ValueError(
                 f"scene is {self.scene} and target_pixels {self.target_pixels}: a scene of {self.scene_size} pixels, "
-                f"but scene must be at least 2 and a scene have {2 * RECEPTIVE_FIELD} pixels or more"
+                f"but scene must be at least 2 and a scene have {LEAST_SCENE} pixels or more"
             )
 
     @property
     def scene_size(self) -> int:
         """S, pixels of a scene's side."""
         return round(self.scene * self.target_pixels)
+
+    @property
+    def taps(self) -> int:
+        """Dilation of the third convolution.
+
+        >>> CandidateNetworkSettings().taps, CandidateNetworkSettings(target_pixels=48).taps
+        (3, 1)
+        """
+        return self.dilation or max(1, round(DILATION * self.target_pixels / TARGET_SIZE))
 
 
 @dataclass(frozen=True)
