@@ -87,21 +87,13 @@ class EpisodeSettings:
 
     Args:
         first: Positive and negative samples of a data set around the truth: D_init, D_test^std.
-        candidates: Boxes that are scored to estimate a target.
-        spread: Largest displacement of a candidate, in sides of the target.
-        scale: Largest factor of a candidate's size.
     """
 
     first: tuple[int, int] = (64, 196)
-    candidates: int = 256
-    spread: float = 0.6
-    scale: float = 1.05
 
     def __post_init__(self) -> None:
-        for name, count in {"first": min(self.first), "candidates": self.candidates}.items():
-            if count < 2:
-                raise ValueError(f"episode.{name} is {getattr(self, name)} but must be at least 2")
-        _check_search("episode", self.spread, self.scale)
+        if min(self.first) < 2:
+            raise ValueError(f"episode.first is {self.first} but must be at least 2")
 
 
 @dataclass(frozen=True)
@@ -120,6 +112,8 @@ class TrackerSettings:
         positive_memory: Frames whose positive samples a long-term update sees.
         negative_memory: Frames whose negative samples every update, and positive ones a short-term update, sees.
         every: Frames between two long-term updates (T).
+        found_share: The target counts as found above this share of the way from the median score of the first frame's
+            negative samples to that of its positive ones; None: above 0, RT-MDNet's.
         box_regression: Refine boxes by ridge regression.
         regression_samples: Samples that it is learned from.
         regression_areas: Their areas, as multiples of the target's; from 1 on, boxes are only ever made smaller.
@@ -136,6 +130,7 @@ class TrackerSettings:
     positive_memory: int = 100
     negative_memory: int = 20
     every: int = 10
+    found_share: float | None = None
     box_regression: bool = True
     regression_samples: int = 1000
     regression_areas: tuple[float, float] = AREAS
@@ -149,13 +144,13 @@ class TrackerSettings:
         for name in ("first", "frame"):
             if min(getattr(self, name)) < 1:
                 raise ValueError(f"tracking.{name} is {getattr(self, name)} but both numbers must be at least 1")
+        if self.found_share is not None and not 0 < self.found_share < 1:
+            raise ValueError(f"tracking.found_share is {self.found_share} but must be above 0 and below 1")
         if not 0 < self.regression_areas[0] <= 1 <= self.regression_areas[1]:
             raise ValueError(f"tracking.regression_areas is {self.regression_areas} but must be positive and hold 1")
-        _check_search("tracking", min(self.spread, self.lost_spread), self.scale)
-
-
-def _check_search(group: str, spread: float, scale: float) -> None:
-    if spread < 0:
-        raise ValueError(f"{group}.spread is {spread} but must be at least 0")
-    if scale < 1:
-        raise ValueError(f"{group}.scale is {scale} but must be at least 1")
+        if min(self.spread, self.lost_spread) < 0:
+            raise ValueError(
+                f"tracking.spread is {self.spread}, lost_spread {self.lost_spread}, but must be at least 0"
+            )
+        if self.scale < 1:
+            raise ValueError(f"tracking.scale is {self.scale} but must be at least 1")
