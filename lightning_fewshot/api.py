@@ -152,7 +152,7 @@ class Model:
                 f"{name} needs {needed.removeprefix('class_')} in its support, but it has "
                 f"{', '.join(g.removeprefix('class_') for g in given) or 'images alone'}"
             )
-        return AdaptedState(self.module.adapt(self._moved(support.examples)), support.classes)
+        return AdaptedState(self.module.adapt_images(self._moved(support.examples)), support.classes)
 
     @torch.no_grad()
     def predict(self, state: AdaptedState, query: NamedExamples) -> list[Prediction]:

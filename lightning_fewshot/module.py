@@ -117,8 +117,12 @@ class FewShotModule(LightningModule, ABC):
         """Take the names of the training classes; a model with ``one_output_a_class`` makes its parameters here."""
         self.classes = classes
 
+    def adapt_images(self, support: Examples) -> Any:
+        """Return the state of a user's labelled images; where ``adapt`` asks for an episode's order."""
+        return self.adapt(support)
+
     def predict_images(self, state: Any, query: Examples) -> list[Any]:
-        """Return one prediction an image, for all classes of the state; where ``predict`` answers otherwise."""
+        """Return one prediction an image, for all classes of a state of ``adapt_images``."""
         return list(self.predict(state, query))
 
     def draw(self, episode: Episode, preds: Any) -> Tensor:

@@ -47,17 +47,26 @@ def test_the_saved_config_repeats_the_run(cli, results):
 def test_public_names_and_short_forms(cli):
     """``class_path: lightning_fewshot.RepMetDetector`` resolves, and ``--data.seed`` needs no ``init_args``."""
     with pytest.raises(SystemExit) as end:
-        cli("fit", "--config", REPMET, "--data.seed", 7, "--model.init_args.sigma=0.3", "--print_config", toy=False)
+        cli(
+            "fit",
+            "--config",
+            REPMET,
+            "--data.seed",
+            7,
+            "--model.init_args.mixture.sigma=0.3",
+            "--print_config",
+            toy=False,
+        )
     assert end.value.code == 0
 
 
 def test_dotted_keys_of_a_sweep_are_the_keys_of_the_config(cli, capsys):
-    cli_args = ["--model.init_args.sigma=0.3", "--data.init_args.k_shot=5", "--trainer.max_epochs=2"]
+    cli_args = ["--model.init_args.mixture.sigma=0.3", "--data.init_args.k_shot=5", "--trainer.max_epochs=2"]
     with pytest.raises(SystemExit):
         cli("fit", "--config", REPMET, *cli_args, "--print_config", toy=False)
     config = yaml.safe_load(capsys.readouterr().out)
     assert config["model"]["class_path"] == "lightning_fewshot.RepMetDetector"
-    assert config["model"]["init_args"]["sigma"] == 0.3
+    assert config["model"]["init_args"]["mixture"]["sigma"] == 0.3
     assert config["data"]["init_args"]["k_shot"] == 5
 
 
@@ -170,9 +179,18 @@ def test_a_monitor_that_is_not_logged_is_one_line(cli):
 
 def test_a_checkpoint_of_another_model_names_what_differs(cli):
     cli("fit", "--trainer.fast_dev_run", "false", "--trainer.max_epochs", 1)
-    other = ["--model.widths", "[8]", "--model.proposals", "[4, 4]", "--data.n_classes", "[6, 5, 5]"]
-    other += ["--data.image_size", 64, "--data.episodes.test", 1, "--trainer.accelerator", "cpu"]
-    with pytest.raises(SystemExit, match=r"does not fit this RepMetDetector: \d+ parameters differ \(embed\.0\.bias"):
+    other = ["--model.roi_head.widths", "[8]", "--model.proposals", "{train: 4, test: 4}"]
+    other += [
+        "--data.classes",
+        "{train: 6, val: 5, test: 5}",
+        "--data.scene.image_size",
+        64,
+        "--data.episodes.test",
+        1,
+        "--trainer.accelerator",
+        "cpu",
+    ]
+    with pytest.raises(SystemExit, match=r"does not fit this RepMetDetector: \d+ parameters differ \(classify\.bias"):
         cli("test", "--config", REPMET, *other, "--ckpt_path", "run/checkpoints/best.ckpt", toy=False)
 
 

@@ -141,9 +141,18 @@ def test_sigterm_at_any_step(cli, results, monkeypatch, step):
 @pytest.mark.slow
 def test_repmet_is_resumed_exactly(cli, results, monkeypatch):
     small = ["--config", ROOT / "experiments/repmet.yaml", "--trainer.accelerator", "cpu", "--trainer.max_epochs", 1]
-    small += ["--data.image_size", 64, "--data.n_classes", "[6, 5, 5]", "--data.batch_size", 2, "--data.n_query", 1]
+    small += [
+        "--data.scene.image_size",
+        64,
+        "--data.classes",
+        "{train: 6, val: 5, test: 5}",
+        "--data.batch_size",
+        2,
+        "--data.n_query",
+        1,
+    ]
     small += ["--data.episodes.train", 4, "--data.episodes.val", 1, "--data.episodes.test", 2, "--data.num_workers", 0]
-    small += ["--model.widths", "[32]", "--model.proposals", "[8, 8]", "--pictures.count", 0]
+    small += ["--model.roi_head.widths", "[32]", "--model.proposals", "{train: 8, test: 8}", "--pictures.count", 0]
     cli("fit", *small, run_dir="whole", toy=False)
     with monkeypatch.context() as patch:
         patch.setattr(lightning_fewshot.cli.run, "Progress", lambda: _Terminate(2))

@@ -15,21 +15,30 @@ class Command(NamedTuple):
 
     Args:
         help: What it does, in one line.
-        target: ``module:function``; the function gets the command's name and the arguments after it.
+        target: ``module:function``; the function gets the arguments after the command.
+        named: Whether it gets the command's name before them.
     """
 
     help: str
     target: str
+    named: bool = False
 
 
 COMMANDS = {
-    "fit": Command("Train, and test the best checkpoint.", "lightning_fewshot.cli.run:run"),
-    "validate": Command("Evaluate a checkpoint on the validation split.", "lightning_fewshot.cli.run:run"),
+    "fit": Command("Train, and test the best checkpoint.", "lightning_fewshot.cli.run:run", named=True),
+    "validate": Command("Evaluate a checkpoint on the validation split.", "lightning_fewshot.cli.run:run", named=True),
     "test": Command(
-        "Evaluate a checkpoint on the test split: a table and results.json.", "lightning_fewshot.cli.run:run"
+        "Evaluate a checkpoint on the test split: a table and results.json.",
+        "lightning_fewshot.cli.run:run",
+        named=True,
     ),
-    "predict": Command("Predict on your own images or videos.", "lightning_fewshot.cli.run:run"),
-    "score": Command("Score result files of any tracker on a benchmark.", "lightning_fewshot.cli.score:run"),
+    "predict": Command("Predict on your own images or videos.", "lightning_fewshot.cli.run:run", named=True),
+    "score": Command(
+        "Score result files of any tracker on a benchmark.", "lightning_fewshot.cli.score:run", named=True
+    ),
+    "sweep": Command("Run the cells of a sweep file, without an account.", "lightning_fewshot.cli.sweep:main"),
+    "table": Command("Show a paper's table with the values of runs beside it.", "lightning_fewshot.cli.table:main"),
+    "report": Command("Write one self-contained page about runs.", "lightning_fewshot.cli.report:main"),
 }
 EXAMPLES = """\
   fit --config experiments/repmet.yaml
@@ -55,8 +64,10 @@ def run_command(args: list[str]) -> Any:
     if args[0] not in COMMANDS:
         print(f"error: {unknown(args[0])}", file=sys.stderr)
         sys.exit(2)
-    module_name, _, function = COMMANDS[args[0]].target.partition(":")
-    return getattr(importlib.import_module(module_name), function)(args[0], args[1:])
+    command = COMMANDS[args[0]]
+    module_name, _, name = command.target.partition(":")
+    function = getattr(importlib.import_module(module_name), name)
+    return function(args[0], args[1:]) if command.named else function(args[1:])
 
 
 def help_text() -> str:

@@ -60,7 +60,10 @@ def read_request(command: str, args: list[str]) -> Request:
         FileNotFoundError: There is no such config.
         ValueError: A config that is none.
     """
-    args = [f"{arg[:-5]}=null" if arg.startswith("--") and arg.endswith("=None") else arg for arg in args]
+    args = [
+        f"{key}=null" if key.startswith("--") and value == "None" else f"{key}{equals}{value}"
+        for key, equals, value in (arg.partition("=") for arg in args)
+    ]
     for i, arg in enumerate(args):
         if arg.startswith(f"{CHECKPOINT}="):
             args[i] = f"{CHECKPOINT}={resolve_latest(arg.partition('=')[2])}"

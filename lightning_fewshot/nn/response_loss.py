@@ -134,7 +134,7 @@ def query_cells(episode: Episode, protocol: str, exemplar: int, stride: int) -> 
         ValueError: The episode is of another kind, or has no boxes.
     """
     if episode.protocol != protocol:
-        raise ValueError(f"training episodes are {episode.protocol!r} but must be {protocol!r}: set data.train")
+        raise ValueError(f"training episodes are {episode.protocol!r} but must be {protocol!r}: set data.training")
     if episode.query.boxes is None:
         raise ValueError(f"training episodes of {protocol!r} must have boxes")
     return target_cells(torch.cat(episode.query.boxes), exemplar, stride).float()

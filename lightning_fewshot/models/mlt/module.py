@@ -119,7 +119,7 @@ class MetaLearnerTracker(MatchingModule):
         frames = len(episode.query.images) // count
         if frames < self.memory.size:
             raise ValueError(
-                f"memory.size is {self.memory.size} but clips have {frames} patches: raise data.clip_frames"
+                f"memory.size is {self.memory.size} but clips have {frames} patches: raise data.training.frames"
             )
         with torch.no_grad():
             state = self.network.adapt(episode.support.images)

@@ -24,7 +24,7 @@ def stacked(examples: Examples) -> tuple[Tensor, Tensor]:
     if len(shapes) > 1:
         raise ValueError(
             f"a training batch has images of {shapes[0]} and {shapes[1]} pixels (height, width): "
-            "set data.image_size, or data.batch_size to 1"
+            "set data.images.size, or data.batch_size to 1"
         )
     return tuple(part if isinstance(part, Tensor) else torch.stack(list(part)) for part in (images, masks))
 

@@ -52,6 +52,7 @@ class PixelSegmenter(FewShotModule):
     """
 
     monitor = "val/miou"
+    support_needs = "class_masks"
 
     def __init__(
         self,

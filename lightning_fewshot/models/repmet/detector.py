@@ -83,6 +83,7 @@ class EpisodeDetector(FewShotModule):
     """
 
     monitor = "val/map_50"
+    support_needs = "boxes"
     one_output_a_class = True
     classify: Linear
 

@@ -16,6 +16,7 @@ def instance_loss(logits: Tensor, domain: Tensor) -> Tensor:
         logits: ``(P, A, D)``, score of each positive sample as the target of each of D domains.
         domain: ``(P,)`` int64, the right domain.
 
+    >>> import torch
     >>> instance_loss(torch.tensor([[[20.0, 0.0]]]), torch.tensor([0])).round(decimals=4).item()
     0.0
     """

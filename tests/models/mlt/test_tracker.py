@@ -218,7 +218,7 @@ def test_settings_out_of_range_are_refused(group, options, message):
 
 
 def test_clips_that_are_too_short_are_refused():
-    with pytest.raises(ValueError, match=r"memory.size is 4 but clips have 3 patches: raise data\.clip_frames"):
+    with pytest.raises(ValueError, match=r"memory.size is 4 but clips have 3 patches: raise data\.training\.frames"):
         _meta().loss(_clips(2, 3))
 
 
@@ -260,7 +260,7 @@ def test_validation_without_an_update_says_so(monkeypatch):
 
 def test_the_stages_chain_through_the_command_line(in_tmp):
     sizes = ["--data.batch_size=2", "--data.num_workers=0", "--data.episodes={train: 1, val: 1, test: 1}"]
-    sizes += ["--data.max_frames=4", "--data.image_size=96", "--trainer.max_epochs=1"]
+    sizes += ["--data.max_frames=4", "--data.videos.image_size=96", "--trainer.max_epochs=1"]
     sizes += ["--trainer.accelerator=cpu", "--model.init_args.matching={channels: [6, 8, 10, 12], kernels: 8}"]
     main(["fit", "--config", str(ROOT / "experiments/mlt/matching.yaml"), "--run_dir=first", *sizes])
     meta = ["fit", "--config", str(ROOT / "experiments/mlt.yaml"), *sizes, "--model.init_args.memory.update_every=2"]

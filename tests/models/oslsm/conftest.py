@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from datamodules.segmentation.scene_masks import SceneMasks
+from datamodules.world.scenes import SceneClasses, SceneSettings
 from lightning_fewshot.models import oslsm
 from lightning_fewshot.models.oslsm.settings import NewLayers, SegmentationBranchSettings, SupportEncoder
 from lightning_fewshot.settings import BackboneSettings
@@ -18,8 +19,9 @@ OWN = {
 
 
 def make_scenes(n_way=1, n_query=1, k_shot=2, **options):
-    sizes = {"batch_size": 3, "image_size": 64, "n_classes": (9, 5, 5), "n_clutter_classes": 4, "num_workers": 0}
-    return SceneMasks(n_way, n_query, k_shot, **{**sizes, **options})
+    scene = SceneSettings(image_size=options.pop("image_size", 64), max_objects=3)
+    sizes = {"batch_size": 3, "classes": SceneClasses(9, 5, 5, clutter=4), "num_workers": 0}
+    return SceneMasks(scene, n_way=n_way, n_query=n_query, k_shot=k_shot, **{**sizes, **options})
 
 
 def make_segmenter(method="OSLSMSegmenter", **changes):

@@ -41,18 +41,21 @@ def test_predict_writes_masks_and_overlays_of_ones_own_folder(offline):
     maker = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(maker)
     root = maker.make_folder_masks(offline / "mine")
-    data = ["--config", "experiments/data/folder_masks.yaml", "--data.root", str(root), "--data.image_size=64"]
-    main(["predict", *EXPERIMENT, *data, "--trainer.accelerator=cpu", "--run_dir", str(offline / "run")])
-    names = {"images_unmasked", "query_q0", "query_q1", "query_q2"}
-    assert {p.stem for p in (offline / "run/masks").iterdir()} == names
-    assert {p.stem for p in (offline / "run/pictures").iterdir()} == names
-    mask = Image.open(offline / "run/masks/query_q0.png")
+    data = ["--config", "experiments/data/folder_masks.yaml", "--data.root", str(root), "--data.images.size=64"]
+    steps = ["--trainer.max_steps=1", "--test_after_fit=false", "--trainer.accelerator=cpu"]
+    main(["fit", *EXPERIMENT, *steps, "--run_dir", str(offline / "fit")])
+    checkpoint = ["--ckpt_path", str(offline / "fit/checkpoints/last.ckpt"), "--trainer.accelerator=cpu"]
+    main(["predict", *EXPERIMENT, *data, *checkpoint, "--run_dir", str(offline / "run")])
+    names = {"images/unmasked.png", "query/q0.png", "query/q1.png", "query/q2.png"}
+    for folder in (offline / "run/masks", offline / "run/pictures"):
+        assert {str(p.relative_to(folder)) for p in folder.rglob("*.png") if not p.stem.startswith("val_")} == names
+    mask = Image.open(offline / "run/masks/query/q0.png")
     assert mask.mode == "P"
     assert mask.size == maker.SIZE
     found = set(np.unique(np.asarray(mask)).tolist()) - {0}
     records = [r for r in json.loads((offline / "run/predictions.json").read_text()) if r["image"] == "query/q0.png"]
     assert found <= {r["value"] for r in records} <= {1, 2, 3}
-    assert all(r["mask"] == "masks/query_q0.png" and 0 < r["share"] <= 1 for r in records)
+    assert all(r["mask"] == "masks/query/q0.png" and 0 < r["share"] <= 1 for r in records)
 
 
 def test_prototypes_are_tested_without_fit_and_calibrated_by_it(offline):

@@ -94,7 +94,9 @@ def test_fc6_and_fc7_of_a_vgg_take_its_classifier_over(monkeypatch):
     full.pre_logits.fc1, full.pre_logits.fc2 = torch.nn.Conv2d(512, 8, 7), torch.nn.Conv2d(8, 8, 1)
     monkeypatch.setattr(segmentation_branch, "classifier_network", lambda *_: full)
     monkeypatch.setattr(segmentation_branch, "VGG_LAYERS", NewLayers(8, 7))
-    monkeypatch.setattr(segmentation_branch, "Backbone", lambda settings, strides, **_: Backbone(settings, strides))
+    monkeypatch.setattr(
+        segmentation_branch, "Backbone", lambda settings, *_, **__: Backbone(BackboneSettings(settings.name), (32,))
+    )
     phi = branch(BackboneSettings("vgg11", "timm"))
     assert torch.equal(phi.top[0].weight, full.pre_logits.fc1.weight)
     assert torch.equal(phi.top[3].bias, full.pre_logits.fc2.bias)

@@ -123,7 +123,7 @@ def test_export_through_the_module(make_scenes, segmenter, align, side):
 def test_a_training_batch_of_several_sizes_is_refused(scenes, segmenter):
     episode = scenes.episode("train", 0)
     images = [episode.query.images[0], episode.query.images[1][:, :50], episode.query.images[2]]
-    with pytest.raises(ValueError, match=r"images of \(50, 64\) and \(64, 64\) pixels .*set data.image_size"):
+    with pytest.raises(ValueError, match=r"images of \(50, 64\) and \(64, 64\) pixels .*set data.images.size"):
         segmenter().loss(episode._replace(query=episode.query._replace(images=images)))
 
 

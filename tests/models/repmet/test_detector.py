@@ -7,6 +7,7 @@ import torch
 from torchvision.ops import box_iou, clip_boxes_to_image
 
 from datamodules.detection.scenes import Scenes
+from datamodules.world.scenes import SceneClasses, SceneSettings
 from lightning_fewshot.models.repmet import (
     ExternalMetricDetector,
     PlainDetector,
@@ -50,9 +51,8 @@ def scenes():
         k_shot=2,
         n_query=1,
         batch_size=2,
-        image_size=96,
-        n_classes=(6, 4, 4),
-        n_clutter_classes=4,
+        scene=SceneSettings(image_size=96),
+        classes=SceneClasses(6, 4, 4, clutter=4),
         num_workers=0,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,18 @@ from lightning_fewshot.models.learnet.characters.network import (
 )
 from lightning_fewshot.module import FewShotModule, decay_groups
 from lightning_fewshot.settings import Optimization
+
+
+class LabelledPupils(NamedTuple):
+    """Pupils of several classes.
+
+    Args:
+        pupils: Of P exemplars.
+        labels: ``(P,)`` int64, class of each.
+    """
+
+    pupils: PupilState
+    labels: Tensor
 
 
 class SiameseLearnet(FewShotModule):
@@ -67,6 +79,20 @@ class SiameseLearnet(FewShotModule):
     def predict(self, state: PupilState, query: Examples) -> Tensor:
         """Return scores ``(P, R)`` of ``P * R`` images without running the learnet."""
         return self.network.predict(state, drawings(query.images))
+
+    def adapt_images(self, support: Examples) -> LabelledPupils:
+        """Return the pupils of labelled exemplars; a class may have several."""
+        return LabelledPupils(self.adapt(support), support.labels)
+
+    def predict_images(self, state: LabelledPupils, query: Examples) -> list[Tensor]:
+        """Return the posteriors ``(N,)`` of the classes for each image, given that it shows one of them.
+
+        The score of a class is the mean over its exemplars.
+        """
+        images, count = drawings(query.images), len(state.labels)
+        scores = self.network.predict(state.pupils, images.repeat(count, 1, 1, 1))  # (P, Q)
+        of_class = torch.nn.functional.one_hot(state.labels).to(scores)  # (P, N)
+        return list((scores.T @ of_class / of_class.sum(0)).softmax(-1))
 
     def loss(self, episode: Episode) -> dict[str, Tensor]:
         """Return the logistic loss over pairs, eq. (2) for learnets and eq. (3) for siamese networks.

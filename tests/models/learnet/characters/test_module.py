@@ -14,7 +14,7 @@ from lightning_fewshot.episodes import Episode, Examples
 ROOT = Path(__file__).parents[4]
 TINY = [
     "--data.n_way=5",
-    "--data.pairs=8",
+    "--data.training.pairs=8",
     "--data.episodes={train: 2, val: 1, test: 2}",
 ]
 
@@ -37,7 +37,7 @@ def omniglot(tmp_path, monkeypatch):
 
 def test_fit_ends_with_a_test_and_pictures(tmp_path):
     run = tmp_path / "run"
-    drawn = ["--data.background_alphabets=3", "--data.evaluation_alphabets=2", "--data.val_alphabets=1"]
+    drawn = ["--data.alphabets.background=3", "--data.alphabets.evaluation=2", "--data.val_alphabets=1"]
     cli = main(
         ["fit", "--config", "experiments/learnet.yaml", "--trainer.max_epochs=1", "--run_dir", str(run), *TINY, *drawn]
     )

@@ -245,7 +245,7 @@ def test_bad_input_is_said(work, message):
 
 def test_fit_ends_with_tracks_and_figure_4(in_tmp, monkeypatch):
     sizes = ["--data.batch_size=2", "--data.num_workers=0", "--data.episodes={train: 2, val: 1, test: 1}"]
-    sizes += ["--data.max_frames=4", "--data.image_size=96", "--trainer.max_epochs=1"]
+    sizes += ["--data.max_frames=4", "--data.videos.image_size=96", "--trainer.max_epochs=1"]
     config = str(ROOT / "experiments/learnet_tracker.yaml")
     cli = main(["fit", "--config", config, "--trainer.accelerator=cpu", "--run_dir=run", *sizes])
     assert cli.model.estimates["success_auc"].n == 1

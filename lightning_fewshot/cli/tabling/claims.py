@@ -1,0 +1,138 @@
+"""The table of claims of docs/results.md, made from docs/claims.yaml.
+
+A claim's texts hold numbers by name, ``{ours}``: a value with half of its interval, given in the file or read from a
+kept ``results.json``. So a number stands in one place; a smallest difference is computed from the intervals behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_fewshot.files import write_atomically
+
+BEGIN = "<!-- claims: written by `python -m lightning_fewshot table --claims docs/claims.yaml`; edit that file -->"
+END = "<!-- end of claims -->"
+COLUMNS = ("paper", "claim", "reported", "ours", "data", "smallest_difference", "holds")
+HEADER = ("paper", "claim", "the paper", "ours", "data", "smallest difference", "holds")
+NUMBER_COLUMN = COLUMNS.index("smallest_difference")
+VALUE_KEYS = {"value", "half", "digits", "sign", "result", "metric", "scale"}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number with half of its 95 % interval.
+
+    Args:
+        value: The number.
+        half: Half of its interval, or None.
+        digits: Decimals.
+        sign: Whether a plus is printed.
+    """
+
+    value: float
+    half: float | None
+    digits: int
+    sign: bool
+
+    def __str__(self) -> str:
+        text = f"{self.value:{'+' if self.sign else ''}.{self.digits}f}"
+        return text if self.half is None else f"{text} ± {self.half:.{self.digits}f}"
+
+
+def write_claims(path: Path) -> Path:
+    """Write the table into the document that the file of claims names; return the document.
+
+    Raises:
+        ValueError: A key, a name or a kept result is wrong, or the document lacks the markers.
+    """
+    document, text = updated_document(path)
+    write_atomically(document, text)
+    return document
+
+
+def updated_document(path: Path) -> tuple[Path, str]:
+    """Return the document and its text with the table of now.
+
+    Args:
+        path: ``docs/claims.yaml``: ``document`` (relative to the file) and ``claims``.
+    """
+    import yaml
+
+    if not path.is_file():
+        raise ValueError(f"--claims is {path} but there is no such file")
+    content = yaml.safe_load(path.read_text())
+    document = path.parent / content["document"]
+    before, begin, rest = document.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{document} lacks the lines {BEGIN} and {END}")
+    return document, f"{before}{BEGIN}\n{claims_table(content['claims'], path)}{END}{after}"
+
+
+def claims_table(claims: list[dict[str, Any]], path: Path) -> str:
+    """Return the claims as a Markdown table."""
+    rule = ["---:" if i == NUMBER_COLUMN else "---" for i in range(len(COLUMNS))]
+    lines = ["| " + " | ".join(HEADER) + " |", "|" + "|".join(rule) + "|"]
+    lines += ["| " + " | ".join(_cells(claim, path)) + " |" for claim in claims]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(claim: dict[str, Any], path: Path) -> list[str]:
+    where = f"{path}: claim {claim.get('claim')!r} of {claim.get('paper')}"
+    for key in claim:
+        if key not in (*COLUMNS, "values"):
+            raise ValueError(f"{where} has the unknown key {key!r}; known: {[*COLUMNS, 'values']}")
+    values = {name: _value(entry, path.parent, where) for name, entry in (claim.get("values") or {}).items()}
+    cells = []
+    for column in COLUMNS:
+        if column not in claim:
+            raise ValueError(f"{where} lacks the key {column!r}")
+        entry = claim[column]
+        text = _smallest(entry, values, where) if isinstance(entry, dict) else _fill(str(entry), values, where)
+        cells.append(text.strip().replace("|", r"\|"))
+    return cells
+
+
+def _fill(text: str, values: dict[str, Value], where: str) -> str:
+    def replace(match: re.Match) -> str:
+        if match[1] not in values:
+            raise ValueError(f"{where} names the value {match[1]!r}; known: {sorted(values)}")
+        return str(values[match[1]])
+
+    return re.sub(r"\{(\w+)\}", replace, text)
+
+
+def _smallest(entry: dict[str, Any], values: dict[str, Value], where: str) -> str:
+    """Return what the intervals of some values could have shown: sqrt(a^2 + b^2)."""
+    names = entry.get("between") or []
+    unknown = [name for name in names if name not in values or values[name].half is None]
+    if not names or unknown:
+        raise ValueError(f"{where}: smallest_difference.between is {names} but must name values that have an interval")
+    digits = max(values[name].digits for name in names)
+    return f"{math.hypot(*(values[name].half for name in names)):.{digits}f}"
+
+
+def _value(entry: dict[str, Any], folder: Path, where: str) -> Value:
+    unknown = sorted(set(entry) - VALUE_KEYS)
+    if unknown:
+        raise ValueError(f"{where}: a value has the unknown key {unknown[0]!r}; known: {sorted(VALUE_KEYS)}")
+    if "result" in entry:
+        value, half = _kept(folder / entry["result"], entry["metric"], entry.get("scale", 1.0), where)
+    else:
+        value, half = entry["value"], entry.get("half")
+    return Value(value, half, entry.get("digits", 1), entry.get("sign", False))
+
+
+def _kept(path: Path, metric: str, scale: float, where: str) -> tuple[float, float | None]:
+    """Read a number from a kept ``results.json``."""
+    try:
+        entry = json.loads(path.read_text())["metrics"][metric]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{where}: {path} has no metric {metric!r} ({type(error).__name__})") from error
+    low, high = entry["ci95"]
+    return entry["value"] * scale, None if low is None else (high - low) / 2 * scale
