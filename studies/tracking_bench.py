@@ -1,6 +1,6 @@
 """Trackers one frame at a time: search around the true previous box, on thousands of pairs of frames, paired.
 
-    python studies/tracking_bench.py --data videos videos-2 davis otb drawn --methods identity untrained runs/a/best.ckpt
+    python studies/tracking_bench.py --data videos davis otb drawn --methods identity untrained runs/a/best.ckpt
 
 A tracker is started on the first frame of a sequence. Then, at frames spread over the sequence, it is put onto the true
 box of the frame before and asked for the next box. Nothing drifts, so every pair of frames counts. A *hit* has its
@@ -147,8 +147,8 @@ def measures(found: Tensor, truth: Tensor) -> dict[str, Tensor]:
     """Return hits and IoU ``(n,)`` of boxes ``(n, 4)``.
 
     >>> boxes = torch.tensor([[0.0, 0.0, 8.0, 8.0], [4.0, 0.0, 12.0, 8.0]])
-    >>> {k: v.round(decimals=2).tolist() for k, v in measures(boxes, boxes[:1].expand(2, 4)).items()}
-    {'hit': [1.0, 0.0], 'iou': [1.0, 0.33]}
+    >>> {k: v.mul(3).round().tolist() for k, v in measures(boxes, boxes[:1].expand(2, 4)).items()}
+    {'hit': [3.0, 0.0], 'iou': [3.0, 1.0]}
     """
     apart = ((found[:, :2] + found[:, 2:] - truth[:, :2] - truth[:, 2:]) / 2).norm(dim=1)
     side = (truth[:, 2:] - truth[:, :2]).mean(1)
