@@ -29,6 +29,7 @@ from datamodules import OTB, DAVISVideos, DrawnVideos, GOT10k
 from datamodules.tracking.base import Target, TrackingData
 from lightning_fewshot.boxes import iou, valid
 from lightning_fewshot.checkpoints import build_module
+from lightning_fewshot.data import EpisodeCounts
 from lightning_fewshot.metrics.estimate import Estimate, mean_interval
 from lightning_fewshot.models.learnet.tracking.module import SiameseTracker
 from lightning_fewshot.models.learnet.tracking.network import TemplateState
@@ -75,15 +76,15 @@ class ReplacedFilters(SiameseTracker):
 def read_clips(name: str, per_sequence: int, drawn: int) -> list[Clip]:
     """Return the sequences of a data set: "otb", "davis", "drawn", or a folder in GOT-10k's layout."""
     if name == "drawn":
-        data, splits = DrawnVideos(), ("test",)
+        data, splits = DrawnVideos(episodes=EpisodeCounts(1, 1, drawn)), ("test",)
     elif name in ("otb", "davis"):
         data, splits = {"otb": OTB, "davis": DAVISVideos}[name](), ("test",)
     else:
         data, splits = GOT10k(folder=name), ("train", "val")
     clips = []
     for split in splits:
-        count = min(drawn, data.count(split)) if name == "drawn" else data.count(split)
-        clips += [clip for i in range(count) if (clip := _clip(name, data, split, i, per_sequence)).times]
+        found = (_clip(name, data, split, i, per_sequence) for i in range(data.count(split)))
+        clips += [clip for clip in found if clip.times]
     return clips
 
 
