@@ -231,7 +231,7 @@ TINY = [
 SIZES = {
     "network": "{channels: [3, 4, 5], hidden: 6, target_pixels: 40, scene: 4.0}",
     "batches": "{positives: 4, negatives: 6, mined: 8}",
-    "episode": "{first: [6, 8], candidates: 16}",
+    "episode": "{first: [6, 8]}",
     "tracking": "{candidates: 16, first: [20, 60], first_scenes: 2, frame: [6, 12], regression_samples: 20}",
 }
 
