@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.images.photos import PhotoEpisodes
+from datamodules.images.reading import SkippedItems
 from datamodules.images.roots import Download, find_root
 from lightning_fewshot.episodes import Episode
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 class OwnFolder(PhotoEpisodes):
@@ -36,7 +35,7 @@ class OwnFolder(PhotoEpisodes):
 
     @abstractmethod
     def image_files(self) -> Iterable[Path]:
-        """Return all files of the folder that may be images to predict."""
+        """Return all images of the folder."""
 
     @abstractmethod
     def shots(self) -> Sequence[Any]:
@@ -87,10 +86,16 @@ class OwnFolder(PhotoEpisodes):
 
     @cached_property
     def unlabelled(self) -> tuple[Path, ...]:
-        """The photos to predict, sorted."""
+        """The photos to predict, sorted: neither labelled themselves nor links to labelled ones."""
         labelled = {photo.path for photo in self.catalog.photos.values()}
-        images = (f for f in self.image_files() if f.suffix.lower() in SUFFIXES)
-        return tuple(sorted(f for f in images if f not in labelled))
+        real, skipped, kept = {path.resolve() for path in labelled}, SkippedItems(), []
+        for path in sorted(set(self.image_files()) - labelled):
+            if path.resolve() in real:
+                skipped.add(self.name_of(path), "a link to a labelled photo")
+            else:
+                kept.append(path)
+        skipped.warn("images to predict")
+        return tuple(kept)
 
     def name_of(self, path: Path) -> str:
         """Return the name of a file in results: its path in the folder."""

@@ -12,9 +12,10 @@ import torch
 from datamodules.tracking.base import Target, TrackingData
 from lightning_fewshot.boxes import xywh_to_xyxy
 from lightning_fewshot.episodes import Episode
+from lightning_fewshot.tracking.box_files import read_boxes
 from lightning_fewshot.tracking.episodes import sequence_episode
-from lightning_fewshot.tracking.files import read_boxes
-from lightning_fewshot.tracking.frames import Frames, open_frames
+from lightning_fewshot.tracking.frames import Frames
+from lightning_fewshot.tracking.videos import open_frames
 
 
 class VideoFile(TrackingData):

@@ -11,9 +11,10 @@ import numpy as np
 from torch import Tensor
 
 from lightning_fewshot.tracking.files import TrackFiles
-from lightning_fewshot.tracking.frames import FPS, Frames
+from lightning_fewshot.tracking.frames import Frames
 from lightning_fewshot.tracking.loop import Step, collect, follow
 from lightning_fewshot.tracking.tracker import Tracker
+from lightning_fewshot.tracking.videos import FPS
 
 ORANGE = (0, 140, 255)  # BGR; as in the other pictures of a run
 FAR = 1e6  # pixels: a tracker's box may lie anywhere, OpenCV's coordinates are 32-bit integers
@@ -68,11 +69,11 @@ def write_film(steps: Iterator[Step], path: Path, fps: float) -> Iterator[Step]:
         for step in steps:
             picture = annotated(step)
             if writer is None:
-                size = (picture.shape[1], picture.shape[0])
+                size = (picture.shape[1], picture.shape[0])  # a film has one size: later frames are fitted into it
                 writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
                 if not writer.isOpened():
                     raise OSError(f"cannot write the video {path}")
-            writer.write(picture)
+            writer.write(_fitted(picture, size))
             yield step
     finally:
         if writer is not None:
@@ -87,3 +88,15 @@ def annotated(step: Step) -> np.ndarray:
     text = f"{step.t}  {step.score:.2f}"
     cv2.putText(picture, text, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, ORANGE, 1, cv2.LINE_AA)
     return picture
+
+
+def _fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a picture of another size reduced or enlarged into ``size`` (width, height), with black beside it."""
+    height, width = picture.shape[:2]
+    if (width, height) == size:
+        return picture
+    scale = min(size[0] / width, size[1] / height)
+    inner = cv2.resize(picture, (max(1, round(width * scale)), max(1, round(height * scale))))
+    canvas = np.zeros((size[1], size[0], 3), np.uint8)
+    canvas[: inner.shape[0], : inner.shape[1]] = inner[: size[1], : size[0]]
+    return canvas

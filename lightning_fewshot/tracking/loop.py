@@ -63,14 +63,16 @@ class Track(NamedTuple):
 def track(tracker: Tracker, frames: Frames, box: Tensor) -> Track:
     """Follow an object through a video.
 
+    Frames may differ in size, as in two videos of GOT-10k: boxes are pixels of their own frame.
+
     Args:
         tracker: Any tracker.
         frames: The video.
         box: ``(4,)``, where the object is in frame 0. The result's first box is this one, with score 1.
 
     Raises:
-        ValueError: The box is empty or outside the frame, a frame differs in size from the first, cannot be decoded,
-            or the tracker returned a box that is not finite.
+        ValueError: The box is empty or outside the frame, a frame cannot be decoded, or the tracker returned a box that
+            is not finite.
 
     >>> import numpy as np
     >>> from lightning_fewshot.tracking.frames import ArrayFrames
@@ -103,11 +105,9 @@ def follow(tracker: Tracker, frames: Frames, box: Tensor, depth: int = AHEAD) ->
         ValueError: As :func:`track`, at the frame that it concerns.
     """
     given = torch.as_tensor(box, dtype=torch.float32)
-    state, size, began = None, None, time.perf_counter()
+    state, began = None, time.perf_counter()
     for t, frame in enumerate(ahead(frames, depth)):
         read, began = time.perf_counter() - began, time.perf_counter()
-        size = size or frame.shape
-        check_frame(frame, size, frames.name, t)
         with torch.no_grad():
             if t == 0:
                 found, score = check_box(given, frame, frames.name), 1.0
@@ -136,10 +136,3 @@ def check_box(box: Tensor, frame: Tensor, name: str) -> Tensor:
         numbers = ", ".join(f"{v:g}" for v in box.tolist())
         raise ValueError(f"first box of {name} is ({numbers}), outside the frame of {width} x {height} pixels")
     return box
-
-
-def check_frame(frame: Tensor, size: torch.Size, name: str, t: int) -> None:
-    """Refuse a frame of another size: boxes in pixels would mean something else."""
-    if frame.shape != size:
-        shapes = [f"{s[2]} x {s[1]}" for s in (frame.shape, size)]
-        raise ValueError(f"frame {t} of {name} has {shapes[0]} pixels but the first has {shapes[1]}")

@@ -118,10 +118,10 @@ def segment(
             raise ValueError(f"class {label} is asked for but has no shot; shots: {classes.unique().tolist()}")
         scores[row] = any_shot(shots[:, None], size, align_corners)[0]
     masks = scores > limit
-    return Segmentation(masks, _label_map(scores, masks, asked), probs=scores.sigmoid_())
+    return Segmentation(masks, label_map(scores, masks, asked), probs=scores.sigmoid_())
 
 
-def _label_map(scores: Tensor, masks: Tensor, asked: Sequence[int]) -> Tensor:
+def label_map(scores: Tensor, masks: Tensor, asked: Sequence[int]) -> Tensor:
     """Return ``(H, W)`` uint8: 1 + the class of the highest score of those whose mask is set, else 0."""
     values = torch.tensor(asked, device=scores.device) + 1
     highest = scores.masked_fill(~masks, -torch.inf).argmax(0)
