@@ -172,6 +172,22 @@ def test_a_missing_checkpoint_is_one_line(cli):
         cli("test", "--ckpt_path", "none.ckpt")
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (["--model.optimization.lr", -1], "lr is -1.0 but must be above 0"),
+        (["--model.optimization.optimizer", "os.system"], "optimizer is 'os.system' but must name a subclass"),
+        (["--data.episodes.train", 0], "episodes.train is 0 but must be at least 1"),
+    ],
+)
+def test_a_setting_out_of_range_is_one_line(cli, setting, message):
+    with pytest.raises(SystemExit) as error:
+        cli("fit", *setting)
+    assert message in str(error.value.code)
+    assert "\n" not in str(error.value.code).partition("\nAll keys")[0]
+    assert "Union" not in str(error.value.code)
+
+
 def test_a_monitor_that_is_not_logged_is_one_line(cli):
     with pytest.raises(SystemExit, match=r"error: .*val/acuracy.*val/accuracy"):
         cli("fit", "--checkpoint.monitor", "val/acuracy")

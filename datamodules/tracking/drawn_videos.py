@@ -63,6 +63,8 @@ class DrawnVideos(TrackingData):
         options: See TrackingData.
     """
 
+    data_license = "MIT, as this project, which draws it"
+
     def __init__(
         self,
         n_videos: int = 2000,

@@ -38,6 +38,10 @@ COMMANDS = {
     ),
     "sweep": Command("Run the cells of a sweep file, without an account.", "lightning_fewshot.cli.sweep:main"),
     "table": Command("Show a paper's table with the values of runs beside it.", "lightning_fewshot.cli.table:main"),
+    "example": Command(
+        "Write small example files of every task, with their commands.", "lightning_fewshot.cli.example:main"
+    ),
+    "export": Command("Write a network that is adapted to your examples as ONNX.", "lightning_fewshot.cli.export:main"),
     "report": Command("Write one self-contained page about runs.", "lightning_fewshot.cli.report:main"),
 }
 EXAMPLES = """\
@@ -85,8 +89,8 @@ def help_text() -> str:
 def unknown(word: str) -> str:
     """Return what to say of a word that is no command.
 
-    >>> unknown("tset")
-    "there is no command 'tset'; did you mean 'test'? Commands: fit, validate, test, predict, score"
+    >>> unknown("tset").partition(" Commands")[0]
+    "there is no command 'tset'; did you mean 'test'?"
     """
     near = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.5)
     if word.startswith("-"):

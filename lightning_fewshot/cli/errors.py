@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ NOISE = (
     ".*callbacks used to create the checkpoint need to be provided",  # `test` needs no monitor
     ".*You defined a `validation_step` but have no `val_dataloader`",
 )
+NO_UNION = "Does not validate against any of the Union subtypes"
+KEY_OF_PARSER = re.compile(r'Parser key "([\w.]+)"')
 SIGTERM_CODE = 143  # 128 + SIGTERM, what a shell reports
 EXPECTED_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationException, pickle.UnpicklingError)
 
@@ -41,9 +44,28 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(SIGTERM_CODE)
 
 
+def reason(text: str) -> str:
+    """Return what is wrong out of a report on every type that a setting might have had, else the text.
+
+    >>> reason(f"{NO_UNION}\\nErrors:\\n  - lr is -1 but must be above 0\\n  - Expected a <class 'NoneType'>")
+    'lr is -1 but must be above 0'
+    """
+    if NO_UNION not in text:
+        return text
+    lines = [line.strip() for line in text.splitlines()]
+    listed = [
+        f"{line[2:]} {after}" if line.endswith(":") else line[2:]
+        for line, after in zip(lines, [*lines[1:], ""], strict=True)
+        if line.startswith("- ")
+    ]
+    reasons = [line for line in dict.fromkeys(listed) if NO_UNION not in line and "<class 'NoneType'>" not in line]
+    key = KEY_OF_PARSER.search(text)
+    return (f"{key[1]}: " if key else "") + "; ".join(reasons) if reasons else text
+
+
 def one_line(error: BaseException) -> str:
     """Return the message of an error; of one that a worker process passed on, its last line."""
-    text = str(error).strip()
+    text = reason(str(error).strip())
     if "DataLoader worker" in text:
         return text.splitlines()[-1].partition(": ")[2]
     if isinstance(error, OSError) and error.strerror:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from pytorch_lightning.cli import LightningArgumentParser
 
 from lightning_fewshot.cli.commands import PROG
+from lightning_fewshot.cli.errors import reason
 from lightning_fewshot.cli.request import Request
 
 UNKNOWN = re.compile(r"Option '([\w.]+)' is not accepted")
@@ -49,7 +50,7 @@ def explain(message: str, request: Request) -> str:
     if missing:
         message = f"no {missing[1]} is named: give --config FILE or --{missing[1]} CLASS"
         message += "" if request.command == "fit" else ", or --ckpt_path of a run of this version"
-    return f"{message}\nAll keys: {PROG} {request.command} --help"
+    return f"{reason(message)}\nAll keys: {PROG} {request.command} --help"
 
 
 def _nearest(name: str, class_path: str) -> str | None:
@@ -60,7 +61,8 @@ def _nearest(name: str, class_path: str) -> str | None:
         names = [p for base in cls.__mro__ if "__init__" in vars(base) for p in inspect.signature(base).parameters]
     except (ImportError, AttributeError, TypeError, ValueError):
         return None
-    near = difflib.get_close_matches(name.rpartition(".")[2], names, n=1)
+    last = name.rpartition(".")[2]
+    near = difflib.get_close_matches(last, {n for n in names if n != last}, n=1)
     return near[0] if near else None
 
 

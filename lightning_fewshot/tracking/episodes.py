@@ -2,7 +2,8 @@
 
 A *sequence* (validation, test, predict) is one object in one video:
 
-- ``support``: ``images`` is ``frames[:1]`` (a ``Frames`` of one), ``boxes`` a list of one ``(1, 4)``.
+- ``support``: ``images`` is ``frames[:1]`` (a ``Frames`` of one), ``boxes`` a list of one ``(1, 4)``, or ``(A, 4)``
+  where ``predict`` follows A objects.
 - ``query``: ``images`` is the whole video as a ``Frames``, not decoded; ``boxes`` a list of one ``(T', 4)``, the truth,
   NaN where the object is absent, T' <= T where a benchmark annotates fewer frames, or None where nothing is known;
   ``(T', 8)`` where it is polygons;

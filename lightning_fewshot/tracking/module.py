@@ -103,11 +103,11 @@ class TrackingModule(FewShotModule):
             return super().predict_step(episode, batch_idx)
         folder = Path(self.trainer.default_root_dir) / "tracks"
         show = getattr(self.trainer.progress_bar_callback, "show_frames", None)
-        box = episode.support.boxes[0][0].cpu()
-        record = track_to_files(self.tracker(), episode.query.images, box, folder, show)
+        boxes = episode.support.boxes[0].cpu()
+        record = track_to_files(self.tracker(), episode.query.images, boxes, folder, show)
         self.print(
             f"{record['frames']} frames, {record['fps']} frames/s, {record['fps_with_reading']} with reading: "
-            f"{record['boxes']}, {record['annotated']}"
+            f"{record['mot' if len(boxes) > 1 else 'boxes']}, {record['annotated']}"
         )
         return [record]
 

@@ -320,3 +320,19 @@ def test_one_own_video_with_its_truth_is_tested(run):
     record = run("test", None, "--data", "datamodules.VideoFile", *truth)
     assert record["metrics"]["success_auc"]["n"] == 1
     assert record["metrics"]["success_auc"]["value"] > 0.7, "OTB's files count from 1, one's own from 0"
+
+
+def test_several_boxes_are_followed_in_one_pass(run, trained, maker):
+    maker.make_clip(Path("clip.mp4"))
+    run("predict", None, *PREDICT, "--data.box=20,20,10,10", "--ckpt_path", trained)
+    (record,) = json.loads(Path("run/predictions.json").read_text())
+    assert record["objects"] == 2
+    assert record["frames"] == 12
+    tracks = [read_boxes(f"run/tracks/clip_{number}.txt").numpy() for number in (1, 2)]
+    assert tracks[1][0].tolist() == [20, 20, 10, 10]
+    np.testing.assert_allclose(tracks[0][1:], tracks[1][1:], err_msg="both find what is red")
+    rows = np.loadtxt("run/tracks/clip.mot.txt", delimiter=",")
+    assert rows[:, 0].tolist() == [t for t in range(1, 13) for _ in range(2)]
+    assert rows[:, 1].tolist() == [1, 2] * 12
+    np.testing.assert_allclose(rows[::2, 2:6], tracks[0], atol=0.01)
+    assert Path("run/tracks/clip.mp4").exists()
