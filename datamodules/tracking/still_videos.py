@@ -49,6 +49,7 @@ class StillVideoSettings:
         resize: Change of size, at most: 1.5 makes the object between 1 / 1.5 and 1.5 times as large.
         relight: Change of brightness and contrast, at most, as a share.
         target_size: Size of the object, as a share of the frame's side, before it is changed.
+        val_share: Share of the photos kept for validation.
     """
 
     n_frames: int = 6
@@ -57,6 +58,7 @@ class StillVideoSettings:
     resize: float = 1.4
     relight: float = 0.2
     target_size: float = 0.22
+    val_share: float = 0.1
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_frames <= MOST_FRAMES:
@@ -82,7 +84,6 @@ class StillVideos(TrackingData):
         photos: "tiny_imagenet", "coco", or "yolo" (a folder in YOLO's layout, such as coco128).
         root: Folder that holds the data set's folder; None: FEWSHOT_DATA.
         videos: How a photo becomes a video.
-        val_share: Share of the photos kept for validation.
         options: See TrackingData.
     """
 
@@ -91,20 +92,18 @@ class StillVideos(TrackingData):
         photos: Literal["tiny_imagenet", "coco", "yolo"] = "tiny_imagenet",
         root: str | None = None,
         videos: StillVideoSettings = StillVideoSettings(),
-        val_share: float = 0.1,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.photos = photos
         self.root = root
         self.videos = videos
-        self.val_share = val_share
 
     @cached_property
     def stills(self) -> dict[str, list[Still]]:
         """The objects of each split; no photo is in two splits."""
         stills = READERS[self.photos](self.root)
-        _, val = hold_out([Path(p) for p in sorted({s.path for s in stills})], self.val_share)
+        _, val = hold_out([Path(p) for p in sorted({s.path for s in stills})], self.videos.val_share)
         kept = {str(p) for p in val}
         return as_splits([s for s in stills if s.path not in kept], [s for s in stills if s.path in kept])
 
