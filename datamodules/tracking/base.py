@@ -143,7 +143,8 @@ class TrackingData(EpisodicDataModule):
             return self.training.episode(self, self.rng("train", index), index)
         if split == "test" and self.repeats > 1:
             repeat, sequence = divmod(index, self.counts["test"] // self.repeats)
-            return as_repeat(self._evaluated(split, sequence), index, repeat)
+            inner = self.test_set.repeats if self.test_set is not None else 1
+            return as_repeat(self._evaluated(split, sequence), index, repeat=repeat, inner_repeats=inner)
         return self._evaluated(split, index)
 
     def _evaluated(self, split: str, index: int) -> Episode:

@@ -27,7 +27,6 @@ from lightning_fewshot.tracking.frames import Frames
 
 MIN_SIDE = 16.0  # pixels of a photo: a smaller object is no target
 DECODED = 64  # photos kept in memory
-VAL_SHARE = 0.1  # of the photos, kept for validation
 MOST_FRAMES = 100_000  # of a video, so that no two draw the same numbers
 
 
@@ -50,6 +49,7 @@ class StillVideoSettings:
         resize: Change of size, at most: 1.5 makes the object between 1 / 1.5 and 1.5 times as large.
         relight: Change of brightness and contrast, at most, as a share.
         target_size: Size of the object, as a share of the frame's side, before it is changed.
+        val_share: Share of the photos kept for validation.
     """
 
     n_frames: int = 6
@@ -58,6 +58,7 @@ class StillVideoSettings:
     resize: float = 1.4
     relight: float = 0.2
     target_size: float = 0.22
+    val_share: float = 0.1
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_frames <= MOST_FRAMES:
@@ -102,7 +103,7 @@ class StillVideos(TrackingData):
     def stills(self) -> dict[str, list[Still]]:
         """The objects of each split; no photo is in two splits."""
         stills = READERS[self.photos](self.root)
-        _, val = hold_out([Path(p) for p in sorted({s.path for s in stills})], VAL_SHARE)
+        _, val = hold_out([Path(p) for p in sorted({s.path for s in stills})], self.videos.val_share)
         kept = {str(p) for p in val}
         return as_splits([s for s in stills if s.path not in kept], [s for s in stills if s.path in kept])
 

@@ -34,7 +34,6 @@ from lightning_fewshot.boxes import polygon_boxes
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.tracking.frames import Frames
 
-INNER_REPEATS = 1000  # more than a test set within another has repeats
 SEQUENCES = ("one_pass", "supervised")  # protocols of an episode that is a video
 
 
@@ -57,17 +56,18 @@ def sequence_episode(
     return Episode(support, query, ("object",), index, protocol=protocol)
 
 
-def as_repeat(episode: Episode, index: int, repeat: int) -> Episode:
+def as_repeat(episode: Episode, index: int, repeat: int, inner_repeats: int = 1) -> Episode:
     """Return a sequence to be tracked again with another seed, which follows from ``index``.
 
     Args:
         episode: The sequence; itself a repeat where the test set of another set has repeats of its own.
         index: Number of the episode in the test.
         repeat: Number of the seed, from 0.
+        inner_repeats: Seeds of that other set.
     """
     sequence = episode.class_ids[0] if episode.class_ids else episode.index
     inner = episode.class_ids[1] if episode.class_ids else 0
-    return episode._replace(index=index, class_ids=(sequence, repeat * INNER_REPEATS + inner))
+    return episode._replace(index=index, class_ids=(sequence, repeat * inner_repeats + inner))
 
 
 def repeat_of(episode: Episode) -> int:

@@ -1,0 +1,98 @@
+"""Readers of boxes and test sets on damaged files: a result, or one error with the file in it; never anything else."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from lightning_fewshot.tracking.benchmarks import read_benchmark
+from lightning_fewshot.tracking.trajectories import read_trajectory
+
+SEEDS = 200
+WORDS = (
+    b"",
+    b"\n\n",
+    b"NaN",
+    b"1e999",
+    b"9" * 400,
+    b"-",
+    b"m",
+    b"null",
+    b"\xff\xfe",
+    b"\0",
+    b";",
+    b"{",
+    b"[]",
+    b"../..",
+)
+
+
+def mutate(data, rng):
+    """Cut, repeat, overwrite or insert at a random place."""
+    data = bytearray(data)
+    for _ in range(rng.integers(1, 4)):
+        at = int(rng.integers(len(data) + 1))
+        end = min(len(data), at + int(rng.integers(1, 20)))
+        how = rng.integers(4)
+        if how == 0:
+            data = data[:at]
+        elif how == 1:
+            data[at:end] = data[at:end] * 3
+        else:
+            data[at : end if how == 2 else at] = WORDS[rng.integers(len(WORDS))]
+    return bytes(data)
+
+
+FILES = {
+    "otb": "OTB/Deer/groundtruth_rect.txt",
+    "templecolor": "Temple-color-128/Kite_ce/Kite_ce_frames.txt",
+    "uav123": "UAV123/anno/UAV123/bike2.txt",
+    "vot": "VOT/bag/groundtruth.txt",
+    "got10k": "GOT-10k/train/GOT-10k_Train_000001/absence.label",
+    "lasot": "LaSOT/cat/cat-1/full_occlusion.txt",
+    "trackingnet": "TrackingNet/TRAIN_0/anno/abc_0.txt",
+    "nfs": "NfS/ball/30/ball.txt",
+}
+
+
+def _survives(read, path, original):
+    for seed in range(SEEDS):
+        path.write_bytes(mutate(original, np.random.default_rng(seed)))
+        message = _said(read)
+        assert message is None or path.name in message or "there is no" in message, (seed, message)
+
+
+def _said(read):
+    try:
+        read()
+    except (ValueError, FileNotFoundError) as error:
+        return f"{type(error).__name__} {error}" if type(error) in (ValueError, FileNotFoundError) else "another error"
+    return None
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_files_of_test_sets(maker, tmp_path, name):
+    getattr(maker, f"make_{name}")(tmp_path)
+    for image in tmp_path.rglob("*.jpg"):  # few, so that listing them is quick
+        if int(image.stem) > 3:
+            image.unlink()
+    path = tmp_path / FILES[name]
+    _survives(lambda: read_benchmark(name, tmp_path), path, path.read_bytes())
+
+
+@pytest.mark.parametrize("name", ["OTB2015.json", "OTB2015_attributes.json", "VOT2018.json"])
+def test_damaged_lists_in_json(tmp_path, name):
+    entry = '{"name": "Deer", "gt_rect": [[1, 2, 3, 4], [2, 3, 4, 5]], "image_files": ["0001.jpg"]}'
+    folder = tmp_path / ("VOT" if name.startswith("VOT") else "OTB")
+    folder.mkdir()
+    (folder / "OTB2015.json").write_text(f'{{"Deer": {entry}}}')
+    text = '{"Deer": ["IV"]}' if "attributes" in name else f'{{"Deer": {entry}}}'
+    benchmark = folder.name.lower()
+    _survives(lambda: read_benchmark(benchmark, tmp_path), folder / name, text.encode())
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("text", ["1\n10,15,20,20\n2\n0\n", "1,2,3,4\n" * 5, "m1,2,3,2,1,2,3\n" * 2])
+def test_damaged_result_files(tmp_path, text):
+    path = tmp_path / "ant_001.txt"
+    _survives(lambda: read_trajectory(path), path, text.encode())
