@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 LINES = 10  # a log file gets this many lines a fit instead of a moving bar
+FIRST_LINE = 5.0  # seconds after which it gets one more, where the first tenth takes longer
+BAR_SECONDS = 0.1  # between two states of the bar
 
 
 class Progress(ProgressBar):
@@ -46,7 +49,7 @@ class Progress(ProgressBar):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         """Advance."""
-        self._advance(trainer.global_step, trainer.progress_bar_metrics.get("train/loss"))
+        self._advance(trainer.global_step, lambda: trainer.progress_bar_metrics.get("train/loss"))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bar."""
@@ -114,6 +117,7 @@ class Progress(ProgressBar):
         self._stop()
         self._name, self._total, self._first, self._began = name, total, done, time.monotonic()
         self._next_line = done + (total - done) / LINES
+        self._next_moment = 0.0 if self.console.is_terminal else FIRST_LINE
         if self.console.is_terminal:
             columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
             columns += [TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[loss]}")]
@@ -121,20 +125,31 @@ class Progress(ProgressBar):
             self._task = self._bar.add_task(name, total=total, completed=done, loss="")
             self._bar.start()
 
-    def _advance(self, done: int, loss: float | None = None) -> None:
-        if not self._enabled:
+    def _advance(self, done: int, loss: Callable[[], float | None] = lambda: None) -> None:
+        """Show how far the work is, where that is due; only then the loss is asked for, which waits for a GPU."""
+        spent = time.monotonic() - self._began if self._enabled else 0.0
+        if not self._enabled or not self._is_due(done, spent):
             return
-        text = "" if loss is None else f"loss {loss:.3f}"
+        value = loss()
+        text = "" if value is None else f"loss {value:.3f}"
         if self._bar is not None:
             self._bar.update(self._task, completed=done, loss=text)
-        elif done >= self._next_line:
-            spent = time.monotonic() - self._began
-            left = spent / max(done - self._first, 1) * (self._total - done)
-            self.print(
-                f"{self._name} {done}/{self._total:.0f}  {spent:.0f} s, {left:.0f} s left  {text}".rstrip(),
-                highlight=False,
-            )
-            self._next_line += (self._total - self._first) / LINES
+            return
+        left = spent / max(done - self._first, 1) * (self._total - done)
+        progress = f"{self._name} {done}/{self._total:.0f}  {spent:.0f} s, {left:.0f} s left"
+        self.print(f"{progress}  {text}".rstrip(), highlight=False)
+
+    def _is_due(self, done: int, spent: float) -> bool:
+        """Say whether to show a step: ten times a second in a bar; a line early on, and then every tenth."""
+        if self._bar is not None:
+            due = spent >= self._next_moment or done >= self._total
+            self._next_moment = spent + BAR_SECONDS if due else self._next_moment
+            return due
+        tenth = done >= self._next_line
+        due = tenth or spent >= self._next_moment
+        self._next_moment = float("inf") if due else self._next_moment
+        self._next_line += tenth * (self._total - self._first) / LINES
+        return due
 
     def _stop(self) -> None:
         if self._bar is not None:

@@ -118,18 +118,18 @@ def _final_scores(
         decay: Gives the factors of the scores from the IoU with the best box.
         score_threshold: A box stays while its score is above this.
     """
-    left = index.clone()  # a box that was taken becomes -1
-    group_boxes = boxes[left.clamp(min=0)]
-    live = scores[left.clamp(min=0)].masked_fill(left < 0, 0.0)  # decays from step to step
+    left = index >= 0
+    group_boxes = boxes[index.clamp(min=0)]
+    live = scores[index.clamp(min=0)].masked_fill(~left, 0.0)  # decays from step to step
     final = torch.full_like(live, -torch.inf)
-    for _ in range(left.shape[1]):
-        best, at = live.masked_fill(left < 0, -torch.inf).max(dim=1)
-        active = best > score_threshold
-        if not active.any():
+    for _ in range(index.shape[1]):
+        best, at = live.masked_fill(~left, -torch.inf).max(dim=1, keepdim=True)
+        stays = best > score_threshold
+        if boxes.device.type == "cpu" and not stays.any():  # a GPU would have to be waited for at every step
             break
-        final[active, at[active]] = best[active]
-        left[active, at[active]] = -1
-        picked = group_boxes.take_along_dim(at[:, None, None], dim=1)  # (G, 1, 4)
+        final.scatter_(1, at, best.where(stays, final.gather(1, at)))
+        left.scatter_(1, at, False)
+        picked = group_boxes.take_along_dim(at[:, :, None], dim=1)  # (G, 1, 4)
         live = live * decay(iou(picked, group_boxes)[:, 0].to(live.dtype))
     return final
 

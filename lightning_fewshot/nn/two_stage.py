@@ -18,12 +18,13 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
+from torchvision.ops import clip_boxes_to_image
 
 from lightning_fewshot.episodes import Detections
 from lightning_fewshot.nn.backbones import Backbone, PyramidBackbone
 from lightning_fewshot.nn.detections import DetectionFilter, collect_detections
 from lightning_fewshot.nn.image_batch import batch_images
+from lightning_fewshot.nn.roi_pooling import PyramidPool
 from lightning_fewshot.nn.rois import hardest, label_rois, roi_losses, sample_rois
 from lightning_fewshot.nn.two_stage_settings import Proposals, Pyramid, RoiHead
 from lightning_fewshot.settings import BackboneSettings
@@ -108,13 +109,7 @@ class TwoStageDetector(nn.Module):
         body = Backbone(backbone, pyramid.strides, pyramid.deformable)
         self.backbone = PyramidBackbone(body, pyramid.channels, pyramid.coarsest)
         self.rpn = _region_proposals(pyramid, proposals)
-        self.pool = MultiScaleRoIAlign(
-            [str(i) for i in range(len(pyramid.strides))],  # never the coarsest map: Lin et al., section 4.2
-            output_size=roi_head.pool_size,
-            sampling_ratio=2,
-            canonical_scale=roi_head.canonical_scale,
-            canonical_level=CANONICAL_LEVEL,
-        )
+        self.pool = PyramidPool(pyramid.strides, roi_head.pool_size, roi_head.canonical_scale, CANONICAL_LEVEL)
         self.n_pooled = pyramid.channels * roi_head.pool_size**2
         self.head = make_head(self.n_pooled, roi_head.widths)
         self.n_features = roi_head.widths[-1]

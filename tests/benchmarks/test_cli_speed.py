@@ -13,7 +13,7 @@ from lightning_fewshot.callbacks.progress import Progress
 from lightning_fewshot.cli import main
 
 ROOT = Path(__file__).parents[2]
-STEPS, WARM, ROUNDS = 40, 8, 3
+STEPS, WARM, ROUNDS = 20, 4, 2
 
 
 def _processor_seconds(*arguments):
@@ -96,7 +96,7 @@ def _per_step(clock):
 
 def _bare(module, episodes):
     """Return seconds per step of the same forward, backward and optimiser step on prepared tensors."""
-    optimizer = module.optimizer(module.parameter_groups())
+    optimizer = module.optimization.make_optimizer(module.parameter_groups())
     module.train()
     clock = []
     for i in range(STEPS + WARM):

@@ -15,7 +15,7 @@ from lightning_fewshot.data import EpisodeCounts
 from lightning_fewshot.episodes import Examples
 from lightning_fewshot.nn.dynamic import dynamic_conv2d, dynamic_depthwise_conv2d
 
-PAIRS, STEPS = 100, 40
+PAIRS, STEPS = 100, 20
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -19,7 +19,7 @@ from lightning_fewshot.tracking.candidates.settings import Batches, CandidateNet
 SMALL = {
     "network": CandidateNetworkSettings((24, 48, 96), 96, 48, 4.0),
     "batches": Batches(32, 96, 256),
-    "episode": SimulatedEpisode((32, 96), 128, frame=(16, 48)),
+    "episode": SimulatedEpisode((32, 96), frame=(16, 48)),
     "tracking": TrackerSettings(first=(150, 900), first_scenes=3, box_regression=False),
 }
 WIDE = {  # metartt/overlays/wide.yaml
@@ -28,7 +28,7 @@ WIDE = {  # metartt/overlays/wide.yaml
     "network": CandidateNetworkSettings((192,), 192, 48, 4.0),
 }
 PAPER = {"tracking": TrackerSettings(first=(150, 900), first_scenes=3, box_regression=False)}
-FRAMES = 40
+FRAMES = 24
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -76,7 +76,7 @@ def _gain(whole, pruned, with_first, frames, rounds):
 
 @pytest.mark.parametrize(
     ("sizes", "share", "frames", "rounds", "least"),
-    [(SMALL, 0.3, FRAMES, 4, 1.05), (WIDE, 0.36, FRAMES, 4, 1.12), (PAPER, 0.3, 10, 1, 1.12)],
+    [(SMALL, 0.3, FRAMES, 4, 1.05), (WIDE, 0.36, FRAMES, 3, 1.12), (PAPER, 0.3, 6, 1, 1.12)],
     ids=["small", "wide", "the paper's network"],
 )
 def test_half_of_the_network_removed(sizes, share, frames, rounds, least):

@@ -41,17 +41,18 @@ def support_objects(support: Examples, classes: Sequence[str] | None = None) -> 
     """
     if support.class_masks is None or support.labels is None or len(support.images) == 0:
         raise ValueError("support needs at least one image, and a class mask and a label for each")
-    objects = []
-    for i, (image, mask, label) in enumerate(zip(support.images, support.class_masks, support.labels, strict=True)):
-        name = f"support image {support.names[i] if support.names else i}"
+    names = [f"support image {name}" for name in support.names or range(len(support.images))]
+    for name, image, mask in zip(names, support.images, support.class_masks, strict=True):
         if mask.shape != image.shape[-2:]:
             sizes = f"mask has {tuple(mask.shape)} pixels (height, width) but the image {tuple(image.shape[-2:])}"
             raise ValueError(f"{name}: {sizes}")
-        found = mask == int(label) + 1
-        if not bool(found.any()):
-            shown = repr(classes[int(label)]) if classes else int(label)
-            raise ValueError(f"{name}: its mask has no pixel of class {shown}, of which it is a shot")
-        objects.append(found)
+    objects = [mask == label + 1 for mask, label in zip(support.class_masks, support.labels, strict=True)]
+    seen = torch.stack([pixels.any() for pixels in objects])
+    if not seen.all():  # one look for all: on a GPU each is waited for
+        i = seen.tolist().index(False)
+        label = int(support.labels[i])
+        shown = repr(classes[label]) if classes else label
+        raise ValueError(f"{names[i]}: its mask has no pixel of class {shown}, of which it is a shot")
     return objects
 
 
