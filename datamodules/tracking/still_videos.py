@@ -27,6 +27,7 @@ from lightning_fewshot.tracking.frames import Frames
 
 MIN_SIDE = 16.0  # pixels of a photo: a smaller object is no target
 DECODED = 64  # photos kept in memory
+VAL_SHARE = 0.1  # of the photos, kept for validation
 MOST_FRAMES = 100_000  # of a video, so that no two draw the same numbers
 
 
@@ -82,7 +83,6 @@ class StillVideos(TrackingData):
         photos: "tiny_imagenet", "coco", or "yolo" (a folder in YOLO's layout, such as coco128).
         root: Folder that holds the data set's folder; None: FEWSHOT_DATA.
         videos: How a photo becomes a video.
-        val_share: Share of the photos kept for validation.
         options: See TrackingData.
     """
 
@@ -91,20 +91,18 @@ class StillVideos(TrackingData):
         photos: Literal["tiny_imagenet", "coco", "yolo"] = "tiny_imagenet",
         root: str | None = None,
         videos: StillVideoSettings = StillVideoSettings(),
-        val_share: float = 0.1,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.photos = photos
         self.root = root
         self.videos = videos
-        self.val_share = val_share
 
     @cached_property
     def stills(self) -> dict[str, list[Still]]:
         """The objects of each split; no photo is in two splits."""
         stills = READERS[self.photos](self.root)
-        _, val = hold_out([Path(p) for p in sorted({s.path for s in stills})], self.val_share)
+        _, val = hold_out([Path(p) for p in sorted({s.path for s in stills})], VAL_SHARE)
         kept = {str(p) for p in val}
         return as_splits([s for s in stills if s.path not in kept], [s for s in stills if s.path in kept])
 
