@@ -73,7 +73,9 @@ def test_a_roi_is_pooled_from_the_level_of_equation_1_of_fpn(scale, side):
     flat = {name: torch.full_like(m, float(name)) for name, m in maps.pyramid.items()}  # every map says its number
     roi = torch.tensor([[2.0, 2.0, 2.0 + side, 2.0 + side]])
     level = min(max(math.floor(4 + math.log2(side / scale)), 3), 5)  # strides 8 to 32
-    assert network.pooled(maps._replace(pyramid=flat), [roi]).flatten().tolist() == pytest.approx([level - 3] * network.n_pooled)
+    assert network.pooled(maps._replace(pyramid=flat), [roi]).flatten().tolist() == pytest.approx(
+        [level - 3] * network.n_pooled
+    )
 
 
 def test_every_map_may_send_more_anchors_into_suppression_than_leave_it():
