@@ -9,7 +9,13 @@ import importlib
 import pkgutil
 
 __version__ = "0.2.0"
-API = ("load", "examples")  # of lightning_fewshot.api
+API = {  # functions by the module that has them
+    "load": "lightning_fewshot.api",
+    "examples": "lightning_fewshot.api",
+    "save_state": "lightning_fewshot.states",
+    "load_state": "lightning_fewshot.states",
+    "merge_states": "lightning_fewshot.states",
+}
 
 
 def _public_modules() -> list[str]:
@@ -20,7 +26,7 @@ def _public_modules() -> list[str]:
 
 def __getattr__(name: str):
     if name in API:
-        return getattr(importlib.import_module("lightning_fewshot.api"), name)
+        return getattr(importlib.import_module(API[name]), name)
     if name[:1].isupper():
         for module_name in _public_modules():
             module = importlib.import_module(module_name)

@@ -180,7 +180,7 @@ class Model:
 
     def _moved(self, examples: Examples) -> Examples:
         device = self.module.device
-        parts = [[t.to(device) for t in p] if isinstance(p, list) else p for p in examples]
+        parts = [[t.to(device) for t in p] if isinstance(p, list) else p for p in examples._replace(ignored=None)]
         return Examples(*(p.to(device) if isinstance(p, Tensor) else p for p in parts))
 
 

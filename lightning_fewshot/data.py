@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,7 +50,12 @@ class EpisodicDataModule(LightningDataModule, ABC):
         episodes: Episodes of training, validation and test.
         seed: Episode i of a split is a function of (seed, split, i) alone.
         num_workers: Processes that prepare episodes; 0 prepares them in the training process.
+
+    Attributes:
+        data_license: Licence of the data, for model cards; None: not known.
     """
+
+    data_license: ClassVar[str | None] = None
 
     def __init__(
         self,

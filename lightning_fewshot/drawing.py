@@ -76,7 +76,7 @@ def draw_image(examples: Examples, i: int, classes: Sequence[str], pred: Any, si
     if isinstance(pred, Detections):
         picture = draw_detections(picture, pred, classes, scale)
     elif isinstance(pred, Segmentation):
-        picture = draw_masks(picture, pred.masks.cpu(), mask_colors(len(pred.masks)))
+        picture = draw_segmentation(picture, pred, classes)
     return _captioned(picture, examples, i, classes, pred)
 
 
@@ -85,6 +85,31 @@ def draw_detections(picture: Tensor, pred: Detections, classes: Sequence[str], s
     best = _best(Detections(*(part.cpu() for part in pred)))
     names = [f"{classes[c]} {s:.2f}" for c, s in zip(best.labels.tolist(), best.scores.tolist(), strict=True)]
     return draw_boxes(picture, best.boxes * scale, names, PREDICTION)
+
+
+def draw_segmentation(picture: Tensor, pred: Segmentation, classes: Sequence[str]) -> Tensor:
+    """Tint each pixel with the color of its class; where there are several classes, write their names on them."""
+    colors, values = mask_colors(len(pred.masks)), pred.label_map.cpu()
+    masks = torch.stack([values == 1 + i for i in range(len(colors))])
+    picture = draw_masks(picture, masks, colors)
+    several = len(colors) > 1 and len(classes) == len(colors)
+    for i in (i for i, mask in enumerate(masks) if several and mask.any()):
+        y, x = (masks[i].nonzero().float().mean(0) * picture.shape[1] / len(values)).tolist()
+        picture = _write_at(picture, (x, y), classes[i], colors[i])
+    return picture
+
+
+def _write_at(picture: Tensor, place: tuple[float, float], name: str, color: Color) -> Tensor:
+    from PIL import Image, ImageDraw
+
+    image = Image.fromarray(picture.permute(1, 2, 0).numpy())
+    canvas, font = ImageDraw.Draw(image), _font(_letters(picture))
+    _, _, width, height = canvas.textbbox((0, 0), name, font=font)
+    x = min(max(place[0] - width / 2, 0), max(image.width - width - 4, 0))
+    y = min(max(place[1] - height / 2, 0), max(image.height - height - 3, 0))
+    canvas.rectangle((x, y, x + width + 4, y + height + 3), fill=color)
+    canvas.text((x + 2, y), name, fill=(0, 0, 0), font=font)
+    return _as_tensor(image)
 
 
 def draw_boxes(picture: Tensor, boxes: Tensor, names: Sequence[str], color: Color) -> Tensor:
@@ -189,7 +214,7 @@ def _captioned(picture: Tensor, examples: Examples, i: int, classes: Sequence[st
     label = None
     if isinstance(examples.labels, Tensor) and examples.labels.ndim == 1 and i < len(examples.labels):
         label = int(examples.labels[i])
-        lines.append((classes[label] if label < len(classes) else str(label), (0, 110, 30)))
+        lines.append((classes[label] if label < len(classes) else "none of these", (0, 110, 30)))
     if isinstance(pred, Tensor) and pred.ndim == 1 and len(pred) == len(classes):
         best = int(pred.argmax())
         right = label is None or best == label

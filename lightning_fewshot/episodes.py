@@ -14,6 +14,20 @@ from torch import Tensor
 VOID = 255  # value of a class mask where the truth is not known
 
 
+class Ignored(NamedTuple):
+    """Objects of one image that are neither to be found nor wrong: crowds (COCO) and difficult objects (VOC).
+
+    Args:
+        boxes: ``(K, 4)`` float32, ``(x1, y1, x2, y2)`` in pixels of the image.
+        labels: ``(K,)`` int64, index into ``Episode.classes``.
+        crowd: ``(K,)`` bool: a region with many objects, where a detection counts for nothing if it lies inside.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    crowd: Tensor
+
+
 class Examples(NamedTuple):
     """Labelled images. Fields that a task has no use for stay None.
 
@@ -29,6 +43,7 @@ class Examples(NamedTuple):
         names: what each image is called in pictures and result files.
         query_index: Of a support: ``(B,)`` int64, the query image that each shot belongs to (pairs to train on).
             None: the support serves all queries.
+        ignored: list of B, what a detector may find there or not; None: nothing.
     """
 
     images: Tensor | list[Tensor]
@@ -38,6 +53,7 @@ class Examples(NamedTuple):
     instance_masks: list[Tensor] | None = None
     names: tuple[str, ...] | None = None
     query_index: Tensor | None = None
+    ignored: list[Ignored] | None = None
 
 
 class Episode(NamedTuple):

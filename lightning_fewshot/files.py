@@ -8,13 +8,24 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 RUN_MARKER = ".lightning_fewshot_run"  # lies in every run folder: what is in one is never data
+LITTER = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin", "@eadir"}  # in small letters
 
 
 def is_litter(path: Path, root: Path) -> bool:
-    """Return whether a file below ``root`` is no data: hidden, in a hidden folder, or in the folder of a run."""
+    """Return whether a file below ``root`` is no data: litter, in a folder that is, or in the folder of a run."""
     folders = [folder for folder in path.parents if root in folder.parents]
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(root).parts)
-    return hidden or any((folder / RUN_MARKER).exists() for folder in folders)
+    litter = any(map(is_litter_name, path.relative_to(root).parts))
+    return litter or any((folder / RUN_MARKER).exists() for folder in folders)
+
+
+def is_litter_name(name: str) -> bool:
+    """Return whether a file or folder of this name is what an operating system or an editor leaves behind.
+
+    >>> [n for n in ("._a.jpg", "Thumbs.db", "__MACOSX", "a.jpg~", "#a.txt#", "a.jpg") if not is_litter_name(n)]
+    ['a.jpg']
+    """
+    hidden = name.startswith((".", "~$")) or name.endswith("~") or (name.startswith("#") and name.endswith("#"))
+    return hidden or name.casefold() in LITTER
 
 
 def write_atomically(path: str | Path, text: str) -> None:

@@ -21,9 +21,11 @@ from lightning_fewshot.checkpoint_entry import KEY, check_finite, check_fits, co
 from lightning_fewshot.checkpoint_files import load_weights
 from lightning_fewshot.drawing import draw_episode
 from lightning_fewshot.episodes import Episode, Examples
+from lightning_fewshot.exporting import Exportable
 from lightning_fewshot.metrics.estimate import Estimate
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.settings import Optimization
+from lightning_fewshot.shipped import load_shipped
 
 CHECK_EVERY = 20  # training steps on a GPU between two looks at the loss, which wait for the device
 
@@ -51,7 +53,7 @@ class FewShotModule(LightningModule, ABC):
     monitor: ClassVar[str] = "val/accuracy"
     mode: ClassVar[str] = "max"
     support_needs: ClassVar[str] = "labels"
-    needs_training: ClassVar[bool] = True
+    needs_training: bool = True
     one_output_a_class: ClassVar[bool] = False
     init_args: dict[str, Any]
     estimates: dict[str, Estimate]
@@ -140,6 +142,14 @@ class FewShotModule(LightningModule, ABC):
         """Return what ``predictions.json`` says of an episode; None: what its kind of predictions has by default."""
         return None
 
+    def exportable(self, state: Any, images: Tensor) -> Exportable:
+        """Return the network adapted to a state of ``adapt_images`` as an ordinary one, for images of one size.
+
+        Raises:
+            ValueError: This paper has no such form.
+        """
+        raise ValueError(f"{type(self).__name__} cannot be exported")
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return what the optimiser gets; a group may hold ``lr_factor``, a multiple of the learning rate."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
@@ -205,17 +215,22 @@ class FewShotModule(LightningModule, ABC):
         self.trained = True
 
     def on_predict_start(self) -> None:
-        """Refuse to predict with weights that nobody trained.
+        """Take weights that come with the package where no others are given; refuse those that nobody trained.
 
         Raises:
             ValueError: There is no checkpoint; says where one comes from.
         """
-        if self.needs_training and not self.trained and any(True for _ in self.parameters()):
+        if not self.needs_training or self.trained or not any(True for _ in self.parameters()):
+            return
+        shipped = load_shipped(self)
+        if shipped is None:
             raise ValueError(
                 f"{type(self).__name__} needs trained weights: make them with `python -m lightning_fewshot fit "
                 "--config experiments/<experiment>.yaml` and give `predict` the file that it leaves, "
                 "--ckpt_path runs/<experiment>/latest/checkpoints/best.ckpt"
             )
+        self.trained = True
+        self.print(f"weights that come with the package: {shipped} (see {shipped.with_suffix('.md').name} beside it)")
 
     def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
         """Make the randomness of a step a function of (seed, episode), so that a resumed run repeats it."""

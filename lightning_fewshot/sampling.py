@@ -10,11 +10,12 @@ import json
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lightning_fewshot.files import write_atomically
+from lightning_fewshot.text import read_json
 
 
 class EpisodePlan(NamedTuple):
@@ -123,16 +124,31 @@ def read_episodes(path: str | Path) -> list[EpisodePlan]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is truncated or is no episode list.
+        ValueError: The file is truncated or is no episode list; names the episode.
     """
     try:
-        record = json.loads(Path(path).read_text())
-        return [
-            EpisodePlan(tuple(e["classes"]), _tuples(e["support"]), _tuples(e["query"])) for e in record["episodes"]
-        ]
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"episode list {path} is truncated or not an episode list: {error!r}") from error
+        record = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"episode list {path} is truncated or not an episode list: {error}") from error
+    if not isinstance(record, dict) or not isinstance(record.get("episodes"), list):
+        raise ValueError(f"episode list {path} is truncated or not an episode list: it has no list 'episodes'")
+    return [_plan(entry, f"episode list {path}: episode {i}") for i, entry in enumerate(record["episodes"])]
 
 
-def _tuples(rows: Sequence[Sequence[Hashable]]) -> tuple[tuple[Hashable, ...], ...]:
-    return tuple(tuple(row) for row in rows)
+def _plan(entry: Any, place: str) -> EpisodePlan:
+    """Check an entry of a list: names of classes, and for each of them items of support and query."""
+    parts = [entry.get(name) if isinstance(entry, dict) else None for name in EpisodePlan._fields]
+    if not all(isinstance(part, list) for part in parts):
+        raise ValueError(
+            f"{place} is not an episode list of this kind: it has no lists 'classes', 'support' and 'query'"
+        )
+    classes, *rows = parts
+    if not classes or not all(isinstance(name, str) for name in classes):
+        raise ValueError(f"{place} has classes that are no names: {str(classes)[:80]}")
+    for name, part in zip(("support", "query"), rows, strict=True):
+        if len(part) != len(classes):
+            raise ValueError(f"{place} has {len(classes)} classes but {len(part)} rows of {name}")
+        for label, row in zip(classes, part, strict=True):
+            if not isinstance(row, list) or not row or not all(isinstance(item, (str, int)) for item in row):
+                raise ValueError(f"{place}: {name} of class {label!r} is no list of items: {str(row)[:80]}")
+    return EpisodePlan(tuple(classes), *(tuple(map(tuple, part)) for part in rows))

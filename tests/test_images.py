@@ -70,5 +70,69 @@ def test_what_is_no_image_is_named(tmp_path, monkeypatch, picture):
     Image.fromarray(picture).save(tmp_path / "c.png")
     with pytest.raises(ValueError, match="30x20 pixels but 100 are the most"):
         as_image(tmp_path / "c.png")
+    with pytest.raises(ValueError, match=r"mask .* has 30x20 pixels but 100 are the most"):
+        read_mask(tmp_path / "c.png")
+    monkeypatch.undo()
     with pytest.raises(ValueError, match="channels that differ"):
         read_mask(tmp_path / "c.png")
+
+
+SHAPE = np.zeros((20, 30), np.uint8)
+SHAPE[4:12, 6:20] = 255
+
+
+@pytest.mark.parametrize("how", ["white", "black", "grey and alpha", "class 10 on nothing", "opaque"])
+def test_what_is_transparent_in_a_mask_is_background(tmp_path, how):
+    full, empty = np.full_like(SHAPE, 255), np.zeros_like(SHAPE)
+    ten = np.full_like(SHAPE, 10)
+    layers, expected = {
+        "white": ([full, full, full, SHAPE], SHAPE),
+        "black": ([empty, empty, empty, SHAPE], SHAPE),
+        "grey and alpha": ([full, SHAPE], SHAPE),
+        "class 10 on nothing": ([ten, ten, ten, SHAPE], SHAPE // 255 * 10),
+        "opaque": ([SHAPE, SHAPE, SHAPE, full], SHAPE),
+    }[how]
+    Image.fromarray(np.dstack(layers)).save(tmp_path / "m.png")
+    assert np.array_equal(read_mask(tmp_path / "m.png"), expected)
+
+
+def test_photos_of_unusual_kinds_are_read(picture, tmp_path):
+    image = Image.fromarray(picture)
+    image.save(tmp_path / "a.jpg", quality=100, subsampling=0)
+    whole = read_image(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes() + b"a note of the camera" * 50)
+    assert np.array_equal(read_image(tmp_path / "a.jpg"), whole), "bytes after the end"
+    image.convert("CMYK").save(tmp_path / "c.jpg", quality=100)
+    assert np.abs(read_image(tmp_path / "c.jpg").astype(int) - picture).max() < 12
+    image.save(tmp_path / "m.png", save_all=True, append_images=[Image.new("RGB", image.size)])
+    assert np.array_equal(read_image(tmp_path / "m.png"), picture), "the first picture of an animation"
+
+
+def test_float_and_12_bit_values_are_scaled_or_refused(tmp_path):
+    values = np.linspace(0, 1, 600, dtype=np.float32).reshape(20, 30)
+    expected = np.rint(values * 255)
+    for name, scale in (("unit", 1), ("bytes", 255)):
+        Image.fromarray(values * scale).save(tmp_path / f"{name}.tif")
+        assert np.abs(read_image(tmp_path / f"{name}.tif")[..., 0] - expected).max() <= 1
+    Image.fromarray(values * 4000).save(tmp_path / "far.tif")
+    with pytest.raises(ValueError, match=r"far\.tif has float values beyond \[0, 255\]"):
+        read_image(tmp_path / "far.tif")
+    Image.fromarray(np.rint(values * 4095).astype(np.uint16)).save(tmp_path / "twelve.png")
+    with pytest.warns(UserWarning, match=r"twelve\.png has 16 bits but no value above 4095"):
+        assert np.abs(read_image(tmp_path / "twelve.png")[..., 0] - expected).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_sizes_without_decoding_are_upright(picture, tmp_path, orientation, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(picture).save(path, exif=exif)
+    assert images.image_size(path) == read_image(path).shape[1::-1] == ((20, 30) if orientation > 4 else (30, 20))
+    assert images.orientation(path) == orientation
+
+
+def test_a_damaged_exif_block_costs_no_photo(picture, tmp_path):
+    Image.fromarray(picture).save(tmp_path / "a.png", exif=b"Exif\0\0no such block")
+    assert np.array_equal(read_image(tmp_path / "a.png"), picture)

@@ -97,7 +97,7 @@ def test_streams_of_an_episode_are_independent():
 
 def test_a_list_of_episodes_is_read_as_it_was_written(tmp_path):
     plans = [_sampler()[i] for i in range(5)]
-    plans.append(EpisodePlan(("ünï",), ((3,),), ((),)))
+    plans.append(EpisodePlan(("ünï",), ((3,),), ((4, 5),)))
     write_episodes(tmp_path / "list.json", plans, seed=5, k_shot=2)
     assert read_episodes(tmp_path / "list.json") == plans
 

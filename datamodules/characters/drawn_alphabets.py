@@ -10,6 +10,7 @@ import numpy as np
 from datamodules.characters.base import CharacterPairs
 from datamodules.characters.drawings import SIDE, Characters
 from datamodules.characters.strokes import draw_hands, invent_alphabet, render, write_by_hand
+from datamodules.characters.tasks import CharacterTasks
 
 
 @dataclass(frozen=True)
@@ -57,26 +58,59 @@ class DrawnAlphabets(CharacterPairs):
 
     def background(self) -> Characters:
         """Return the alphabets to train on."""
-        return self._draw(range(self.alphabets.background))
+        return draw_background(self.alphabets)
 
     def evaluation(self) -> Characters:
         """Return the alphabets to test on."""
-        return self._draw(range(self.alphabets.background, self.alphabets.background + self.alphabets.evaluation))
+        return draw_evaluation(self.alphabets)
 
-    def _draw(self, numbers: range) -> Characters:
-        parts = [self._draw_alphabet(np.random.default_rng([self.alphabets.seed, number])) for number in numbers]
-        sizes = np.array([len(part) for part in parts])
-        alphabets = tuple(f"alphabet{number:02d}" for number in numbers)
-        return Characters(
-            np.concatenate([part.reshape(-1, SIDE, SIDE) for part in parts]),
-            alphabets,
-            sizes,
-            np.full(sizes.sum(), self.alphabets.drawers),
-            tuple(f"{a}/character{c + 1:02d}" for a, n in zip(alphabets, sizes, strict=True) for c in range(n)),
-        )
 
-    def _draw_alphabet(self, rng: np.random.Generator) -> np.ndarray:
-        """Return ``(C, D, 28, 28)`` uint8."""
-        control, strokes = invent_alphabet(int(rng.integers(self.alphabets.fewest, self.alphabets.most + 1)), rng)
-        hands = draw_hands(self.alphabets.drawers, rng)
-        return render(write_by_hand(control, hands, rng), strokes, hands.pen, SIDE)
+class DrawnAlphabetTasks(CharacterTasks):
+    """The same alphabets as few-shot tasks of several shots and queries.
+
+    Args:
+        alphabets: Which alphabets are invented.
+        options: See :class:`CharacterTasks`.
+    """
+
+    def __init__(self, alphabets: AlphabetSettings = AlphabetSettings(), **options: Any) -> None:
+        super().__init__(**options)
+        self.alphabets = alphabets
+
+    def background(self) -> Characters:
+        """Return the alphabets to train on."""
+        return draw_background(self.alphabets)
+
+    def evaluation(self) -> Characters:
+        """Return the alphabets to test on."""
+        return draw_evaluation(self.alphabets)
+
+
+def draw_background(settings: AlphabetSettings) -> Characters:
+    """Draw the alphabets to train on."""
+    return _draw(settings, range(settings.background))
+
+
+def draw_evaluation(settings: AlphabetSettings) -> Characters:
+    """Draw the alphabets to test on."""
+    return _draw(settings, range(settings.background, settings.background + settings.evaluation))
+
+
+def _draw(settings: AlphabetSettings, numbers: range) -> Characters:
+    parts = [_draw_alphabet(settings, np.random.default_rng([settings.seed, number])) for number in numbers]
+    sizes = np.array([len(part) for part in parts])
+    alphabets = tuple(f"alphabet{number:02d}" for number in numbers)
+    return Characters(
+        np.concatenate([part.reshape(-1, SIDE, SIDE) for part in parts]),
+        alphabets,
+        sizes,
+        np.full(sizes.sum(), settings.drawers),
+        tuple(f"{a}/character{c + 1:02d}" for a, n in zip(alphabets, sizes, strict=True) for c in range(n)),
+    )
+
+
+def _draw_alphabet(settings: AlphabetSettings, rng: np.random.Generator) -> np.ndarray:
+    """Return ``(C, D, 28, 28)`` uint8."""
+    control, strokes = invent_alphabet(int(rng.integers(settings.fewest, settings.most + 1)), rng)
+    hands = draw_hands(settings.drawers, rng)
+    return render(write_by_hand(control, hands, rng), strokes, hands.pen, SIDE)

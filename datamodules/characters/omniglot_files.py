@@ -25,6 +25,8 @@ import cv2
 import numpy as np
 
 from datamodules.characters.drawings import Characters
+from lightning_fewshot.folders import data_files, data_folders
+from lightning_fewshot.text import fields, inner_path, read_lines
 
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
 ZIPS = {  # folder: (path below URL, md5 where the owner's users agree on one)
@@ -35,6 +37,7 @@ ZIPS = {  # folder: (path below URL, md5 where the owner's users agree on one)
 SOURCE_SIDE = 105  # pixels of a drawing as published
 THREADS = 4  # decoding waits for files and releases the interpreter lock
 CHUNK = 256  # drawings of one task of a thread
+MAX_UNPACKED = 2**30  # bytes that an archive may hold; the largest has 40 MB
 PAPER = 127  # the mean grey level above which the ground of a drawing is white
 
 
@@ -77,8 +80,8 @@ def read_alphabets(folder: Path, side: int) -> Characters:
     Raises:
         ValueError: The folder holds no alphabets of characters, or a drawing cannot be used.
     """
-    characters = [c for a in _folders(folder) for c in _folders(a)]
-    paths = [sorted(c.glob("*.png")) for c in characters]
+    characters = [c for a in data_folders(folder) for c in data_folders(a)]
+    paths = [data_files(c, (".png",), deep=False) for c in characters]
     if not any(paths):
         raise ValueError(f"{folder} holds no <alphabet>/<character>/*.png: is it one level too high or too low?")
     alphabets = sorted({c.parent.name for c in characters})
@@ -99,9 +102,10 @@ def read_run(folder: Path, side: int) -> Run:
         ValueError: The list of labels is not as described.
         FileNotFoundError: The run has no such list.
     """
-    lines = [line.split() for line in (folder / "class_labels.txt").read_text().splitlines() if line.strip()]
+    path = folder / "class_labels.txt"
+    lines = [[inner_path(name, f"{path} line {n}") for name in fields(line)] for n, line in read_lines(path)]
     if not lines or any(len(line) != 2 for line in lines):
-        raise ValueError(f"{folder / 'class_labels.txt'} must hold '<test item> <training item>' on each line")
+        raise ValueError(f"{path} must hold '<test item> <training item>' on each line")
     training = sorted({line[1] for line in lines})
     exemplars = read_drawings([folder.parent / line[0] for line in lines], side)
     candidates = read_drawings([folder.parent / name for name in training], side)
@@ -146,10 +150,6 @@ def read_drawing(path: Path, side: int) -> np.ndarray:
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
 
 
-def _folders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir())
-
-
 def _check_level(root: Path, name: str) -> None:
     if root.name in ZIPS:
         raise ValueError(f"root is {root}, one level too low: give {root.parent}")
@@ -163,6 +163,10 @@ def _unpack(zipped: Path, folder: Path) -> None:
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         with zipfile.ZipFile(zipped) as archive:
+            if (size := sum(entry.file_size for entry in archive.infolist())) > MAX_UNPACKED:
+                raise ValueError(f"{zipped} holds {size} bytes but {MAX_UNPACKED} are the most")
+            for entry in archive.infolist():
+                inner_path(entry.filename, str(zipped))
             archive.extractall(part)
         inner = part / folder.name
         os.replace(inner if inner.is_dir() else part, folder)

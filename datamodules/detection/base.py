@@ -12,15 +12,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from datamodules.images.augmentation import jitter_colors
-from datamodules.images.boxed_photo import Photo
+from datamodules.images.boxed_photo import Photo, read_boxed
 from datamodules.images.photos import PhotoEpisodes
-from datamodules.images.reading import clean_boxes, flip, read_photo, resize
-from lightning_fewshot.episodes import Episode, Examples
+from datamodules.images.reading import clean_boxes, flip, resize
+from lightning_fewshot.episodes import Episode, Examples, Ignored
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ class PhotoDetection(PhotoEpisodes):
     @abstractmethod
     def read_photos(self) -> list[Photo]:
         """Read all annotations; no image is decoded."""
+
+    def protocol(self, split: str) -> dict[str, Any]:
+        """Say how a split was evaluated, for the result file."""
+        return {**super().protocol(split), "crowd_and_difficult": "ignored"}
 
     def episode(self, split: str, index: int) -> Episode:
         """Return episode ``index`` of "train", "val" or "test"."""
@@ -113,27 +118,28 @@ class PhotoDetection(PhotoEpisodes):
             classes: Names of the episode's classes.
             rng: Augments the photos; None leaves them as they are.
         """
-        read = [self.read(photo, photo.boxes[rows], rng) for photo, rows in zip(photos, labelled, strict=True)]
+        stated = [np.concatenate((p.boxes[rows], p.ignored.boxes)) for p, rows in zip(photos, labelled, strict=True)]
+        read = [self.read(photo, boxes, rng) for photo, boxes in zip(photos, stated, strict=True)]
         images = [torch.from_numpy(image).permute(2, 0, 1).contiguous() for image, _ in read]
+        counts = list(map(len, labelled))
         labels = [
             torch.tensor([classes.index(photo.classes[i]) for i in rows], dtype=torch.int64)
             for photo, rows in zip(photos, labelled, strict=True)
         ]
+        ignored = [_ignored(p, boxes[n:], classes) for p, (_, boxes), n in zip(photos, read, counts, strict=True)]
         same_size = len({image.shape for image in images}) == 1
         return Examples(
             torch.stack(images) if same_size else images,
             labels,
-            boxes=[torch.from_numpy(boxes) for _, boxes in read],
+            boxes=[torch.from_numpy(boxes[:n]) for (_, boxes), n in zip(read, counts, strict=True)],
             names=tuple(photo.name for photo in photos),
+            ignored=ignored if any(len(part.labels) for part in ignored) else None,
         )
 
     def read(self, photo: Photo, boxes: np.ndarray, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray]:
         """Read a photo ``(H, W, 3)`` and scale it and some boxes ``(M, 4)`` of it; augment both if there is ``rng``."""
-        image = read_photo(photo.path, photo.size)
-        height, width = image.shape[:2]
-        if photo.size is not None and photo.size != (width, height):  # annotated at another scale
-            boxes = boxes * np.array([width / photo.size[0], height / photo.size[1]] * 2, np.float32)
-        boxes, _ = clean_boxes(boxes, width, height)
+        image, boxes = read_boxed(photo, boxes)
+        boxes, _ = clean_boxes(boxes, image.shape[1], image.shape[0])
         image, boxes = resize(
             image=image, boxes=boxes, short_side=self.images.short_side, max_side=self.images.max_side
         )
@@ -142,6 +148,16 @@ class PhotoDetection(PhotoEpisodes):
         if rng is not None and self.images.color:
             image = jitter_colors(image, rng)
         return image, np.ascontiguousarray(boxes, np.float32)
+
+
+def _ignored(photo: Photo, boxes: np.ndarray, classes: Sequence[str]) -> Ignored:
+    """Return the ignored objects of the episode's classes; ``boxes`` are those of ``photo.ignored`` in the image."""
+    kept = [i for i, name in enumerate(photo.ignored.classes) if name in classes]
+    return Ignored(
+        boxes=torch.from_numpy(boxes[kept]),
+        labels=torch.tensor([classes.index(photo.ignored.classes[i]) for i in kept], dtype=torch.int64),
+        crowd=torch.from_numpy(photo.ignored.crowd[kept]),
+    )
 
 
 def rows_of(photo: Photo, classes: Sequence[str]) -> list[int]:

@@ -13,6 +13,7 @@ from datamodules.images.coco import read_coco
 from datamodules.images.own_folder import OwnFolder
 from datamodules.images.roots import Download
 from lightning_fewshot.episodes import Episode
+from lightning_fewshot.folders import IMAGE_SUFFIXES, data_files, find_file
 
 
 class FolderDetection(OwnFolder, PhotoDetection):
@@ -26,24 +27,25 @@ class FolderDetection(OwnFolder, PhotoDetection):
     download = Download(
         folder="my-photos",
         needs=("annotations.json",),
-        what="nothing, but export the boxes of a few photos as one COCO json",
+        what="the boxes of a few photos as one COCO json",
         source="your annotation tool (CVAT, Label Studio, labelme, ...)",
+        verb="Export",
     )
     nothing_labelled = "/annotations.json has no usable box"
     nothing_to_predict = "has no image without boxes: put the images to predict"
 
     def read_photos(self) -> list[Photo]:
-        """Read the labelled photos."""
-        listed = read_coco(self.folder / "annotations.json", self.folder)
-        return [self._located(photo) for photo in listed if photo.classes]
+        """Read the photos with annotations, also those of which none can be used: they are not to be predicted."""
+        listed = read_coco(self.folder / "annotations.json", self.folder, self._located)
+        return [photo for photo in listed if photo.classes or photo.ignored.classes or photo.n_skipped]
 
     def image_files(self) -> Iterable[Path]:
-        """Return all files."""
-        return self.folder.rglob("*")
+        """Return all images."""
+        return data_files(self.folder, IMAGE_SUFFIXES)
 
     def shots(self) -> Sequence[Photo]:
         """Return the labelled photos."""
-        return list(self.catalog.photos.values())
+        return [photo for photo in self.catalog.photos.values() if photo.classes]
 
     def predicted_episode(self, paths: Sequence[Path], index: int) -> Episode:
         """Return the episode that predicts some files."""
@@ -55,11 +57,9 @@ class FolderDetection(OwnFolder, PhotoDetection):
         query = self.examples(asked, [[]] * len(asked), classes)._replace(boxes=None, labels=None)
         return Episode(support=support, query=query, classes=classes, index=index, class_ids=tuple(range(len(classes))))
 
-    def _located(self, photo: Photo) -> Photo:
-        """Point to the image, which lies in the folder or in its ``images``."""
-        for path in (self.folder / photo.name, self.folder / "images" / photo.name):
-            if path.exists():
-                return photo._replace(path=path)
-        raise FileNotFoundError(
-            f"annotations.json names {photo.name}, which is neither in {self.folder} nor in images/"
-        )
+    def _located(self, name: str) -> Path:
+        """Return the file of an image, which lies in the folder or in its ``images``."""
+        for folder in (self.folder, self.folder / "images"):
+            if (path := find_file(folder, name)) is not None:
+                return path
+        raise FileNotFoundError(f"annotations.json names {name}, which is neither in {self.folder} nor in images/")

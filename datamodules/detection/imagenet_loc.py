@@ -21,7 +21,9 @@ from datamodules.images.boxed_photo import Photo
 from datamodules.images.catalog import PhotoSplits
 from datamodules.images.reading import SkippedItems
 from datamodules.images.roots import Download, find_root
+from lightning_fewshot.folders import data_files
 from lightning_fewshot.sampling import EpisodePlan
+from lightning_fewshot.text import read_json
 
 DOWNLOAD = Download(
     folder="ILSVRC",
@@ -60,14 +62,14 @@ class ImageNetLoc(PhotoDetection):
         folder, skipped, photos = find_root(self.root, DOWNLOAD), SkippedItems(), []
         for wnid in sorted({*self.base_names(), *self.benchmark_names()}):
             images = folder / "Data/CLS-LOC/train" / wnid
-            for table in sorted((folder / "Annotations/CLS-LOC/train" / wnid).glob("*.xml")):
+            for table in data_files(folder / "Annotations/CLS-LOC/train" / wnid, (".xml",), deep=False):
                 photos.append(read_xml(table, images / f"{table.stem}.JPEG", skipped))
         skipped.warn("boxes of ImageNet-LOC")
         return photos
 
     def read_plans(self, path: str) -> list[EpisodePlan]:
         """Read RepMet's list, or one of this project's."""
-        record = _read_json(path)
+        record = read_json(path)
         if isinstance(record, dict):
             return super().read_plans(path)
         return plan_published(record, self.sorted_names, path)
@@ -109,9 +111,11 @@ def plan_published(record: list[dict], photos: dict[str, list[str]], path: str) 
         for entry in record:
             for part in ("query_images", "train_nImg"):
                 for number, images in entry[part].items():
+                    if not all(type(image) is int for image in images):
+                        raise TypeError(f"images of class {number} are no numbers")
                     first[int(number)] = min([*images, first.get(int(number), min(images, default=2**62))])
         return [_plan(entry, wnids, photos, first) for entry in record]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise ValueError(f"{path} is not one of RepMet's episode lists: {error!r}") from error
 
 
@@ -135,10 +139,3 @@ def _take(names: list[str], positions: list[int], used: set[str], wnid: str) -> 
         used.add(name)
         taken.append(name)
     return tuple(taken)
-
-
-def _read_json(path: str) -> list | dict:
-    try:
-        return json.loads(Path(path).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"episode list {path} is truncated or not an episode list: {error!r}") from error

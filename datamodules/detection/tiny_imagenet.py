@@ -20,11 +20,11 @@ from datamodules.images.augmentation import jitter_colors
 from datamodules.images.boxed_photo import Photo
 from datamodules.images.catalog import PhotoSplits
 from datamodules.images.photos import PhotoEpisodes
-from datamodules.images.reading import read_photo
 from datamodules.images.roots import find_root
 from datamodules.images.tiny_imagenet import DOWNLOAD, SIDE, read_tiny_imagenet, read_titles
 from lightning_fewshot.data import EpisodeCounts
 from lightning_fewshot.episodes import Episode, Examples
+from lightning_fewshot.images import read_image
 from lightning_fewshot.sampling import episode_rng
 
 MOST_PHOTOS = 4  # tiles of a canvas
@@ -227,7 +227,7 @@ class TinyImageNetMosaics(PhotoEpisodes):
 
 
 def _decode(path: Path) -> np.ndarray:
-    photo = read_photo(path)
+    photo = read_image(path)
     if photo.shape[:2] != (SIDE, SIDE):
         width, height = photo.shape[1::-1]
         raise ValueError(f"image {path} has {width}x{height} pixels but Tiny-ImageNet has {SIDE}x{SIDE}")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
-from xml.etree import ElementTree
+from typing import Any, Literal
 
 import numpy as np
 
 from datamodules.detection.base import PhotoDetection
-from datamodules.images.boxed_photo import Photo
+from datamodules.images.boxed_photo import IgnoredObjects, Photo
+from datamodules.images.coco_json import as_size
 from datamodules.images.reading import SkippedItems, clean_boxes
 from datamodules.images.roots import Download, find_root
+from lightning_fewshot.images import image_size
+from lightning_fewshot.text import as_number, fields, inner_path, read_lines
+from lightning_fewshot.text import read_xml as read_xml_tree
 
 YEARS = ("VOC2007", "VOC2012")
+SUFFIXES = (".jpg", ".JPG", ".jpeg", ".png")  # of photos in data sets of one's own
 DOWNLOAD = Download(
     folder="VOCdevkit",
     needs=tuple(
@@ -36,7 +40,8 @@ class VOCDetection(PhotoDetection):
     Args:
         root: Folder that holds ``VOCdevkit``, or that folder; None: FEWSHOT_DATA.
         novel_split: Which of the three standard sets of five classes is kept for testing, if ``splits`` names none.
-        difficult: Keep objects marked difficult; VOC's own evaluation leaves them out.
+        difficult: Take objects marked difficult like all others. Otherwise they are ignored, as in VOC's own
+            evaluation: not to be found, and no error if they are.
         options: See PhotoDetection.
     """
 
@@ -53,6 +58,10 @@ class VOCDetection(PhotoDetection):
         """Return the classes kept for testing."""
         return NOVEL_SPLITS[self.novel_split]
 
+    def protocol(self, split: str) -> dict[str, Any]:
+        """Say how a split was evaluated, for the result file."""
+        return {**super().protocol(split), "crowd_and_difficult": "counted" if self.difficult else "ignored"}
+
     def read_photos(self) -> list[Photo]:
         """Read the photos that the lists name; those of a test list are held out."""
         folder, skipped = find_root(self.root, DOWNLOAD), SkippedItems()
@@ -62,35 +71,68 @@ class VOCDetection(PhotoDetection):
             for name in sorted({*lists["trainval"], *lists["test"]}):
                 table = folder / year / f"Annotations/{name}.xml"
                 evaluation_only = name in lists["test"] and name not in lists["trainval"]
-                image = folder / year / f"JPEGImages/{name}.jpg"
+                image = _image_of(folder / year / "JPEGImages", name)
                 photos.append(read_xml(table, image, skipped, self.difficult)._replace(evaluation_only=evaluation_only))
         skipped.warn("boxes of PASCAL VOC")
         return photos
 
 
 def read_xml(table: Path, image: Path, skipped: SkippedItems, difficult: bool = False) -> Photo:
-    """Read one annotation in VOC's XML layout (ILSVRC uses it too); unusable boxes go to ``skipped``.
+    """Read one annotation in VOC's XML layout (ILSVRC uses it too); unusable objects go to ``skipped``.
 
-    VOC counts pixels from 1 and includes the last one: its box (1, 1, w, h) is (0, 0, w, h) here.
+    VOC counts pixels from 1 and includes the last one: its box (1, 1, w, h) is (0, 0, w, h) here. The size is that of
+    the upright image where the annotation states none.
+
+    Args:
+        table: The XML file.
+        image: The photo.
+        skipped: Takes the others.
+        difficult: Take objects marked difficult like all others; otherwise evaluation ignores them.
 
     Raises:
+        FileNotFoundError: There is no such file.
         ValueError: The file is truncated or no such XML.
     """
-    try:
-        tree = ElementTree.parse(table).getroot()
-        objects = [o for o in tree.iter("object") if difficult or o.findtext("difficult", "0").strip() != "1"]
-        corners = [[float(o.find("bndbox").findtext(k)) for k in ("xmin", "ymin", "xmax", "ymax")] for o in objects]
-        width, height = (int(tree.find("size").findtext(k)) for k in ("width", "height"))
-    except (ElementTree.ParseError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"annotation {table} is truncated or not in VOC's layout: {error!r}") from error
-    boxes = np.array(corners, np.float32).reshape(-1, 4) - np.array([1, 1, 0, 0], np.float32)
+    tree = read_xml_tree(table)
+    if tree.tag != "annotation":
+        raise ValueError(f"annotation {table} is not in VOC's layout: it is a <{tree.tag[:40]}>")
+    stated = tree.find("size")
+    size = None if stated is None else as_size(stated.findtext("width"), stated.findtext("height"))
+    width, height = size or image_size(image)
+    objects, corners = [], []
+    for i, item in enumerate(tree.findall("object"), 1):
+        box = item.find("bndbox")
+        numbers = [None if box is None else as_number(box.findtext(k)) for k in ("xmin", "ymin", "xmax", "ymax")]
+        if None in numbers or not item.findtext("name", "").strip():
+            skipped.add(f"{table.name} object {i}", "no name, or no box")
+            continue
+        objects.append((i, item))
+        corners.append(numbers)
+    boxes = np.array(corners, np.float64).reshape(-1, 4) - np.array([1, 1, 0, 0])
     boxes, bad = clean_boxes(boxes, width, height)
     for i, reason in bad.items():
-        skipped.add(f"{table.name} object {i + 1}", reason)
+        skipped.add(f"{table.name} object {objects[i][0]}", reason)
     kept = [i for i in range(len(objects)) if i not in bad]
-    classes = tuple(objects[i].findtext("name", "").strip() for i in kept)
-    return Photo(name=image.name, path=image, boxes=boxes[kept], classes=classes, size=(width, height))
+    ignored = [i for i in kept if not difficult and as_number(objects[i][1].findtext("difficult")) == 1]
+    counted = [i for i in kept if i not in ignored]
+    classes = [item.findtext("name", "").strip() for _, item in objects]
+    return Photo(
+        name=image.name,
+        path=image,
+        boxes=boxes[counted],
+        classes=tuple(classes[i] for i in counted),
+        size=(width, height),
+        ignored=IgnoredObjects(boxes[ignored], tuple(classes[i] for i in ignored), np.zeros(len(ignored), bool)),
+        n_skipped=len(tree.findall("object")) - len(kept),
+    )
+
+
+def _image_of(folder: Path, name: str) -> Path:
+    paths = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def _read_list(path: Path) -> set[str]:
-    return {line.split()[0] for line in path.read_text().splitlines() if line.strip()} if path.exists() else set()
+    if not path.exists():
+        return set()
+    return {inner_path(fields(line)[0], f"{path} line {number}") for number, line in read_lines(path)}

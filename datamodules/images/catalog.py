@@ -6,9 +6,11 @@ Training uses photos that show a training class; evaluation uses no photo that t
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, Protocol
 
 from datamodules.images.reading import SkippedItems
@@ -22,6 +24,7 @@ class AnnotatedPhoto(Protocol):
     """What every kind of photo has: a unique name, the classes that it shows, and whether training must not see it."""
 
     name: str
+    path: Path
     classes: tuple[str, ...]
     evaluation_only: bool
 
@@ -86,7 +89,7 @@ class PhotoCatalog:
         seed: int,
         title: str = "the photos",
     ) -> None:
-        self.photos = {photo.name: photo for photo in photos}
+        self.photos = {photo.name: photo for photo in named_apart(photos)}
         self.base_names = base_names
         self.novel_names = novel_names
         self.splits = splits
@@ -163,3 +166,22 @@ class PhotoCatalog:
     def _kept_out(self, photo: AnnotatedPhoto) -> bool:
         place = zlib.crc32(f"{self.seed} {photo.name}".encode()) / 2**32
         return photo.evaluation_only or place < self.splits.held_out
+
+
+def named_apart(photos: Sequence[AnnotatedPhoto]) -> list[AnnotatedPhoto]:
+    """Return the photos with different names: those of one name get that of their folder in front.
+
+    Raises:
+        ValueError: Two photos have one file.
+    """
+    counts = Counter(photo.name for photo in photos)
+    apart = [
+        photo if counts[photo.name] == 1 else photo._replace(name=f"{photo.path.parent.name}/{photo.name}")
+        for photo in photos
+    ]
+    counts = Counter(photo.name for photo in apart)
+    apart = [photo if counts[photo.name] == 1 else photo._replace(name=photo.path.as_posix()) for photo in apart]
+    twice = [name for name, count in Counter(photo.name for photo in apart).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is listed twice")
+    return apart

@@ -1,4 +1,4 @@
-"""Read class masks of any kind as ``(H, W)`` int16: 0 background, 1 + i class i, -1 void."""
+"""Class masks as ``(H, W)`` int16: 0 background, 1 + i class i, -1 void."""
 
 from __future__ import annotations
 
@@ -8,40 +8,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+
+from lightning_fewshot.images import FIRST_ON_ITS_SIDE, orientation, turn_upright
 
 UNKNOWN = -1  # void: the truth is not known here
-
-
-def read_values(path: str | Path) -> np.ndarray:
-    """Read the values of a mask file as ``(H, W)`` int64, as they are stored.
-
-    Palette masks give their indices, 1 bit gives 0 and 1, 16 bits their numbers. Color files are read where all
-    channels agree; colored masks have no values, so they are refused.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is truncated, no image, or colored.
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            values = np.asarray(image.convert("RGB") if image.mode in ("CMYK", "YCbCr", "HSV") else image)
-            mode = image.mode
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ValueError(f"mask {path} is truncated or not an image: {error}") from error
-    if values.ndim == 3:
-        channels = values[..., : 1 if mode == "LA" else 3]
-        if (channels != channels[..., :1]).any():
-            raise ValueError(
-                f"mask {path} is a colored picture ({mode}); save class numbers as an 8-bit grey or palette PNG"
-            )
-        values = channels[..., 0]
-    if mode == "F" and (values != np.rint(values)).any():
-        raise ValueError(f"mask {path} has values that are no whole numbers")
-    return values.astype(np.int64)
 
 
 def label_map(values: np.ndarray, table: Mapping[int, int], path: str | Path) -> np.ndarray:
@@ -102,12 +72,15 @@ def resize_pair(image: np.ndarray, labels: np.ndarray, side: int) -> tuple[np.nd
     return small, cv2.resize(labels, (side, side), interpolation=cv2.INTER_NEAREST)
 
 
-def check_sizes(image: np.ndarray, labels: np.ndarray, name: str) -> None:
-    """Refuse a mask of another size than its photo.
+def upright_labels(labels: np.ndarray, image: np.ndarray, path: Path, name: str) -> np.ndarray:
+    """Return a mask in the view of its upright photo; one that was painted on the stored, unrotated photo is turned.
 
     Raises:
-        ValueError: Names both sizes.
+        ValueError: The mask has another size than the photo; names both.
     """
-    if image.shape[:2] != labels.shape:
-        mask, photo = labels.shape[::-1], image.shape[1::-1]
-        raise ValueError(f"{name}: the mask has {mask[0]} x {mask[1]} pixels but the photo {photo[0]} x {photo[1]}")
+    if image.shape[:2] == labels.shape:
+        return labels
+    if image.shape[1::-1] == labels.shape and (tag := orientation(path)) >= FIRST_ON_ITS_SIDE:
+        return turn_upright(labels, tag)
+    mask, photo = labels.shape[::-1], image.shape[1::-1]
+    raise ValueError(f"{name}: the mask has {mask[0]} x {mask[1]} pixels but the photo {photo[0]} x {photo[1]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.images.photos import PhotoEpisodes
+from datamodules.images.reading import SkippedItems
 from datamodules.images.roots import Download, find_root
 from lightning_fewshot.episodes import Episode
+from lightning_fewshot.folders import IMAGE_SUFFIXES, data_files
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+CHUNK = 8  # images of one predicted episode
 
 
 class OwnFolder(PhotoEpisodes):
@@ -20,7 +23,8 @@ class OwnFolder(PhotoEpisodes):
 
     Args:
         root: The folder, or the one that holds it; None: FEWSHOT_DATA.
-        chunk: Images of one predicted episode.
+        query: What is predicted in place of the folder's unlabelled photos: a file, a folder, or a pattern such as
+            ``"holiday/*.jpg"``, or a list of these.
         options: See the class of the task.
     """
 
@@ -28,15 +32,13 @@ class OwnFolder(PhotoEpisodes):
     nothing_labelled = "has no label"  # errors
     nothing_to_predict = "has no other photo"
 
-    def __init__(self, root: str | None = None, chunk: int = 8, **options) -> None:
+    def __init__(self, root: str | None = None, query: list[str] | str | None = None, **options) -> None:
         super().__init__(root, **options)
-        if chunk < 1:
-            raise ValueError(f"chunk is {chunk} but must be at least 1")
-        self.chunk = chunk
+        self.query = [query] if isinstance(query, str) else query
 
     @abstractmethod
     def image_files(self) -> Iterable[Path]:
-        """Return all files of the folder that may be images to predict."""
+        """Return all images of the folder."""
 
     @abstractmethod
     def shots(self) -> Sequence[Any]:
@@ -54,7 +56,7 @@ class OwnFolder(PhotoEpisodes):
                 raise ValueError(f"{self.folder}{self.nothing_labelled}: there is nothing to adapt to")
             if not self.unlabelled:
                 raise ValueError(f"{self.folder} {self.nothing_to_predict} into query/")
-            self.counts["predict"] = -(-len(self.unlabelled) // self.chunk)
+            self.counts["predict"] = -(-len(self.unlabelled) // CHUNK)
 
     def benchmark_names(self) -> Sequence[str]:
         """Return the classes kept for testing: all."""
@@ -64,7 +66,7 @@ class OwnFolder(PhotoEpisodes):
         """Return episode ``index`` of "train", "val", "test" or "predict"."""
         if split != "predict":
             return super().episode(split, index)
-        return self.predicted_episode(self.unlabelled[index * self.chunk : (index + 1) * self.chunk], index)
+        return self.predicted_episode(self.unlabelled[index * CHUNK : (index + 1) * CHUNK], index)
 
     def protocol(self, split: str) -> dict[str, Any]:
         """Say how a split was evaluated, for the result file."""
@@ -87,11 +89,42 @@ class OwnFolder(PhotoEpisodes):
 
     @cached_property
     def unlabelled(self) -> tuple[Path, ...]:
-        """The photos to predict, sorted."""
+        """The photos to predict, sorted: neither labelled themselves nor links to labelled ones.
+
+        Raises:
+            FileNotFoundError: ``query`` names something that is not there.
+        """
+        if self.query is not None:
+            return tuple(sorted({path for text in self.query for path in images_at(text)}))
         labelled = {photo.path for photo in self.catalog.photos.values()}
-        images = (f for f in self.image_files() if f.suffix.lower() in SUFFIXES)
-        return tuple(sorted(f for f in images if f not in labelled))
+        real, skipped, kept = {path.resolve() for path in labelled}, SkippedItems(), []
+        for path in sorted(set(self.image_files()) - labelled):
+            if path.resolve() in real:
+                skipped.add(self.name_of(path), "a link to a labelled photo")
+            else:
+                kept.append(path)
+        skipped.warn("images to predict")
+        return tuple(kept)
 
     def name_of(self, path: Path) -> str:
-        """Return the name of a file in results: its path in the folder."""
-        return path.relative_to(self.folder).as_posix()
+        """Return the name of a file in results: its path in the folder, of others the path as it is given."""
+        inside = self.folder in path.parents
+        return (path.relative_to(self.folder) if inside else path).as_posix()
+
+
+def images_at(text: str) -> list[Path]:
+    """Return the images that a file, a folder (with the folders in it) or a pattern stands for.
+
+    Raises:
+        FileNotFoundError: There are none.
+    """
+    path = Path(text).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        images = list(data_files(path, IMAGE_SUFFIXES))
+    else:
+        images = [f for f in map(Path, glob.glob(str(path), recursive=True)) if f.suffix.lower() in IMAGE_SUFFIXES]
+    if not images:
+        raise FileNotFoundError(f"query {text} is no image, no folder with images and no pattern that fits any")
+    return images

@@ -1,4 +1,4 @@
-"""Read photos of any kind as 8-bit RGB, clean and resize their boxes, and count what had to be left out.
+"""Clean and resize the boxes of photos, and count what had to be left out.
 
 Boxes are ``(M, 4)`` float32, ``(x1, y1, x2, y2)`` in pixels.
 """
@@ -6,69 +6,11 @@ Boxes are ``(M, 4)`` float32, ``(x1, y1, x2, y2)`` in pixels.
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 MIN_SIDE = 1.0  # pixels: a narrower box is empty
-
-
-def read_photo(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Read an image file as ``(H, W, 3)`` uint8 RGB.
-
-    Grey and palette images become RGB, 16 bits are scaled to 8, transparency is put on white. The EXIF rotation is
-    followed only where that gives the annotated size.
-
-    Args:
-        path: The file.
-        size: (width, height) that the annotation states, if it states one.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is truncated or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            if size is not None and image.size != size and image.size == size[::-1]:
-                image = ImageOps.exif_transpose(image)
-            return _to_rgb(image)
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ValueError(f"image {path} is truncated or not an image: {error}") from error
-
-
-def photo_size(path: str | Path) -> tuple[int, int]:
-    """Return (width, height) of an image file from its header, without decoding it.
-
-    Raises:
-        ValueError: The file is no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:
-        raise ValueError(f"image {path} is truncated or not an image: {error}") from error
-
-
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16 bits of grey, as I;16 or widened to 32
-        return _grey(np.asarray(image).astype(np.float64) / 257)
-    if image.mode == "F":
-        return _grey(np.asarray(image))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return np.array(image.convert("RGB"))
-
-
-def _grey(values: np.ndarray) -> np.ndarray:
-    return np.repeat(np.clip(np.rint(values), 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def clean_boxes(boxes: np.ndarray, width: float, height: float) -> tuple[np.ndarray, dict[int, str]]:

@@ -17,12 +17,14 @@ class Download(NamedTuple):
         needs: Paths inside the folder without which it is no such data set; a pattern such as ``*.json`` will do.
         what: What to download, as its publisher calls it.
         source: Who publishes it, with the address.
+        verb: What one does to get it.
     """
 
     folder: str
     needs: tuple[str, ...]
     what: str
     source: str
+    verb: str = "Download"
 
 
 def find_root(root: str | None, download: Download) -> Path:
@@ -39,7 +41,7 @@ def find_root(root: str | None, download: Download) -> Path:
     if not given:
         raise FileNotFoundError(
             f"no root is given for {download.folder}: set {ENVIRONMENT_NAME} or --data.root to the folder that holds "
-            f"{download.folder}/. {_advice(Path('<root>'), download)}"
+            f"{download.folder}/. {_advice(Path(f'${ENVIRONMENT_NAME}'), download)}"
         )
     base = Path(given).expanduser()
     for folder in (base / download.folder, base):
@@ -51,5 +53,6 @@ def find_root(root: str | None, download: Download) -> Path:
 
 
 def _advice(base: Path, download: Download) -> str:
+    place = "unpack it" if download.verb == "Download" else "put it"
     needs = ", ".join(f"{base / download.folder}/{path}" for path in download.needs)
-    return f"Download {download.what} from {download.source} and unpack it so that these exist: {needs}"
+    return f"{download.verb} {download.what} from {download.source} and {place} so that these exist: {needs}"

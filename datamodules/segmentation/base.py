@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pytorch_lightning.utilities import rank_zero_info
 
 from datamodules.images.augmentation import jitter_colors, random_part
 from datamodules.images.mask_reading import resize_pair
@@ -20,7 +21,7 @@ from datamodules.images.reading import SkippedItems
 from datamodules.segmentation.entries import EntrySampler
 from datamodules.segmentation.masked_photo import Labelled, MaskedPhoto, ScaledPhotos, as_examples, value_table
 from datamodules.segmentation.settings import N_FOLDS, FoldSplits, MaskedImages, MaskRules
-from lightning_fewshot.data import EpisodeCounts
+from lightning_fewshot.data import STAGES, EpisodeCounts
 from lightning_fewshot.episodes import VOID, Episode
 from lightning_fewshot.sampling import EpisodeSampler
 
@@ -114,9 +115,10 @@ class PhotoSegmentation(PhotoEpisodes):
 
     def protocol(self, split: str) -> dict[str, Any]:
         """Say how a split was evaluated, for the result file."""
-        paper = self.rules.convention == "paper"
+        paper, sampler = self.rules.convention == "paper", self._samplers.get(split)
         return {
             **super().protocol(split),
+            "distinct_pairs": len(sampler) if isinstance(sampler, EntrySampler) else None,
             "fold": self.splits.fold if self.splits.novel_classes is None else None,
             "novel_classes": list(self.catalog.split_classes["test"]),
             "convention": self.rules.convention,
@@ -129,8 +131,19 @@ class PhotoSegmentation(PhotoEpisodes):
     def setup(self, stage: str) -> None:
         """Read the annotations and check the splits of this stage, before workers start."""
         super().setup(stage)
+        for split in STAGES[stage]:
+            self._limit(split)
         if stage == "fit":
             _ = self.pair_names
+
+    def _limit(self, split: str) -> None:
+        """Evaluate no pair twice: cut the number of episodes to that of the distinct pairs, and say so."""
+        sampler, count = self._samplers.get(split), self.counts[split]
+        if isinstance(sampler, EntrySampler) and count is not None and count > len(sampler):
+            self.counts[split] = len(sampler)
+            rank_zero_info(
+                f"episodes.{split} is {count} but there are {len(sampler)} distinct pairs: each is asked once"
+            )
 
     def items(self, split: str) -> dict[str, list[str]]:
         """Return the photos of each class of a split; only those for evaluation where the data set has some."""

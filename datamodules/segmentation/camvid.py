@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.images.mask_reading import UNKNOWN, areas_of, label_map, read_values
+from datamodules.images.mask_reading import UNKNOWN, areas_of, label_map
 from datamodules.images.roots import Download, find_root
 from datamodules.segmentation.base import PhotoSegmentation
 from datamodules.segmentation.masked_photo import MaskedPhoto
 from datamodules.segmentation.settings import MaskRules
+from lightning_fewshot.folders import IMAGE_SUFFIXES, data_files
+from lightning_fewshot.images import read_mask
 
 NAMES = (
     *("sky", "building", "pole", "road", "pavement", "tree"),
@@ -45,7 +47,8 @@ class CamVid(PhotoSegmentation):
     def read_photos(self) -> list[MaskedPhoto]:
         """Read all masks once: some seconds."""
         folder = find_root(self.root, DOWNLOAD)
-        files = [f for part in ("train", "val", "test") for f in sorted((folder / part).glob("*.*"))]
+        parts = [folder / part for part in ("train", "val", "test")]
+        files = [f for part in parts for f in data_files(part, IMAGE_SUFFIXES, deep=False)]
         masks = [f.parents[1] / f"{f.parent.name}annot" / f"{f.stem}.png" for f in files]
         areas = areas_of(masks, _read_labels)
         return [
@@ -65,4 +68,4 @@ class CamVid(PhotoSegmentation):
 
 
 def _read_labels(path: Path) -> np.ndarray:
-    return label_map(read_values(path), TABLE, path)
+    return label_map(read_mask(path), TABLE, path)

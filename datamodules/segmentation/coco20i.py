@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
+from datamodules.images.coco_json import CocoImage, as_key, is_crowd, read_record
+from datamodules.images.coco_masks import CocoMask, draw, read_mask_entry
 from datamodules.images.mask_reading import UNKNOWN
+from datamodules.images.reading import SkippedItems
 from datamodules.images.roots import Download, find_root
 from datamodules.segmentation.base import PhotoSegmentation
 from datamodules.segmentation.masked_photo import MaskedPhoto
+from lightning_fewshot.images import image_size
+from lightning_fewshot.text import as_number
 
 DOWNLOAD = Download(
     folder="coco",
@@ -42,43 +45,31 @@ class CocoSegmentation(PhotoSegmentation):
         _ = self.catalog
         return self._names
 
-    def read_json(self, path: Path, images: Path, evaluation_only: bool) -> list[MaskedPhoto]:
-        """Read the annotations of one part.
+    def labels_of(self, classes: Mapping[Hashable, str]) -> dict[Hashable, int]:
+        """Number the classes, in the order of COCO's numbers; return the label, 1 + i, of each category number.
 
         Args:
-            path: The json file.
-            images: Folder of its photos.
-            evaluation_only: Whether training must not see them.
-
-        Raises:
-            ValueError: The file is truncated or of another kind.
+            classes: Name of each category number that is a class.
         """
-        try:
-            record = json.loads(path.read_text())
-            categories = sorted((c["id"], c["name"]) for c in record["categories"] if self.kept(c))
-            self._names = tuple(name for _, name in categories)
-            label = {number: 1 + i for i, (number, _) in enumerate(categories)}
-            return self.photos_of(record=record, label=label, path=path, images=images, evaluation_only=evaluation_only)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is truncated or no json of COCO's: {error!r}") from error
+        categories = sorted(classes.items(), key=lambda item: (isinstance(item[0], str), item[0]))
+        self._names = tuple(dict.fromkeys(name for _, name in categories))
+        return {number: 1 + self._names.index(name) for number, name in categories}
 
-    def kept(self, category: Mapping[str, Any]) -> bool:
-        """Say whether a category is one of the classes."""
-        return True
 
-    @abstractmethod
-    def photos_of(
-        self, record: Mapping[str, Any], label: Mapping[int, int], path: Path, images: Path, evaluation_only: bool
-    ) -> list[MaskedPhoto]:
-        """Return the photos of a json.
+class DrawnObject(NamedTuple):
+    """One annotated object: its mask and area, its label, and whether it is a region with many objects."""
 
-        Args:
-            record: What the json holds.
-            label: Label, 1 + i, of each category number that is a class.
-            path: The json file.
-            images: Folder of its photos.
-            evaluation_only: Whether training must not see them.
-        """
+    mask: CocoMask
+    area: float
+    label: int
+    crowd: bool
+
+
+class DrawnMask(NamedTuple):
+    """What the mask of a photo of (width, height) is drawn from."""
+
+    size: tuple[int, int]
+    objects: list[DrawnObject]
 
 
 class Coco20i(CocoSegmentation):
@@ -98,47 +89,57 @@ class Coco20i(CocoSegmentation):
         """Read both parts; the validation photos are for evaluation only."""
         folder = find_root(self.root, DOWNLOAD)
         photos: list[MaskedPhoto] = []
+        skipped = SkippedItems()
         for part in ("train", "val"):
             path = folder / f"annotations/instances_{part}{self.year}.json"
             if not path.exists():
                 raise FileNotFoundError(f"{path} does not exist: set data.year to the year that you have")
-            photos += self.read_json(path, folder / f"{part}{self.year}", part == "val")
+            record = read_record(path, skipped)
+            label = self.labels_of(record.classes)
+            for image in record.images:
+                mask = read_objects(image, folder / f"{part}{self.year}", label, skipped)
+                photos.append(self._photo(image.file_name, folder / f"{part}{self.year}", mask, part == "val"))
+        skipped.warn("objects of COCO-20i")
         return photos
 
     def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
-        """Draw the polygons of a photo, larger objects first."""
-        from pycocotools import mask as rle
-
-        height, width, rows = photo.mask
+        """Draw the objects of a photo, larger ones first."""
+        width, height = photo.mask.size
         labels = np.zeros((height, width), np.int16)
-        for row in sorted(rows, key=lambda row: -row["area"]):
-            parts = row["segmentation"]
-            if isinstance(parts, list):
-                coded = rle.merge(rle.frPyObjects(parts, height, width))
-            else:
-                coded = rle.frPyObjects(parts, height, width) if isinstance(parts["counts"], list) else parts
-            labels[rle.decode(coded).astype(bool)] = UNKNOWN if row["iscrowd"] else row["label"]
+        for item in sorted(photo.mask.objects, key=lambda item: -item.area):
+            labels[draw(item.mask, photo.mask.size)] = UNKNOWN if item.crowd else item.label
         return labels
 
-    def photos_of(
-        self, record: Mapping[str, Any], label: Mapping[int, int], path: Path, images: Path, evaluation_only: bool
-    ) -> list[MaskedPhoto]:
-        """Return the photos of a part; its polygons are drawn when they are asked for."""
-        rows: dict[int, list[dict]] = {image["id"]: [] for image in record["images"]}
-        for row in record["annotations"]:
-            kept = {key: row[key] for key in ("segmentation", "area")}
-            rows[row["image_id"]].append({**kept, "iscrowd": row.get("iscrowd", 0), "label": label[row["category_id"]]})
-        return [self._photo(image, rows[image["id"]], images, evaluation_only) for image in record["images"]]
-
-    def _photo(self, image: dict, rows: list[dict], folder: Path, evaluation_only: bool) -> MaskedPhoto:
+    def _photo(self, name: str, folder: Path, mask: DrawnMask, evaluation_only: bool) -> MaskedPhoto:
         areas = np.zeros(len(self._names) + 1)
-        for row in rows:
-            areas[row["label"]] += 0 if row["iscrowd"] else row["area"]
-        seen, mask = self.seen_names(areas, self._names), (image["height"], image["width"], rows)
+        for item in mask.objects:
+            areas[item.label] += 0 if item.crowd else item.area
         return MaskedPhoto(
-            name=image["file_name"],
-            path=folder / image["file_name"],
+            name=name,
+            path=folder / name,
             mask=mask,
-            classes=seen,
+            classes=self.seen_names(areas, self._names),
             evaluation_only=evaluation_only,
         )
+
+
+def read_objects(image: CocoImage, folder: Path, label: Mapping[Hashable, int], skipped: SkippedItems) -> DrawnMask:
+    """Return the objects of a photo that can be drawn; others go to ``skipped``.
+
+    Args:
+        image: An entry of the json.
+        folder: Where its file is: the size is read from it if the json states none.
+        label: Label of each category number.
+        skipped: Takes the others.
+    """
+    size = image.size or image_size(folder / image.file_name)
+    objects = []
+    for place, row in image.rows:
+        mask = read_mask_entry(row.get("segmentation"), size)
+        if isinstance(mask, str):
+            skipped.add(f"{image.file_name} {place}", mask)
+            continue
+        area = as_number(row.get("area"))
+        area = mask.area if area is None or area < 0 else area
+        objects.append(DrawnObject(mask, area, label[as_key(row["category_id"])], is_crowd(row)))
+    return DrawnMask(size, objects)

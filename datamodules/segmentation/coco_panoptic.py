@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from datamodules.images.coco_json import CocoImage, as_key, entries, is_crowd, read_classes, read_images
 from datamodules.images.mask_reading import UNKNOWN
-from datamodules.images.reading import read_photo
+from datamodules.images.reading import SkippedItems
 from datamodules.images.roots import Download, find_root
 from datamodules.segmentation.coco20i import CocoSegmentation
 from datamodules.segmentation.masked_photo import MaskedPhoto
+from lightning_fewshot.images import read_image
+from lightning_fewshot.text import as_number, inner_path, read_json
 
 WHAT = "train2017.zip, val2017.zip and panoptic_annotations_trainval2017.zip"
 SOURCE = "the COCO consortium, https://cocodataset.org/#download,"
@@ -54,13 +57,16 @@ class CocoPanoptic(CocoSegmentation):
         """Read both parts."""
         annotations, images = self._folders()
         photos: list[MaskedPhoto] = []
+        skipped = SkippedItems()
         for part in ("train2017", "val2017"):
-            photos += self.read_json(annotations / f"panoptic_{part}.json", images / part, part == "val2017")
+            path = annotations / f"panoptic_{part}.json"
+            photos += self._photos_of(path, images / part, skipped, evaluation_only=part == "val2017")
+        skipped.warn("entries of COCO's panoptic masks")
         return photos
 
     def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
         """Return the labels of a photo; what belongs to no segment is void."""
-        red, green, blue = np.moveaxis(read_photo(photo.mask.path).astype(np.int64), 2, 0)
+        red, green, blue = np.moveaxis(read_image(photo.mask.path).astype(np.int64), 2, 0)
         ids, places = np.unique(red + 256 * green + 256**2 * blue, return_inverse=True)
         known = [photo.mask.labels.get(int(number), UNKNOWN) for number in ids]
         return np.array(known, np.int16)[places].reshape(red.shape)
@@ -78,33 +84,41 @@ class CocoPanoptic(CocoSegmentation):
                 raise
             return folder / "panoptic_segmentation/annotations", folder / "images"
 
-    def kept(self, category: Mapping[str, Any]) -> bool:
-        """Say whether a category is one of the classes."""
-        return self.stuff or bool(category["isthing"])
-
-    def photos_of(
-        self, record: Mapping[str, Any], label: Mapping[int, int], path: Path, images: Path, evaluation_only: bool
-    ) -> list[MaskedPhoto]:
+    def _photos_of(self, path: Path, images: Path, skipped: SkippedItems, evaluation_only: bool) -> list[MaskedPhoto]:
         """Return the photos of a part; masks lie in a folder with the json's name."""
-        names = {image["id"]: image["file_name"] for image in record["images"]}
-        return [
-            self._photo(row, images / names[row["image_id"]], path.with_suffix(""), label, evaluation_only)
-            for row in record["annotations"]
-        ]
+        record = read_json(path)
+        categories = entries(record, "categories", path)
+        names = read_classes(categories, path)
+        things = {as_key(row["id"]) for row in categories if as_number(row.get("isthing", 1)) != 0}
+        label = self.labels_of({number: name for number, name in names.items() if self.stuff or number in things})
+        listed, photos = read_images(entries(record, "images", path), path), []
+        for i, row in enumerate(entries(record, "annotations", path)):
+            image = listed.get(as_key(row.get("image_id"))) if isinstance(row, dict) else None
+            if image is None or not isinstance(row.get("segments_info"), list):
+                skipped.add(f"{path.name} annotation {i}", "no listed image, or no segments_info")
+                continue
+            mask = path.with_suffix("") / inner_path(row.get("file_name"), f"{path}: annotation {i}")
+            segments, areas = self._segments(row["segments_info"], label, f"{path.name} annotation {i}", skipped)
+            photos.append(
+                self._photo(image, images, Segments(mask, segments), areas)._replace(evaluation_only=evaluation_only)
+            )
+        return photos
 
-    def _photo(
-        self, row: Mapping[str, Any], image: Path, masks: Path, label: Mapping[int, int], evaluation_only: bool
-    ) -> MaskedPhoto:
+    def _segments(
+        self, rows: list[Any], label: Mapping[Hashable, int], place: str, skipped: SkippedItems
+    ) -> tuple[dict[int, int], np.ndarray]:
+        """Return the label of each segment of a mask, and the pixels of each label."""
         areas, labels = np.zeros(len(self._names) + 1), {}
-        for segment in row["segments_info"]:
-            number = label.get(segment["category_id"], 0)
-            labels[segment["id"]] = UNKNOWN if segment.get("iscrowd", 0) else number
-            areas[number] += 0 if segment.get("iscrowd", 0) else segment["area"]
-        seen = self.seen_names(areas, self._names)
-        return MaskedPhoto(
-            name=image.name,
-            path=image,
-            mask=Segments(masks / row["file_name"], labels),
-            classes=seen,
-            evaluation_only=evaluation_only,
-        )
+        for row in rows:
+            number, area = (as_key(row.get("id")), as_number(row.get("area"))) if isinstance(row, dict) else (None, 0)
+            if not isinstance(number, int) or area is None:
+                skipped.add(place, "a segment without id or area")
+                continue
+            value = label.get(as_key(row.get("category_id")), 0)
+            labels[number] = UNKNOWN if is_crowd(row) else value
+            areas[value] += 0 if is_crowd(row) else area
+        return labels, areas
+
+    def _photo(self, image: CocoImage, folder: Path, mask: Segments, areas: np.ndarray) -> MaskedPhoto:
+        path = folder / image.file_name
+        return MaskedPhoto(name=path.name, path=path, mask=mask, classes=self.seen_names(areas, self._names))

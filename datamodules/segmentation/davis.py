@@ -8,10 +8,11 @@ from functools import cached_property
 import numpy as np
 
 from datamodules.images.davis import read_sequences
-from datamodules.images.mask_reading import read_values
 from datamodules.images.roots import Download, find_root
 from datamodules.segmentation.masked_photo import MaskedPhoto
 from datamodules.segmentation.video import VideoSegmentation
+from lightning_fewshot.folders import data_files
+from lightning_fewshot.images import read_mask
 
 DOWNLOAD = Download(
     folder="davis",
@@ -39,14 +40,14 @@ class DAVIS(VideoSegmentation):
         """List the frames of all sequences, in order."""
         photos, folder = [], find_root(self.root, DOWNLOAD)
         for sequence in self.all_names():
-            for mask in sorted((folder / "Annotations/480p" / sequence).glob("*.png")):
+            for mask in data_files(folder / "Annotations/480p" / sequence, (".png",), deep=False):
                 frame = folder / "JPEGImages/480p" / sequence / f"{mask.stem}.jpg"
                 photos.append(MaskedPhoto(name=f"{sequence}/{frame.name}", path=frame, mask=mask, classes=(sequence,)))
         return photos
 
     def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
         """Return the labels of a frame: its object is its sequence."""
-        return np.where(read_values(photo.mask) > 0, self.class_labels[photo.classes[0]], 0).astype(np.int16)
+        return np.where(read_mask(photo.mask) > 0, self.class_labels[photo.classes[0]], 0).astype(np.int16)
 
     @cached_property
     def _listed(self) -> dict[str, list[str]]:

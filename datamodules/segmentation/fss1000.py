@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.images.mask_reading import read_values
-from datamodules.images.reading import read_photo
 from datamodules.images.roots import Download, find_root
 from datamodules.segmentation.base import PhotoSegmentation
 from datamodules.segmentation.masked_photo import MaskedPhoto
 from datamodules.segmentation.settings import MaskedImages
+from lightning_fewshot.folders import data_files, data_folders, same_name
+from lightning_fewshot.images import read_image, read_mask
+from lightning_fewshot.text import read_lines
 
 TEST_SHARE = 0.24  # of the classes, as the authors' 240 of 1000
 TEST_LISTS = ("fss_test_set.txt", "test.txt")
@@ -46,24 +47,27 @@ class FSS1000(PhotoSegmentation):
         """Return the authors' test classes, or as many drawn ones."""
         for name in TEST_LISTS:
             if (path := self._folder / name).exists():
-                return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+                return [line for _, line in read_lines(path)]
         count = max(1, round(TEST_SHARE * len(self._names)))
         return sorted(self.rng("classes", 1).choice(self._names, count, replace=False).tolist())
 
     def read_photos(self) -> list[MaskedPhoto]:
         """List all photos that have a mask."""
-        files = [f for f in sorted(self._folder.glob("*/*.jpg")) if f.with_suffix(".png").exists()]
+        listed = [f for folder in data_folders(self._folder) for f in data_files(folder, (".jpg", ".png"), deep=False)]
+        masks = {same_name(str(f.with_suffix(""))): f for f in listed if f.suffix.lower() == ".png"}
+        pairs = [(f, masks.get(same_name(str(f.with_suffix(""))))) for f in listed if f.suffix.lower() == ".jpg"]
         return [
-            MaskedPhoto(name=f"{f.parent.name}/{f.name}", path=f, mask=f.with_suffix(".png"), classes=(f.parent.name,))
-            for f in files
+            MaskedPhoto(name=f"{f.parent.name}/{f.name}", path=f, mask=mask, classes=(f.parent.name,))
+            for f, mask in pairs
+            if mask is not None
         ]
 
     def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
         """Return the labels of a photo: masks are black and white, as color or grey files."""
         try:
-            bright = read_values(photo.mask) > 127
+            bright = read_mask(photo.mask) > 127
         except ValueError:
-            bright = read_photo(photo.mask).max(axis=2) > 127  # some masks are slightly colored
+            bright = read_image(photo.mask).max(axis=2) > 127  # some masks are slightly colored
         return bright.astype(np.int16) * np.int16(self.class_labels[photo.classes[0]])
 
     @cached_property

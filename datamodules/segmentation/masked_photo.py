@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from datamodules.images.mask_reading import UNKNOWN, check_sizes, resize_pair
-from datamodules.images.reading import read_photo
+from datamodules.images.mask_reading import UNKNOWN, resize_pair, upright_labels
 from lightning_fewshot.episodes import Examples
+from lightning_fewshot.images import read_image
 
 KEPT = 2**28  # bytes of scaled photos that a process keeps, so that a small data set is decoded once
 Labelled = tuple[np.ndarray, np.ndarray]  # a photo (H, W, 3) uint8 and its labels (H, W) int16
@@ -50,10 +50,9 @@ class ScaledPhotos:
         self._room = KEPT
 
     def read(self, photo: MaskedPhoto) -> Labelled:
-        """Return a photo and its labels in their own size."""
-        image, labels = read_photo(photo.path), self.read_mask(photo)
-        check_sizes(image, labels, photo.name)
-        return image, labels
+        """Return a photo and its labels in their own size, upright."""
+        image = read_image(photo.path)
+        return image, upright_labels(self.read_mask(photo), image, photo.path, photo.name)
 
     def read_scaled(self, photo: MaskedPhoto) -> Labelled:
         """Return a photo and its labels, scaled to the size that is set."""

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.images.mask_reading import UNKNOWN, areas_of, label_map, read_values
+from datamodules.images.mask_reading import UNKNOWN, areas_of, label_map
 from datamodules.images.roots import Download, find_root
 from datamodules.segmentation.base import PhotoSegmentation
 from datamodules.segmentation.masked_photo import MaskedPhoto
 from datamodules.segmentation.settings import N_FOLDS
+from lightning_fewshot.images import read_mask
+from lightning_fewshot.text import inner_path, read_lines
 
 # Table 1, top: fold i has the classes 5i + 1 to 5i + 5.
 NAMES = (
@@ -127,22 +129,22 @@ def read_entries(path: Path) -> list[tuple[str, int]]:
     """
     entries = [line.rpartition("__") for line in _lines(path)]
     for name, _, label in entries:
-        if not (name and label.isdigit() and 1 <= int(label) <= len(NAMES)):
+        if not (name and label.isdecimal() and 1 <= int(label) <= len(NAMES)):
             raise ValueError(f"{path} has the line {name}__{label}, expected <photo>__<class from 01 to {len(NAMES)}>")
     return [(name, int(label)) for name, _, label in entries]
 
 
 def _read_labels(path: Path) -> np.ndarray:
     if path.suffix != ".mat":
-        return label_map(read_values(path), TABLE, path)
+        return label_map(read_mask(path), TABLE, path)
     from scipy.io import loadmat  # SBD's own format
 
     try:
         values = loadmat(path)["GTcls"]["Segmentation"][0, 0]
-    except (KeyError, ValueError, TypeError, NotImplementedError) as error:
+    except Exception as error:  # the reader of .mat files raises nearly everything
         raise ValueError(f"mask {path} is truncated or not one of SBD's: {error!r}") from error
     return label_map(values.astype(np.int64), TABLE, path)
 
 
 def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    return [inner_path(line, f"{path} line {number}") for number, line in read_lines(path)]

@@ -7,10 +7,12 @@ from functools import cached_property
 
 import numpy as np
 
-from datamodules.images.mask_reading import UNKNOWN, label_map, read_values
+from datamodules.images.mask_reading import UNKNOWN, label_map
 from datamodules.images.roots import Download, find_root
 from datamodules.segmentation.base import PhotoSegmentation
 from datamodules.segmentation.masked_photo import MaskedPhoto
+from lightning_fewshot.folders import data_files, same_name
+from lightning_fewshot.images import read_mask
 
 BORDER = 3  # of a trimap: not classified; 1 is the pet, 2 the background
 DOWNLOAD = Download(
@@ -28,6 +30,8 @@ class OxfordPets(PhotoSegmentation):
     shows its breed.
     """
 
+    data_license = "CC BY-SA 4.0 (Oxford-IIIT Pet)"
+
     interleaved = True
 
     def all_names(self) -> Sequence[str]:
@@ -37,15 +41,15 @@ class OxfordPets(PhotoSegmentation):
     def read_photos(self) -> list[MaskedPhoto]:
         """List the photos that have a trimap."""
         folder = find_root(self.root, DOWNLOAD)
-        files = [(f, folder / f"annotations/trimaps/{f.stem}.png") for f in sorted((folder / "images").glob("*.jpg"))]
-        return [
-            MaskedPhoto(name=f.name, path=f, mask=mask, classes=(_breed(f.stem),)) for f, mask in files if mask.exists()
-        ]
+        masks = {same_name(m.stem): m for m in data_files(folder / "annotations/trimaps", (".png",), deep=False)}
+        files = data_files(folder / "images", (".jpg", ".jpeg"), deep=False)
+        pairs = [(f, masks.get(same_name(f.stem))) for f in files]
+        return [MaskedPhoto(name=f.name, path=f, mask=m, classes=(_breed(f.stem),)) for f, m in pairs if m is not None]
 
     def read_mask(self, photo: MaskedPhoto) -> np.ndarray:
         """Return the labels of a photo: the pet is its breed."""
         table = {1: self.class_labels[photo.classes[0]], 2: 0, BORDER: UNKNOWN}
-        return label_map(read_values(photo.mask), table, photo.mask)
+        return label_map(read_mask(photo.mask), table, photo.mask)
 
     @cached_property
     def _names(self) -> list[str]:

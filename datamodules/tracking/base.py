@@ -18,7 +18,7 @@ from datamodules.tracking.patches import VideoAugmentation
 from datamodules.tracking.training import Pairs, TrainingItems
 from lightning_fewshot.data import STAGES, EpisodeCounts, EpisodicDataModule
 from lightning_fewshot.episodes import Episode
-from lightning_fewshot.tracking.episodes import sequence_episode
+from lightning_fewshot.tracking.episodes import as_repeat, sequence_episode
 from lightning_fewshot.tracking.frames import Frames
 
 TEST_SPLITS = ("test", "predict")  # those of `test`, where it is given
@@ -60,6 +60,7 @@ class TrackingData(EpisodicDataModule):
         max_frames: Cut validation and test sequences after so many frames; None keeps them whole.
         test: Another set of videos to test and predict on, in all of its own settings (``episodes``, ``max_frames``);
             None: this set's own test videos.
+        repeats: How often each test sequence is tracked, every time with another seed for the tracker.
         episodes: Episodes of training; sequences of validation and test at most, None: all that there are.
         seed: Everything is a function of (seed, split, index).
         num_workers: Processes that prepare episodes.
@@ -77,12 +78,13 @@ class TrackingData(EpisodicDataModule):
         augmentation: VideoAugmentation = VideoAugmentation(),
         max_frames: int | None = None,
         test: TrackingData | None = None,
+        repeats: int = 1,
         episodes: EpisodeCounts = EpisodeCounts(1000, 20, None),
         seed: int = 0,
         num_workers: int = 1,
     ) -> None:
         super().__init__(n_way=1, k_shot=1, n_query=1, episodes=episodes, seed=seed, num_workers=num_workers)
-        for name, count in {"batch_size": batch_size, "max_frames": max_frames}.items():
+        for name, count in {"batch_size": batch_size, "max_frames": max_frames, "repeats": repeats}.items():
             if count is not None and count < 1:
                 raise ValueError(f"{name} is {count} but must be at least 1")
         self.training = training
@@ -90,6 +92,7 @@ class TrackingData(EpisodicDataModule):
         self.augmentation = augmentation
         self.max_frames = max_frames
         self.test_set = test
+        self.repeats = repeats
         self.limits = {"val": episodes.val, "test": episodes.test}
 
     @abstractmethod
@@ -117,6 +120,8 @@ class TrackingData(EpisodicDataModule):
                 self.counts[split] = self.test_set.counts[split]
             elif split in self.limits:
                 self.counts[split] = self.sequences(split)
+            if split == "test":
+                self.counts[split] *= self.repeats
             elif split == "train" and self.count("train") < 1:
                 raise ValueError(
                     f"{type(self).__name__} has no training video; a set to test on is given as the test of another: "
@@ -126,16 +131,24 @@ class TrackingData(EpisodicDataModule):
     def protocol(self, split: str) -> dict[str, Any]:
         """Say how a split was evaluated, for the result file."""
         if self._is_elsewhere(split):
-            return {**self.test_set.protocol(split), "test_set": type(self.test_set).__name__}
-        return {**super().protocol(split), "evaluation": self.evaluation, "max_frames": self.max_frames}
+            there = self.test_set.protocol(split)
+            return {**there, "test_set": type(self.test_set).__name__, "repeats": self.repeats * there["repeats"]}
+        repeats = self.repeats if split == "test" else 1
+        said = {"evaluation": self.evaluation, "max_frames": self.max_frames, "repeats": repeats}
+        return {**super().protocol(split), **said}
 
     def episode(self, split: str, index: int) -> Episode:
         """Return a training episode, or sequence ``index`` of another split."""
         if split == "train":
             return self.training.episode(self, self.rng("train", index), index)
-        if self._is_elsewhere(split):
-            return self.test_set.episode(split, index)
-        return self.sequence(split, index)
+        if split == "test" and self.repeats > 1:
+            repeat, sequence = divmod(index, self.counts["test"] // self.repeats)
+            return as_repeat(self._evaluated(split, sequence), index, repeat)
+        return self._evaluated(split, index)
+
+    def _evaluated(self, split: str, index: int) -> Episode:
+        """Return sequence ``index``, of another set where that is the test."""
+        return self.test_set.episode(split, index) if self._is_elsewhere(split) else self.sequence(split, index)
 
     def sequence(self, split: str, index: int) -> Episode:
         """Return one object's video as an episode."""

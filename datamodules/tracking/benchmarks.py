@@ -1,4 +1,7 @@
-"""Test sets of tracking: OTB, TempleColor-128, UAV123, VOT. A tracker's data takes one of them as its ``test``."""
+"""Test sets of tracking: OTB, TempleColor-128, UAV123, VOT, LaSOT, TrackingNet, NfS.
+
+A tracker's data takes one of them as its ``test``.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ import numpy as np
 from datamodules.images.roots import ENVIRONMENT_NAME
 from datamodules.tracking.base import TEST_SPLITS, Target, TrackingData
 from lightning_fewshot.boxes import xywh_to_xyxy
-from lightning_fewshot.tracking.benchmarks import Sequence, read_benchmark
-from lightning_fewshot.tracking.files import polygons_to_xywh
+from lightning_fewshot.tracking.benchmarks import read_benchmark
+from lightning_fewshot.tracking.box_files import polygons_to_xywh
+from lightning_fewshot.tracking.sequence import Sequence
 
 
 class TrackingBenchmark(TrackingData):
@@ -76,6 +80,24 @@ class UAV123(TrackingBenchmark):
     """UAV123 (Mueller et al. 2016): ``UAV123/anno/UAV123/<name>.txt``, ``UAV123/data_seq/UAV123``."""
 
     benchmark = "uav123"
+
+
+class LaSOT(TrackingBenchmark):
+    """LaSOT (Fan et al. 2019): ``LaSOT/<class>/<name>/img``, ``groundtruth.txt``; ``testing_set.txt`` chooses."""
+
+    benchmark = "lasot"
+
+
+class TrackingNet(TrackingBenchmark):
+    """TrackingNet (Mueller et al. 2018), parts with a truth: ``TrackingNet/TRAIN_0/anno/<name>.txt``, ``frames``."""
+
+    benchmark = "trackingnet"
+
+
+class NfS(TrackingBenchmark):
+    """NfS at 30 frames a second (Galoogahi et al. 2017): ``NfS/<name>/30/<name>.txt``, ``NfS/<name>/30/<name>``."""
+
+    benchmark = "nfs"
 
 
 class VOT(TrackingBenchmark):

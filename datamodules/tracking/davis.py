@@ -11,8 +11,8 @@ import numpy as np
 from datamodules.images.davis import read_sequences
 from datamodules.images.roots import Download, find_root
 from datamodules.tracking.base import Target, TrackingData, as_splits, hold_out
-from lightning_fewshot.tracking.benchmarks import Sequence
-from lightning_fewshot.tracking.files import read_boxes
+from lightning_fewshot.tracking.box_files import read_boxes
+from lightning_fewshot.tracking.sequence import Sequence
 
 NEEDS = ("ImageSets/480p/val.txt", "Boxes")
 DOWNLOAD = Download("davis", NEEDS, "DAVIS-2016 and boxes of its masks", "https://davischallenge.org")

@@ -16,7 +16,8 @@ from datamodules.world.motion import Motion
 from datamodules.world.video import Video, draw_video
 from lightning_fewshot.data import EpisodeCounts
 from lightning_fewshot.sampling import episode_rng
-from lightning_fewshot.tracking.frames import Frames, to_frame
+from lightning_fewshot.tracking.frames import Frames
+from lightning_fewshot.tracking.reading import to_frame
 
 OPENED = 64  # planned videos kept in memory; a plan is small, its frames are drawn on demand
 
@@ -61,6 +62,8 @@ class DrawnVideos(TrackingData):
         episodes: Training episodes of an epoch, and sequences of validation and test.
         options: See TrackingData.
     """
+
+    data_license = "MIT, as this project, which draws it"
 
     def __init__(
         self,

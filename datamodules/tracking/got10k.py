@@ -10,7 +10,8 @@ import numpy as np
 
 from datamodules.images.roots import Download, find_root
 from datamodules.tracking.base import Target, TrackingData, as_splits, hold_out
-from lightning_fewshot.tracking.benchmarks import got10k_sequence
+from lightning_fewshot.tracking.large_sets import got10k_sequence
+from lightning_fewshot.tracking.sequence import listed
 
 DOWNLOAD = Download(
     "GOT-10k", ("train/list.txt",), "the full data (train, val, test)", "http://got-10k.aitestunion.com/downloads"
@@ -59,7 +60,7 @@ class GOT10k(TrackingData):
 
 
 def _listed(folder: Path) -> list[Path]:
-    return [folder / name for name in (folder / "list.txt").read_text().split()]
+    return [folder / name for name in listed(folder / "list.txt")]
 
 
 @lru_cache(OPENED)

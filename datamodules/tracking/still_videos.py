@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from datamodules.images import tiny_imagenet
+from datamodules.images.boxed_photo import upright_boxes
 from datamodules.images.coco import read_coco_photos
-from datamodules.images.reading import read_photo
 from datamodules.images.roots import find_root
 from datamodules.images.yolo import read_yolo_photos
 from datamodules.tracking.base import Target, TrackingData, as_splits, hold_out
+from lightning_fewshot.images import read_image
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.tracking.crops import centres, crop, square_windows, to_crop
 from lightning_fewshot.tracking.frames import Frames
@@ -30,10 +31,11 @@ MOST_FRAMES = 100_000  # of a video, so that no two draw the same numbers
 
 
 class Still(NamedTuple):
-    """One object in one photo."""
+    """One object in one photo; ``size`` is the (width, height) that the box refers to, None: that of the photo."""
 
     path: str
     box: tuple[float, float, float, float]
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,19 @@ class StillFrames(Frames):
     def __len__(self) -> int:
         return self.settings.n_frames
 
+    @cached_property
+    def box(self) -> Tensor:
+        """The object's box ``(4,)`` in the upright photo."""
+        box = np.array([self.still.box], np.float32)
+        if self.still.size is not None:
+            height, width = _photo(self.still.path).shape[1:]
+            box = upright_boxes(box, self.still.size, (width, height), self.still.path)
+        return torch.from_numpy(box[0])
+
     def window(self, t: int) -> Tensor:
         """Return the window ``(4,)`` of the photo that frame ``t`` shows."""
         wander, rng = self.settings.wander, self._rng(t)
-        box = torch.tensor(self.still.box)
+        box = self.box
         growth = float(np.exp(rng.uniform(-1, 1) * np.log(self.settings.resize)))
         side = (box[2:] - box[:2]).prod().sqrt() / self.settings.target_size * growth
         offset = torch.from_numpy(rng.uniform(-wander, wander, 2)).float() * side * (t > 0)
@@ -150,7 +161,7 @@ class StillFrames(Frames):
     def boxes(self) -> Tensor:
         """Return the object's boxes ``(T, 4)``."""
         windows = torch.stack([self.window(t) for t in range(len(self))])
-        return to_crop(torch.tensor(self.still.box).expand(len(windows), 4), windows, self.settings.image_size)
+        return to_crop(self.box.expand(len(windows), 4), windows, self.settings.image_size)
 
     def frame(self, t: int) -> Tensor:
         """Cut and light frame ``t``."""
@@ -179,18 +190,12 @@ class StillFrames(Frames):
 
 @lru_cache(DECODED)
 def _photo(path: str) -> Tensor:
-    return torch.from_numpy(read_photo(path)).permute(2, 0, 1)
+    return torch.from_numpy(read_image(path)).permute(2, 0, 1)
 
 
 def _read_tiny_imagenet(root: str | None) -> list[Still]:
     folder = find_root(root, tiny_imagenet.DOWNLOAD)
-    stills = []
-    for table in sorted(folder.glob("train/n*/*_boxes.txt")):
-        for line in table.read_text().splitlines():
-            name, *numbers = line.split()
-            x1, y1, x2, y2 = map(float, numbers)
-            stills.append(Still(str(table.parent / "images" / name), (x1, y1, x2 + 1, y2 + 1)))
-    return _large(stills)
+    return _large([Still(str(path), box) for path, _, box in tiny_imagenet.read_rows(folder)])
 
 
 def _read_coco(root: str | None) -> list[Still]:
@@ -202,7 +207,7 @@ def _read_yolo(root: str | None) -> list[Still]:
 
 
 def _of_photos(photos: list) -> list[Still]:
-    return _large([Still(str(p.path), tuple(box)) for p in photos for box in p.boxes.tolist()])
+    return _large([Still(str(p.path), tuple(box), p.size) for p in photos for box in p.boxes.tolist()])
 
 
 def _large(stills: list[Still]) -> list[Still]:

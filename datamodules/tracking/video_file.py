@@ -12,30 +12,32 @@ import torch
 from datamodules.tracking.base import Target, TrackingData
 from lightning_fewshot.boxes import xywh_to_xyxy
 from lightning_fewshot.episodes import Episode
+from lightning_fewshot.tracking.box_files import read_boxes
 from lightning_fewshot.tracking.episodes import sequence_episode
-from lightning_fewshot.tracking.files import read_boxes
-from lightning_fewshot.tracking.frames import Frames, open_frames
+from lightning_fewshot.tracking.frames import Frames
+from lightning_fewshot.tracking.videos import open_frames
 
 
 class VideoFile(TrackingData):
-    """One video to track an object in: ``predict`` needs a box, ``test`` a file of boxes.
+    """One video to track objects in: ``predict`` needs a box of each, ``test`` a file of boxes.
 
     Args:
         video: A video file, or a folder of image files.
-        box: Where the object is in the first frame: "x,y,width,height" in pixels.
+        box: Where the object is in the first frame: "x,y,width,height" in pixels. Of several objects a list, or
+            ``--data.box`` once for each.
         truth: File with one line ``x,y,w,h`` a frame, for ``test``; its first line stands in for ``box``.
         options: See TrackingData.
     """
 
     def __init__(
-        self, video: str | None = None, box: str | None = None, truth: str | None = None, **options: Any
+        self, video: str | None = None, box: list[str] | str | None = None, truth: str | None = None, **options: Any
     ) -> None:
         super().__init__(**options)
         if box is not None and truth is not None:
             raise ValueError("box and truth are both given, but the first line of truth is the box")
         self.video = video
         self.truth = truth
-        self.box = None if box is None else parse_box(box)
+        self.start_boxes = [parse_box(text) for text in ([box] if isinstance(box, str) else box or [])]
 
     @cached_property
     def frames(self) -> Frames:
@@ -56,9 +58,9 @@ class VideoFile(TrackingData):
             boxes = xywh_to_xyxy(read_boxes(Path(self.truth).expanduser())).float()
             boxes[~(boxes[:, 2:] > boxes[:, :2]).all(1)] = torch.nan
             return boxes
-        if self.box is None:
+        if not self.start_boxes:
             raise ValueError("no box is given: say --data.box x,y,width,height of the object in the first frame")
-        return torch.tensor([self.box])
+        return torch.tensor(self.start_boxes[:1])
 
     def setup(self, stage: str) -> None:
         """Open the video, so that what is wrong with it is said at once."""
@@ -75,7 +77,8 @@ class VideoFile(TrackingData):
         """Return the video; where one box is known, the rest is not truth."""
         if self.truth is not None:
             return super().sequence(split, index)
-        return sequence_episode(self.frames, self.boxes, index, truth=False)
+        episode = sequence_episode(self.frames, self.boxes, index, truth=False)
+        return episode._replace(support=episode.support._replace(boxes=[torch.tensor(self.start_boxes)]))
 
 
 def parse_box(text: str) -> tuple[float, float, float, float]:

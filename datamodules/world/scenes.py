@@ -81,6 +81,8 @@ class SceneEpisodes(EpisodicDataModule):
         num_workers: Processes that draw.
     """
 
+    data_license = "MIT, as this project, which draws it"
+
     def __init__(
         self,
         batch_size: int = 8,

@@ -144,6 +144,16 @@ class Video:
         """Find box, visible and mask of frame t without drawing the picture; IndexError unless 0 <= t < T."""
         return self._truth(*self._cast(t))
 
+    def other_boxes(self, t: int) -> np.ndarray:
+        """Find the boxes of the objects that move beside the target in frame t, covered parts included.
+
+        Returns:
+            (A, 4) float32, those behind the target first; NaN for an object that is outside of the picture.
+        """
+        moving = [actor for actor in (*self._behind, *self._front) if isinstance(actor, Actor)]
+        masks = [self._seen(actor.patch(t), []) for actor in moving]
+        return mask_boxes(np.stack(masks)) if masks else np.zeros((0, 4), np.float32)
+
     @property
     def boxes(self) -> np.ndarray:
         """Boxes of all frames, (T, 4) float32, NaN where the target is not visible; under a millisecond a frame."""

@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
+from lightning_fewshot.callbacks.prediction_tables import CocoResults, Posteriors
 from lightning_fewshot.episodes import Detections, Episode, Segmentation
 from lightning_fewshot.files import OutputNames, write_atomically
 
@@ -24,6 +25,10 @@ class PredictionFiles(Callback):
     a palette PNG of the image's size, 0 background and 1 + i for class i (in the order of ``"value"``). ``<name>`` is
     the image's path without its suffix; where two images would share it, the second keeps the suffix.
 
+    What other tools read stands beside it: of detections ``coco_results.json`` (COCO's result format) with
+    ``coco_categories.json`` (the images and categories that its numbers mean), of scores of whole images
+    ``posteriors.csv`` (a line an image, a column a class). Of several processes each writes its own files.
+
     Args:
         run_dir: Folder of the run.
     """
@@ -32,6 +37,8 @@ class PredictionFiles(Callback):
         self.run_dir = Path(run_dir)
         self._records: list[dict[str, Any]] = []
         self._output_names = OutputNames()
+        self._coco = CocoResults()
+        self._posteriors = Posteriors()
 
     def on_predict_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Episode, *_: Any
@@ -43,11 +50,11 @@ class PredictionFiles(Callback):
             return
         names = batch.query.names or tuple(f"{batch.index}_{i}" for i in range(len(batch.query.images)))
         files = [f"{self._output_names.name(name)}.png" for name in names]
-        for name, file, preds in zip(names, files, outputs, strict=True):
+        for name, file, image, preds in zip(names, files, batch.query.images, outputs, strict=True):
             if isinstance(preds, Segmentation):
                 self._records += self._write_mask(name, file, preds, batch.classes)
             else:
-                self._records += _records(name, preds, batch.classes)
+                self._records += self._keep(name, image, preds, batch.classes)
         try:
             self._draw(batch, files, outputs)
         except OSError as error:
@@ -58,8 +65,17 @@ class PredictionFiles(Callback):
         rank = f"_rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         path = self.run_dir / f"predictions{rank}.json"
         write_atomically(path, json.dumps(self._records, indent=1))
+        self._coco.write(self.run_dir, rank)
+        self._posteriors.write(self.run_dir / f"posteriors{rank}.csv")
         pictures = self.run_dir / "pictures"
         print(f"{len(self._records)} predictions: {path}" + (f"; pictures: {pictures}" if pictures.exists() else ""))
+
+    def _keep(self, name: str, image: Tensor, preds: Any, classes: tuple[str, ...]) -> list[dict[str, Any]]:
+        if isinstance(preds, Detections):
+            self._coco.add(name, image, preds, classes)
+        else:
+            self._posteriors.add(name, preds, classes)
+        return _records(name, preds, classes)
 
     def _write_mask(self, name: str, file: str, preds: Segmentation, classes: tuple[str, ...]) -> list[dict[str, Any]]:
         from lightning_fewshot.drawing import write_mask

@@ -1,4 +1,4 @@
-"""Every validate and test ends in a table on the screen and in ``results.json`` in the run folder."""
+"""Every validate and test ends in a table on the screen, in ``results.json`` in the run folder, and in a model card."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_fewshot import __version__
+from lightning_fewshot.callbacks.card import write_card
 from lightning_fewshot.callbacks.loggers import wandb_loggers
 from lightning_fewshot.files import write_atomically
 
@@ -57,6 +58,7 @@ class ResultsFile(Callback):
             return
         record = self._record(trainer, module, split)
         write_atomically(self.run_dir / "results.json", json.dumps(record, indent=1, allow_nan=False))
+        write_card(record, module, trainer.datamodule, self.run_dir)
         for logger in wandb_loggers(trainer):
             logger.log_summary({f"{split}_results": record["metrics"]})
         if show:

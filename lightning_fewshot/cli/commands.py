@@ -38,6 +38,10 @@ COMMANDS = {
     ),
     "sweep": Command("Run the cells of a sweep file, without an account.", "lightning_fewshot.cli.sweep:main"),
     "table": Command("Show a paper's table with the values of runs beside it.", "lightning_fewshot.cli.table:main"),
+    "example": Command(
+        "Write small example files of every task, with their commands.", "lightning_fewshot.cli.example:main"
+    ),
+    "export": Command("Write a network that is adapted to your examples as ONNX.", "lightning_fewshot.cli.export:main"),
     "report": Command("Write one self-contained page about runs.", "lightning_fewshot.cli.report:main"),
 }
 EXAMPLES = """\

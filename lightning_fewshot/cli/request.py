@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from lightning_fewshot.cli.config_files import read_config
 from lightning_fewshot.cli.run_folder import resolve_latest
 
 CHECKPOINT = "--ckpt_path"
+REPEATED = "--data.box"  # given once for each object
 
 
 class Request(NamedTuple):
@@ -69,6 +71,7 @@ def read_request(command: str, args: list[str]) -> Request:
             args[i] = f"{CHECKPOINT}={resolve_latest(arg.partition('=')[2])}"
         elif i and args[i - 1] == CHECKPOINT:
             args[i] = resolve_latest(arg)
+    args = gathered(args, REPEATED)
     paths = option_values(args, "--config", "-c")
     return Request(command, args, paths, [read_config(path) for path in paths])
 
@@ -87,6 +90,23 @@ def option_values(args: list[str], *names: str) -> list[str]:
         elif arg in names and i + 1 < len(args):
             values.append(args[i + 1])
     return values
+
+
+def gathered(args: list[str], name: str) -> list[str]:
+    """Return arguments in which an option that is given several times is given once, with the list of its values.
+
+    >>> gathered(["--box", "1,2,3,4", "--x=1", "--box=5,6,7,8"], "--box")
+    ['--x=1', '--box=["1,2,3,4", "5,6,7,8"]']
+    """
+    values = option_values(args, name)
+    if len(values) < 2:
+        return args
+    rest = [
+        arg
+        for i, arg in enumerate(args)
+        if arg != name and not arg.startswith(f"{name}=") and not (i and args[i - 1] == name)
+    ]
+    return [*rest, f"{name}={json.dumps(values)}"]
 
 
 def config_files(request: Request) -> list[str]:

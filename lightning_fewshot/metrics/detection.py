@@ -27,7 +27,9 @@ from lightning_fewshot.metrics.repmet_pooled_ap import repmet_pooled_ap
 
 LARGEST = 2**24  # float32 counts exactly up to here; see DetectionMetrics on its states
 BOX_STATES = ("boxes", "scores", "labels", "target_boxes", "target_labels")
-IMAGE_STATES = ("counts", "target_counts", "episodes")
+IGNORED_STATES = ("ignored_boxes", "ignored_labels", "ignored_crowd")
+IMAGE_STATES = ("counts", "target_counts", "ignored_counts", "episodes")
+STATES = BOX_STATES + IGNORED_STATES + IMAGE_STATES
 
 
 def mean_average_precision(matches: Matches, weights: Tensor) -> Tensor:
@@ -35,7 +37,8 @@ def mean_average_precision(matches: Matches, weights: Tensor) -> Tensor:
 
     Greedy matching by score, every object once, so that a duplicate is a false positive; the 100 best detections of a
     class in an image; precision raised to its envelope and read at 101 recall levels. The detections of a class are
-    pooled over the images of all episodes; the same photo in two episodes is two images.
+    pooled over the images of all episodes; the same photo in two episodes is two images. Crowds and difficult objects
+    are ignored, see ``match``.
 
     Args:
         matches: From ``match``, at T thresholds.
@@ -54,7 +57,8 @@ def mean_average_precision(matches: Matches, weights: Tensor) -> Tensor:
         first, last = torch.searchsorted(labels, torch.tensor([label, label + 1])).tolist()
         of_class = order[first:last]
         for t, found in enumerate(matches.found):
-            ranked = found[of_class], matches.episodes[of_class]
+            counted = of_class[~matches.ignored[t, of_class]]
+            ranked = found[counted], matches.episodes[counted]
             total[t] += average_precision(*ranked, n_objects, weights, interpolated_area).nan_to_num(0.0)
         n_classes += n_objects > 0
     return total / n_classes  # 0 / 0 = nan
@@ -127,7 +131,7 @@ class DetectionMetrics(Metric):
                 raise ValueError(f"recall_at has {k}, expected values from 1 to max_detections = {max_detections}")
         self.iou_thresholds, self.recall_at, self.pooled = tuple(iou_thresholds), tuple(recall_at), pooled
         self.max_detections, self.resamples, self.seed = max_detections, resamples, seed
-        for name in BOX_STATES + IMAGE_STATES:
+        for name in STATES:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     @torch.no_grad()
@@ -161,7 +165,16 @@ class DetectionMetrics(Metric):
         self.target_labels.append(_global(truth.labels, episode, "query"))
         self.counts.append(torch.tensor([len(p.scores) for p in preds], dtype=torch.float32))
         self.target_counts.append(torch.tensor([len(labels) for labels in truth.labels], dtype=torch.float32))
+        self._add_ignored(episode)
         self.episodes.append(torch.full((len(preds),), float(_exact(episode.index, "episode.index"))))
+
+    def _add_ignored(self, episode: Episode) -> None:
+        parts = episode.query.ignored or []
+        self.ignored_boxes.append(_flat([part.boxes for part in parts]))
+        self.ignored_labels.append(_global([part.labels for part in parts], episode, "ignored objects"))
+        self.ignored_crowd.append(_flat([part.crowd for part in parts]))
+        counts = [len(part.labels) for part in parts] or [0] * len(episode.query.boxes)
+        self.ignored_counts.append(torch.tensor(counts, dtype=torch.float32))
 
     def compute(self) -> dict[str, Estimate]:
         """Match, rank and resample everything collected so far."""
@@ -169,8 +182,10 @@ class DetectionMetrics(Metric):
         weights = bootstrap_weights(n, torch.Generator().manual_seed(self.seed), self.resamples)
         thresholds = (*self.iou_thresholds, 0.5)  # the last one for recall
         matches = match(boxes, thresholds, self.max_detections)
-        for_map = matches._replace(found=matches.found[:-1], iou_thresholds=self.iou_thresholds)
-        for_recall = matches._replace(found=matches.found[-1:], iou_thresholds=(0.5,))
+        for_map = matches._replace(
+            found=matches.found[:-1], ignored=matches.ignored[:-1], iou_thresholds=self.iou_thresholds
+        )
+        for_recall = matches._replace(found=matches.found[-1:], ignored=matches.ignored[-1:], iou_thresholds=(0.5,))
         values = {
             f"map_{100 * threshold:g}": value
             for threshold, value in zip(self.iou_thresholds, mean_average_precision(for_map, weights), strict=True)
@@ -182,11 +197,13 @@ class DetectionMetrics(Metric):
 
     def pool(self) -> tuple[PooledBoxes, int]:
         """Return all images, sorted by episode, and the number of episodes."""
-        state = {name: _joined(getattr(self, name)) for name in BOX_STATES + IMAGE_STATES}
+        state = {name: _joined(getattr(self, name)) for name in STATES}
         counts, target_counts = state["counts"].long(), state["target_counts"].long()
         indices, rows = state["episodes"].long().unique(return_inverse=True)
         images = rows.argsort(stable=True)
         order, target_order = _regroup(counts, images), _regroup(target_counts, images)
+        ignored_counts = state["ignored_counts"].long()
+        ignored_order = _regroup(ignored_counts, images)
         boxes = PooledBoxes(
             boxes=state["boxes"].reshape(-1, 4)[order],
             scores=state["scores"][order],
@@ -196,6 +213,10 @@ class DetectionMetrics(Metric):
             target_labels=state["target_labels"].long()[target_order],
             target_counts=target_counts[images],
             episodes=rows[images],
+            ignored_boxes=state["ignored_boxes"].reshape(-1, 4)[ignored_order],
+            ignored_labels=state["ignored_labels"].long()[ignored_order],
+            ignored_crowd=state["ignored_crowd"].bool()[ignored_order],
+            ignored_counts=ignored_counts[images],
         )
         return boxes, len(indices)
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lightning_fewshot.boxes import iou
+from lightning_fewshot.episodes import Ignored
 
 CHUNK = 2_000_000  # pairs of boxes in memory together: 16 MB for each float64 tensor
 MAX_DETECTIONS = 100  # COCO's maxDets, of one class in one image
@@ -35,6 +36,10 @@ class PooledBoxes(NamedTuple):
         target_labels: ``(M,)`` int64.
         target_counts: ``(I,)`` int64, objects of each image.
         episodes: ``(I,)`` int64 in [0, E), which episode an image belongs to.
+        ignored_boxes: ``(K, 4)`` of the objects that are neither to be found nor wrong, images in the same order.
+        ignored_labels: ``(K,)`` int64.
+        ignored_crowd: ``(K,)`` bool, a region with many objects.
+        ignored_counts: ``(I,)`` int64, ignored objects of each image.
     """
 
     boxes: Tensor
@@ -45,6 +50,10 @@ class PooledBoxes(NamedTuple):
     target_labels: Tensor
     target_counts: Tensor
     episodes: Tensor
+    ignored_boxes: Tensor
+    ignored_labels: Tensor
+    ignored_crowd: Tensor
+    ignored_counts: Tensor
 
 
 class Matches(NamedTuple):
@@ -56,6 +65,7 @@ class Matches(NamedTuple):
         ranks: ``(N,)`` of a detection in its image, from 0, all classes together.
         within_limit: ``(N,)`` bool, among the ``max_detections`` best of its class in its image.
         found: ``(T, N)`` bool, the detection was matched to an object of its class.
+        ignored: ``(T, N)`` bool, it was not, but lies on an ignored one of its class: it counts for nothing.
         episodes: ``(N,)`` in [0, E).
         target_labels: ``(M,)``.
         target_episodes: ``(M,)`` in [0, E).
@@ -67,6 +77,7 @@ class Matches(NamedTuple):
     ranks: Tensor
     within_limit: Tensor
     found: Tensor
+    ignored: Tensor
     episodes: Tensor
     target_labels: Tensor
     target_episodes: Tensor
@@ -97,13 +108,21 @@ def pool(
     preds: Sequence[tuple[Tensor, Tensor, Tensor]],
     target: Sequence[tuple[Tensor, Tensor]],
     episodes: Sequence[int],
+    ignored: Sequence[Ignored] | None = None,
 ) -> PooledBoxes:
     """Pool images: detections ``(boxes, scores, labels)``, truth ``(boxes, labels)`` and the episode in [0, E) of each.
+
+    Args:
+        preds: Of each image.
+        target: Of each image.
+        episodes: Of each image.
+        ignored: Of each image, labelled like the truth; None: nothing.
 
     >>> box = torch.tensor([[0.0, 0.0, 2.0, 2.0]])
     >>> pool([(box, torch.tensor([0.5]), torch.tensor([7]))], [(box, torch.tensor([7]))], [0]).counts.tolist()
     [1]
     """
+    ignored = [] if ignored is None else ignored
     best_first = [scores.argsort(descending=True, stable=True) for _, scores, _ in preds]
     return PooledBoxes(
         boxes=_cat([p[0][o].reshape(-1, 4).double() for p, o in zip(preds, best_first, strict=True)], (0, 4)),
@@ -114,15 +133,20 @@ def pool(
         target_labels=_cat([t[1].long() for t in target], (0,)).long(),
         target_counts=torch.tensor([len(t[1]) for t in target], dtype=torch.int64),
         episodes=torch.tensor(episodes, dtype=torch.int64),
+        ignored_boxes=_cat([part.boxes.reshape(-1, 4).double() for part in ignored], (0, 4)),
+        ignored_labels=_cat([part.labels for part in ignored], (0,)).long(),
+        ignored_crowd=_cat([part.crowd for part in ignored], (0,)).bool(),
+        ignored_counts=torch.tensor([len(part.labels) for part in ignored] or [0] * len(preds), dtype=torch.int64),
     )
 
 
 def match(pooled: PooledBoxes, iou_thresholds: Sequence[float], max_detections: int = MAX_DETECTIONS) -> Matches:
-    """Match greedily, by the rules of COCO (its evaluateImg, without crowds and area ranges).
+    """Match greedily, by the rules of COCO (its evaluateImg, without area ranges).
 
     The detections of an image choose one after the other, best score first: each takes the object of its class that it
     overlaps most, among those not taken yet whose IoU is at or above the threshold. Of equal overlaps the last object
-    wins.
+    wins. A detection that finds none but lies on an ignored object of its class counts for nothing: on a crowd if the
+    share of the detection inside it is at or above the threshold (COCO), on a difficult object by IoU (PASCAL VOC).
 
     Args:
         pooled: The boxes.
@@ -146,11 +170,40 @@ def match(pooled: PooledBoxes, iou_thresholds: Sequence[float], max_detections: 
         ranks=torch.arange(len(pooled.scores)) - _starts(pooled.counts).repeat_interleave(pooled.counts),
         within_limit=within_limit,
         found=found,
+        ignored=on_ignored(pooled, iou_thresholds) & ~found,
         episodes=pooled.episodes.repeat_interleave(pooled.counts),
         target_labels=pooled.target_labels,
         target_episodes=pooled.episodes.repeat_interleave(pooled.target_counts),
         iou_thresholds=tuple(iou_thresholds),
     )
+
+
+def on_ignored(pooled: PooledBoxes, iou_thresholds: Sequence[float]) -> Tensor:
+    """Tell which detections lie on an ignored object of their class, ``(T, N)``; many may lie on one."""
+    limits = torch.tensor([min(t, EXACT) for t in iou_thresholds], dtype=torch.float64)[:, None]
+    result = torch.zeros(len(limits), len(pooled.scores), dtype=torch.bool)
+    starts, ignored_starts = _starts(pooled.counts).tolist(), _starts(pooled.ignored_counts).tolist()
+    for image in ((pooled.counts > 0) & (pooled.ignored_counts > 0)).nonzero()[:, 0].tolist():
+        rows = slice(starts[image], starts[image] + int(pooled.counts[image]))
+        others = slice(ignored_starts[image], ignored_starts[image] + int(pooled.ignored_counts[image]))
+        boxes, regions = pooled.boxes[rows].double(), pooled.ignored_boxes[others].double()
+        crowd = pooled.ignored_crowd[others]
+        overlap = torch.where(crowd, share_inside(boxes, regions), iou(boxes, regions))
+        same = pooled.labels[rows][:, None] == pooled.ignored_labels[others][None]
+        result[:, rows] = overlap.masked_fill(~same, -1.0).amax(1) >= limits
+    return result
+
+
+def share_inside(boxes: Tensor, regions: Tensor) -> Tensor:
+    """Return which share of the area of each of ``(D, 4)`` boxes lies inside each of ``(K, 4)`` regions, ``(D, K)``.
+
+    >>> share_inside(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 0, 9, 9]])).tolist()
+    [[0.5]]
+    """
+    low = torch.maximum(boxes[:, None, :2], regions[None, :, :2])
+    high = torch.minimum(boxes[:, None, 2:], regions[None, :, 2:])
+    area = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)[:, None]
+    return (high - low).clamp(min=0).prod(2) / area.clamp(min=1e-12)
 
 
 def chunks(pooled: PooledBoxes) -> Iterator[Chunk]:

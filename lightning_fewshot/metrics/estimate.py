@@ -31,6 +31,11 @@ class Estimate(NamedTuple):
     n: int
 
 
+def exact(value: float, n: int) -> Estimate:
+    """Return what is known, not estimated: a count or a setting."""
+    return Estimate(value, value, value, n)
+
+
 def mean_interval(values: Tensor, limits: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
     """Mean over episodes, plus and minus 1.96 standard errors (standard deviation with n - 1).
 

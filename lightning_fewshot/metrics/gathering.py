@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.distributed import get_backend
@@ -22,3 +24,12 @@ def gather_to_cpu(state: Tensor, group: object | None = None) -> list[Tensor]:
     """
     device = torch.device("cuda", torch.cuda.current_device()) if get_backend(group) == "nccl" else torch.device("cpu")
     return [part.cpu() for part in gather_all_tensors(state.to(device), group)]
+
+
+def gather_rows(rows: list[Any]) -> list[Any]:
+    """Return plain values of all processes in one list, in each of them."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return list(rows)
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, list(rows))
+    return [row for part in parts for row in part]

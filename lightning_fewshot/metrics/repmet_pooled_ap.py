@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_fewshot.metrics.detection_matching import Chunk, PooledBoxes, chunks
+from lightning_fewshot.metrics.detection_matching import Chunk, PooledBoxes, chunks, on_ignored
 from lightning_fewshot.metrics.ranking import area, average_precision, count
 
 
@@ -42,7 +42,8 @@ def repmet_pooled_ap(pooled: PooledBoxes, weights: Tensor, iou_threshold: float 
        is a true positive for each.
     2. Wrong class: a detection that covers objects of other classes, and none of class c. Each such object gives one
        false positive, with the best score of these detections; duplicates count for nothing again.
-    3. Background: a detection that covers **no object of any class** is a false positive.
+    3. Background: a detection that covers **no object of any class** is a false positive. One on an ignored object of
+       its class (a crowd, a difficult object; their benchmark has none) counts for nothing.
 
     Scores of 0 are left out. All items of all classes, images and episodes make one list, ranked by score; the result
     is the area under the envelope of precision over recall (every point, not 11), recall being relative to all objects.
@@ -71,13 +72,14 @@ def repmet_ranking(pooled: PooledBoxes, iou_threshold: float = 0.5) -> Ranked:
     """List the true and false positives by the rule of ``repmet_pooled_ap``."""
     target_episodes = pooled.episodes.repeat_interleave(pooled.target_counts)
     episodes = pooled.episodes.repeat_interleave(pooled.counts)
+    ignored = on_ignored(pooled, [iou_threshold])[0]
     parts = [Ranked(pooled.scores[:0], torch.zeros(0, dtype=torch.bool), episodes[:0])]
     for chunk in chunks(pooled):
         covers = chunk.overlap >= iou_threshold  # (B, D, G); padding has -1
         right = covers & chunk.same
         true_scores, objects = _true(pooled, chunk, right)
         wrong_scores, wrong_objects = _wrong_class(pooled, chunk, covers & ~right.any(-1, keepdim=True))
-        lone = chunk.index[chunk.present & ~covers.any(-1)]
+        lone = chunk.index[chunk.present & ~covers.any(-1) & ~ignored[chunk.index]]
         parts += [
             Ranked(true_scores, torch.ones_like(objects, dtype=torch.bool), target_episodes[objects]),
             Ranked(wrong_scores, torch.zeros_like(wrong_objects, dtype=torch.bool), target_episodes[wrong_objects]),

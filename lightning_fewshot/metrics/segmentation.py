@@ -9,6 +9,7 @@ Shapes: R weightings (the first is all ones, then the resamples), P pairs, C cla
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -22,6 +23,7 @@ from lightning_fewshot.metrics.estimate import (
     Estimate,
     bootstrap_interval,
     bootstrap_weights,
+    exact,
     mean_interval,
 )
 from lightning_fewshot.metrics.gathering import gather_to_cpu
@@ -29,7 +31,8 @@ from lightning_fewshot.metrics.region_similarity import counted_frames, region_s
 
 Void = Literal["ignore", "background"]
 COUNTS = ("tp", "fp", "fn", "tn")
-STATES = (*COUNTS, "classes", "episodes", "seconds", "frames")
+STATES = (*COUNTS, "classes", "episodes", "images_high", "images_low", "seconds", "frames")
+HALF = 2**24  # whole numbers below it are exact in float32
 
 
 def pair_counts(preds: Tensor, target: Tensor, void: Void = "ignore") -> Tensor:
@@ -92,8 +95,11 @@ def fb_iou(counts: Tensor, weights: Tensor) -> Tensor:
 class SegmentationMetrics(Metric):
     """Count the pixels of all pairs; ``compute`` gives ``miou``, ``fb_iou`` and, where it was measured, ``seconds``.
 
-    The interval of the first two is a bootstrap over pairs with a fixed seed; ``seconds`` is the mean time of a query
-    image. Of episodes with the protocol "video" there is ``j`` too, with its interval over sequences.
+    The interval of the first two is a bootstrap over distinct query images with a fixed seed: a photo that is asked
+    several times, for other classes or with other supports, is one observation. Images are told apart by name; without
+    names each is its own. ``pairs`` says how many questions there were; its n, as theirs, is the number of images.
+    ``seconds`` is the mean time of a query image. Of episodes with the protocol "video" there is ``j`` too, with its
+    interval over sequences.
 
     The result does not depend on how the episodes were spread over processes: pairs are sorted by episode. One and the
     same episode must be given by one process only. The states are flat float32 lists on the CPU, because that is what
@@ -144,6 +150,7 @@ class SegmentationMetrics(Metric):
                     f"expected {(len(asked), *mask.shape)}"
                 )
             self._add(pred, mask, list(asked), [numbers[c] for c in asked])
+            self._add_image(image_number(episode, i), len(asked))
             self.episodes.append(torch.full((len(asked),), float(episode.index)))
             self.frames.append(is_frame[i].float().expand(len(asked)))
 
@@ -157,6 +164,10 @@ class SegmentationMetrics(Metric):
         seconds = float("nan") if pred.seconds is None else pred.seconds
         self.seconds.append(torch.full((len(asked),), seconds))
 
+    def _add_image(self, number: int, n_pairs: int) -> None:
+        for state, half in zip((self.images_high, self.images_low), divmod(number, HALF), strict=True):
+            state.append(torch.full((n_pairs,), float(half)))
+
     def compute(self) -> dict[str, Estimate]:
         """Sum, divide and resample everything counted so far."""
         state = {name: _joined(getattr(self, name)) for name in STATES}
@@ -165,13 +176,33 @@ class SegmentationMetrics(Metric):
         classes, is_frame = state["classes"].long()[order], state["frames"][order] > 0
         sequences = region_similarity(counts[is_frame], classes[is_frame])
         classes = classes.unique(return_inverse=True)[1]
-        weights = bootstrap_weights(len(order), torch.Generator().manual_seed(self.seed), self.resamples)
+        groups = first_appearances((state["images_high"].double() * HALF + state["images_low"])[order])
+        n_images = int(groups.max()) + 1 if len(groups) else 0
+        weights = bootstrap_weights(n_images, torch.Generator().manual_seed(self.seed), self.resamples)[:, groups]
         values = {"miou": mean_iou(counts, classes, weights), "fb_iou": fb_iou(counts, weights)}
-        estimates = {name: bootstrap_interval(value, len(order)) for name, value in values.items()}
+        estimates = {name: bootstrap_interval(value, n_images) for name, value in values.items()}
+        estimates["pairs"] = exact(float(len(order)), n_images)
         if len(sequences):
             estimates["j"] = mean_interval(sequences, limits=(0.0, 1.0))
         seconds = state["seconds"][state["seconds"].isfinite()]
         return estimates | ({"seconds": mean_interval(seconds)} if len(seconds) else {})
+
+
+def image_number(episode: Episode, place: int) -> int:
+    """Return a number below 2^48 that tells query image ``place`` from others, the same in every process."""
+    names = episode.query.names
+    name = f"{episode.index}/{place}" if names is None else names[place]
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
+
+
+def first_appearances(values: Tensor) -> Tensor:
+    """Number distinct values by the order in which they appear.
+
+    >>> first_appearances(torch.tensor([7, 3, 7, 5])).tolist()
+    [0, 1, 0, 2]
+    """
+    places: dict[float, int] = {}
+    return torch.tensor([places.setdefault(value, len(places)) for value in values.tolist()], dtype=torch.int64)
 
 
 def _joined(state: list[Tensor] | Tensor) -> Tensor:

@@ -4,12 +4,14 @@ A tracker that loses its object (overlap 0) has failed, and is started again fiv
 overlap of the frames that were tracked, without the ten frames from each start on ("burn-in"); robustness is
 ``exp(-30 F / N)`` with F failures in N frames, the chance to track 30 frames; ``failures`` is their number in all
 sequences, as Learnet's table 2 has it. EAO, the expected average overlap, is the mean over lengths within stated bounds
-of the mean overlap that fragments of at least that length have, a failed one counting as 0 from its failure on.
+of the mean overlap that fragments of at least that length have, a failed one counting as 0 from its failure on. Of
+lengths that no sequence reaches nothing is known: EAO ends where the longest does, and its name says where.
 
 As in vot-toolkit 0.9, accuracy and F are means over sequences weighted by their lengths, N is the mean length, and a
 sequence of which burn-in leaves nothing has accuracy 0.
 
-One run counts; VOT repeats a tracker that draws random numbers 15 times, which here are runs with other seeds.
+VOT repeats a tracker that draws random numbers 15 times: runs of a sequence with several seeds count together, and
+``failures`` is their mean over seeds.
 
 Shapes: T frames, F fragments, R weightings.
 """
@@ -17,6 +19,7 @@ Shapes: T frames, F fragments, R weightings.
 from __future__ import annotations
 
 import math
+import warnings
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -53,12 +56,12 @@ class Fragment(NamedTuple):
 
 
 def polygon_iou(polygon: Tensor, box: Tensor, height: float, width: float) -> float:
-    """Intersection over union of a convex polygon and a box, both cut at the border of the frame.
+    """Intersection over union of a convex polygon and a box or another one, both cut at the border of the frame.
 
     Args:
         polygon: ``(8,)`` x1, y1, ..., x4, y4.
-        box: ``(4,)``.
-        height: Of the frame.
+        box: ``(4,)``, or ``(8,)`` a polygon.
+        height: Of the frame; infinite where it is not known: nothing is cut.
         width: Of the frame.
 
     >>> square = torch.tensor([0.0, 0.0, 10.0, 0.0, 10.0, 10.0, 0.0, 10.0])
@@ -67,15 +70,24 @@ def polygon_iou(polygon: Tensor, box: Tensor, height: float, width: float) -> fl
     >>> round(polygon_iou(square, torch.tensor([5.0, 0.0, 15.0, 10.0]), 100, 10), 4)
     0.5
     """
-    x1, y1, x2, y2 = (float(v) for v in box)
-    corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32)
+    corners, truth = _corners(box), polygon.reshape(4, 2).float().numpy()
+    if not math.isfinite(height):
+        areas, inside = [cv2.contourArea(shape) for shape in (corners, truth)], corners
+        overlap = _common(inside, truth)[0]
+        return overlap / (sum(areas) - overlap) if sum(areas) > overlap else 0.0
     frame = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    truth = polygon.reshape(4, 2).float().numpy()
     areas = [_common(shape, frame)[0] for shape in (corners, truth)]
     inside = _common(corners, frame)[1]
     overlap = _common(inside, truth)[0] if inside is not None else 0.0
     union = sum(areas) - overlap
     return overlap / union if union > 0 else 0.0
+
+
+def _corners(box: Tensor) -> np.ndarray:
+    if len(box) == 8:
+        return box.reshape(4, 2).float().numpy()
+    x1, y1, x2, y2 = (float(v) for v in box)
+    return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32)
 
 
 def _common(one: np.ndarray, other: np.ndarray) -> tuple[float, np.ndarray | None]:
@@ -137,7 +149,8 @@ def expected_overlap(parts: list[Fragment], weights: Tensor) -> Tensor:
 class Supervised(Metric):
     """Collect supervised runs; ``compute`` gives ``{name: Estimate}``.
 
-    Names: ``accuracy``, ``failures``, ``robustness``, ``eao_108_371`` with the bounds in its name, and ``fps``.
+    Names: ``accuracy``, ``failures``, ``robustness``, ``eao_108_371`` with the lengths in its name over which it is a
+    mean, and ``fps``. There is no EAO, and a warning, where no sequence reaches the least length.
 
     Args:
         bounds: Least and greatest length of the EAO; "VOT2015" (108, 371), "VOT2016" (the same), "VOT2018" (100, 356).
@@ -163,37 +176,54 @@ class Supervised(Metric):
         """Count one sequence: ``preds.overlaps`` and ``preds.codes``, ``(T,)`` each."""
         self.overlaps.append(preds.overlaps.float().cpu())
         self.codes.append(preds.codes.float().cpu())
-        self.heads.append(torch.tensor([len(preds.codes), episode.index, preds.fps], dtype=torch.float32))
+        sequence = episode.class_ids[0] if episode.class_ids else episode.index
+        self.heads.append(torch.tensor([len(preds.codes), episode.index, preds.fps, sequence], dtype=torch.float32))
 
     def compute(self) -> dict[str, Estimate]:
         """Return ``{name: Estimate}``; ``n`` counts sequences. Nothing where there was no sequence."""
         overlaps, codes, heads = (_flat(getattr(self, name)) for name in ("overlaps", "codes", "heads"))
-        heads = heads.view(-1, 3)
+        heads = heads.view(-1, 4)
         if not len(heads):
             return {}
         lengths = heads[:, 0].long().tolist()
         runs = list(zip(overlaps.split(lengths), codes.long().split(lengths), strict=True))
-        runs = [runs[i] for i in heads[:, 1].argsort().tolist()]  # the order of processes is no matter
+        order = heads[:, 1].argsort()  # the order of processes is no matter
+        runs = [runs[i] for i in order.tolist()]
+        owners = heads[order, 3].unique(return_inverse=True)[1]  # a sequence may have runs with several seeds
         accuracies = torch.tensor([accuracy(*run, self.burn_in) for run in runs]).double()
         failed = torch.tensor([int((c == Code.FAILURE).sum()) for _, c in runs]).double()
         frames = torch.tensor([len(c) for _, c in runs]).double()
-        weights = bootstrap_weights(len(runs), torch.Generator().manual_seed(0))
+        count = int(owners.max()) + 1
+        weights = bootstrap_weights(count, torch.Generator().manual_seed(0))[:, owners]
         total = weights @ frames
         rate = (weights @ (failed * frames)) / total / (total / weights.sum(1))
-        return {
-            "accuracy": bootstrap_interval((weights @ (accuracies * frames)) / total, len(runs)),
-            "failures": bootstrap_interval(weights @ failed, len(runs), (0.0, math.inf)),
-            "robustness": bootstrap_interval(torch.exp(-SENSITIVITY * rate), len(runs)),
-            "eao_{}_{}".format(*self.bounds): bootstrap_interval(self._eao(runs, weights), len(runs)),
-            "fps": mean_interval(heads[:, 2]),
+        estimates = {
+            "accuracy": bootstrap_interval((weights @ (accuracies * frames)) / total, count),
+            "failures": bootstrap_interval(weights @ failed * count / len(runs), count, (0.0, math.inf)),
+            "robustness": bootstrap_interval(torch.exp(-SENSITIVITY * rate), count),
         }
+        low, high = self.bounds[0], min(self.bounds[1], max(lengths) - 1)
+        if low <= high:
+            eao = expected_overlap_between(runs, weights, low, high)
+            estimates[f"eao_{low}_{high}"] = bootstrap_interval(eao, count)
+        else:
+            warnings.warn(f"no EAO: it begins at {low} frames, the longest sequence has {max(lengths)}", stacklevel=2)
+        return {**estimates, "fps": mean_interval(heads[:, 2])}
 
-    def _eao(self, runs: list[tuple[Tensor, Tensor]], weights: Tensor) -> Tensor:
-        cut = [fragments(*run) for run in runs]
-        owner = torch.tensor([i for i, parts in enumerate(cut) for _ in parts])
-        curve = expected_overlap([part for parts in cut for part in parts], weights[:, owner])
-        low, high = self.bounds
-        return curve[:, low : high + 1].nanmean(1)
+
+def expected_overlap_between(runs: list[tuple[Tensor, Tensor]], weights: Tensor, low: int, high: int) -> Tensor:
+    """Return the EAO ``(R,)``: the mean of the curve over lengths from ``low`` to ``high``, both included.
+
+    Args:
+        runs: Overlaps and codes of each sequence.
+        weights: ``(R, S)``, how often each sequence counts.
+        low: Least length.
+        high: Greatest length, which a sequence reaches.
+    """
+    cut = [fragments(*run) for run in runs]
+    owner = torch.tensor([i for i, parts in enumerate(cut) for _ in parts])
+    curve = expected_overlap([part for parts in cut for part in parts], weights[:, owner])
+    return curve[:, low : high + 1].nanmean(1)
 
 
 def _flat(state: Tensor | list[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Let other toolkits run our trackers: got10k, and vot-toolkit through the TraX protocol. Both are optional.
+"""Let other toolkits run our trackers: got10k, pytracking, and vot-toolkit through the TraX protocol. All are optional.
 
 Neither is installed with this package. ``pip install got10k`` serves :func:`got10k_tracker`. For VOT, ``pip install
 vot-trax`` on the side of the tracker. The toolkit that works on Python 3.11 is ``pip install vot-toolkit==0.7.3
@@ -13,6 +13,7 @@ supervised experiment. The tracker's entry in its ``trackers.ini`` is::
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ import torch
 from torch import Tensor
 
 from lightning_fewshot.boxes import polygon_boxes, xywh_to_xyxy, xyxy_to_xywh
-from lightning_fewshot.tracking.frames import read_frame, to_frame
 from lightning_fewshot.tracking.loop import check_box
+from lightning_fewshot.tracking.reading import read_frame, to_frame
 from lightning_fewshot.tracking.tracker import Tracker
 
 
@@ -78,6 +79,48 @@ def got10k_tracker(tracker: Tracker, name: str, origin: float = 1.0, is_determin
             return self.session.update(to_frame(np.asarray(image)))[0]
 
     return Adapter()
+
+
+class PytrackingTracker:
+    """A tracker in the shape of pytracking: ``initialize(image, info)``, then ``track(image)`` for each frame.
+
+    Args:
+        tracker: Any tracker.
+        origin: See :class:`Session`; pytracking passes on a data set's own coordinates.
+
+    >>> from lightning_fewshot.tracking.tracker import IdentityTracker
+    >>> tracker, image = PytrackingTracker(IdentityTracker()), np.zeros((40, 60, 3), np.uint8)
+    >>> _ = tracker.initialize(image, {"init_bbox": [5, 6, 10, 8]})
+    >>> tracker.track(image)
+    {'target_bbox': [5.0, 6.0, 10.0, 8.0], 'object_presence_score': 1.0}
+    """
+
+    def __init__(self, tracker: Tracker, origin: float = 0.0) -> None:
+        self._session = Session(tracker, origin)
+
+    def initialize(self, image: np.ndarray, info: dict[str, Any]) -> dict[str, Any]:
+        """Look at the object once.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 RGB.
+            info: ``init_bbox``: x, y, width, height.
+
+        Returns:
+            ``time``: seconds.
+
+        Raises:
+            ValueError: There is no box, or it is empty or outside the image.
+        """
+        if info.get("init_bbox") is None:
+            raise ValueError("info must hold init_bbox, the box of one object: x, y, width, height")
+        began = time.perf_counter()
+        self._session.init(to_frame(np.asarray(image)), info["init_bbox"])
+        return {"time": time.perf_counter() - began}
+
+    def track(self, image: np.ndarray, info: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Find the object in the next image ``(H, W, 3)``; return its box x, y, width, height and the score."""
+        box, score = self._session.update(to_frame(np.asarray(image)))
+        return {"target_bbox": box.tolist(), "object_presence_score": score}
 
 
 def serve_trax(tracker: Tracker, origin: float = 0.0) -> int:

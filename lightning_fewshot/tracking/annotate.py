@@ -1,8 +1,8 @@
-"""Track one video for a user: boxes as txt, an annotated mp4, progress and speed. Memory does not grow with length."""
+"""Track a video for a user: boxes as txt, an annotated mp4, progress and speed. Memory does not grow with length."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,80 +10,136 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from lightning_fewshot.tracking.files import TrackFiles
-from lightning_fewshot.tracking.frames import FPS, Frames
-from lightning_fewshot.tracking.loop import Step, collect, follow
+from lightning_fewshot.boxes import xyxy_to_xywh
+from lightning_fewshot.drawing import mask_colors
+from lightning_fewshot.files import write_atomically
+from lightning_fewshot.tracking.files import TrackFiles, write_boxes
+from lightning_fewshot.tracking.frames import Frames
+from lightning_fewshot.tracking.loop import Step, Track, collect, follow_all
 from lightning_fewshot.tracking.tracker import Tracker
+from lightning_fewshot.tracking.videos import FPS
 
-ORANGE = (0, 140, 255)  # BGR; as in the other pictures of a run
 FAR = 1e6  # pixels: a tracker's box may lie anywhere, OpenCV's coordinates are 32-bit integers
 Progress = Callable[[str, int, int], None]
 
 
 def track_to_files(
-    tracker: Tracker, frames: Frames, box: Tensor, folder: str | Path, progress: Progress | None = None
+    tracker: Tracker, frames: Frames, boxes: Tensor, folder: str | Path, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Track a video and write ``<name>.txt`` and ``<name>.mp4`` into a folder.
+    """Track the objects of a video in one pass, and write what was found into a folder.
+
+    ``<name>.mp4`` shows the boxes; ``<name>.mot.txt`` has a line ``frame,id,x,y,w,h,score,-1,-1,-1`` for each object of
+    each frame, frames and ids from 1, pixels from 0. One object has ``<name>.txt`` with a line ``x,y,w,h`` a frame;
+    several have ``<name>_<id>.txt``.
 
     Args:
         tracker: Any tracker.
         frames: The video.
-        box: ``(4,)`` in frame 0.
+        boxes: ``(A, 4)`` in frame 0.
         folder: Made if missing.
         progress: Called with the video's name, frames done and frames in all, after each frame.
 
     Returns:
-        A record with the files' names, the number of frames and the speed.
+        A record with the files' names, the number of frames and the speed over all objects.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     film = folder / f"{frames.name}.mp4"
-
-    def shown() -> Iterator[Step]:
-        for step in write_film(follow(tracker, frames, box), film, getattr(frames, "fps", FPS)):
-            if progress is not None:
-                progress(frames.name, step.t + 1, len(frames))
-            yield step
-
-    track = collect(shown())
-    TrackFiles(folder).write(frames, track)
+    kept: list[list[Step]] = [[] for _ in boxes]
+    for steps in write_film(follow_all(tracker, frames, boxes), film, getattr(frames, "fps", FPS)):
+        for object_steps, step in zip(kept, steps, strict=True):
+            object_steps.append(step._replace(frame=None))
+        if progress is not None:
+            progress(frames.name, steps[0].t + 1, len(frames))
+    tracks = [collect(object_steps) for object_steps in kept]
+    files = write_tracks(folder, frames, tracks)
+    seconds = sum(float(track.seconds.sum()) for track in tracks)
+    reading = sum(float(track.read_seconds.sum()) for track in tracks)
     return {
         "video": frames.name,
-        "boxes": str(folder / f"{frames.name}.txt"),
+        "boxes": str(files[0]),
+        "mot": str(files[-1]),
         "annotated": str(film),
-        "frames": len(track.boxes),
-        "fps": round(track.fps, 2),
-        "fps_with_reading": round(track.fps_with_reading, 2),
+        "objects": len(tracks),
+        "frames": len(tracks[0].boxes),
+        "fps": round(len(tracks[0].boxes) / max(seconds, 1e-9), 2),
+        "fps_with_reading": round(len(tracks[0].boxes) / max(seconds + reading, 1e-9), 2),
     }
 
 
-def write_film(steps: Iterator[Step], path: Path, fps: float) -> Iterator[Step]:
-    """Write each step's frame with its box and score into a video, and pass the step on.
+def write_tracks(folder: Path, frames: Frames, tracks: Sequence[Track]) -> list[Path]:
+    """Write the boxes of every object, and all in one MOT file; return the files, the MOT file last."""
+    mot = folder / f"{frames.name}.mot.txt"
+    write_atomically(mot, mot_lines(tracks))
+    if len(tracks) == 1:
+        TrackFiles(folder).write(frames, tracks[0])
+        return [folder / f"{frames.name}.txt", mot]
+    files = [folder / f"{frames.name}_{number}.txt" for number in range(1, len(tracks) + 1)]
+    for file, track in zip(files, tracks, strict=True):
+        write_boxes(file, xyxy_to_xywh(track.boxes.double()))
+    return [*files, mot]
+
+
+def mot_lines(tracks: Sequence[Track]) -> str:
+    """Return the lines of MOTChallenge's result files."""
+    boxes = [xyxy_to_xywh(track.boxes.double()).tolist() for track in tracks]
+    scores = [track.scores.tolist() for track in tracks]
+    rows = [(t, i) for t in range(len(boxes[0])) for i in range(len(tracks))]
+    return "".join(
+        f"{t + 1},{i + 1},{','.join(f'{v:.2f}' for v in boxes[i][t])},{scores[i][t]:.4f},-1,-1,-1\n" for t, i in rows
+    )
+
+
+def write_film(steps: Iterator[list[Step]], path: Path, fps: float) -> Iterator[list[Step]]:
+    """Write each frame with the boxes and scores of its objects into a video, and pass the steps on.
 
     Raises:
         OSError: No video can be written at ``path``.
     """
     writer = None
     try:
-        for step in steps:
-            picture = annotated(step)
+        for of_frame in steps:
+            picture = annotated(of_frame)
             if writer is None:
-                size = (picture.shape[1], picture.shape[0])
+                size = (picture.shape[1], picture.shape[0])  # a film has one size: later frames are fitted into it
                 writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
                 if not writer.isOpened():
                     raise OSError(f"cannot write the video {path}")
-            writer.write(picture)
-            yield step
+            writer.write(_fitted(picture, size))
+            yield of_frame
     finally:
         if writer is not None:
             writer.release()
 
 
-def annotated(step: Step) -> np.ndarray:
-    """Return the frame as ``(H, W, 3)`` BGR with the box, the number of the frame and the score."""
-    picture = np.ascontiguousarray(step.frame.permute(1, 2, 0).numpy()[..., ::-1])
-    x1, y1, x2, y2 = (round(v) for v in step.box.clamp(-FAR, FAR).tolist())
-    cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), ORANGE, 2)
-    text = f"{step.t}  {step.score:.2f}"
-    cv2.putText(picture, text, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, ORANGE, 1, cv2.LINE_AA)
+def annotated(steps: Sequence[Step]) -> np.ndarray:
+    """Return a frame as ``(H, W, 3)`` BGR with its number, and the box and score of every object in its color."""
+    picture = np.ascontiguousarray(steps[0].frame.permute(1, 2, 0).numpy()[..., ::-1])
+    letters = max(0.5, max(picture.shape[:2]) / 1000)  # of OpenCV's scale: 1 is 22 pixels
+    colors = [color[::-1] for color in mask_colors(len(steps))]
+    for number, (step, color) in enumerate(zip(steps, colors, strict=True), 1):
+        x1, y1, x2, y2 = (round(v) for v in step.box.clamp(-FAR, FAR).tolist())
+        cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), color, max(2, round(max(picture.shape[:2]) / 250)))
+        if len(steps) > 1:
+            _write(picture, f"{number} {step.score:.2f}", (max(x1, 0), max(y1 - 4, 12)), color, letters)
+    text = f"{steps[0].t}" if len(steps) > 1 else f"{steps[0].t}  {steps[0].score:.2f}"
+    _write(picture, text, (6, round(36 * letters)), colors[0], letters)
     return picture
+
+
+def _fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a picture of another size reduced or enlarged into ``size`` (width, height), with black beside it."""
+    height, width = picture.shape[:2]
+    if (width, height) == size:
+        return picture
+    scale = min(size[0] / width, size[1] / height)
+    inner = cv2.resize(picture, (max(1, round(width * scale)), max(1, round(height * scale))))
+    canvas = np.zeros((size[1], size[0], 3), np.uint8)
+    canvas[: inner.shape[0], : inner.shape[1]] = inner[: size[1], : size[0]]
+    return canvas
+
+
+def _write(picture: np.ndarray, text: str, place: tuple[int, int], color: tuple[int, ...], letters: float) -> None:
+    thick = max(1, round(2 * letters))
+    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, letters, (0, 0, 0), thick + 2, cv2.LINE_AA)
+    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, letters, color, thick, cv2.LINE_AA)

@@ -1,4 +1,6 @@
-"""The test sets of tracking as they lie on disk: OTB, TempleColor-128, UAV123, VOT, GOT-10k, with their quirks.
+"""The test sets of tracking as they lie on disk: OTB, TempleColor-128, UAV123, VOT, with their quirks.
+
+``BENCHMARKS`` names them all, those of ``large_sets`` too.
 
 A reader returns the sequences of a set with their truth, and decodes nothing. ``Sequence.frames()`` finds the images.
 
@@ -10,18 +12,14 @@ blanks or tabs, and files that count pixels from 1 (``Sequence.origin``).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import torch
-from torch import Tensor, nan, tensor
-
-from lightning_fewshot.boxes import xywh_to_xyxy
-from lightning_fewshot.tracking.files import read_boxes
-from lightning_fewshot.tracking.frames import ImageFrames, list_images
+from lightning_fewshot.tracking.box_files import read_boxes, read_lines
+from lightning_fewshot.tracking.large_sets import read_got10k, read_lasot, read_nfs, read_trackingnet
+from lightning_fewshot.tracking.sequence import Sequence, listed, plain_name, read_json, truth_of
 
 # The number of the image that the first line of the truth belongs to (Wu et al. 2015, configSeqs.m of the benchmark).
 OTB_FIRST = {"David": 300, "BlurCar1": 247, "BlurCar3": 3, "BlurCar4": 18}
@@ -51,52 +49,6 @@ UAV123_PARTS = {
 }
 
 
-class Sequence(NamedTuple):
-    """One object in one video of a test set.
-
-    Args:
-        name: As the benchmark's results call it.
-        folder: Of the images; None where the set holds the truth alone.
-        truth: ``(T, 4)`` float64 x, y, w, h, or ``(T, 8)`` polygons, in the coordinates of the set's files; NaN where
-            the object is absent.
-        first: Number of the image that the first row belongs to; None: the images' first.
-        origin: Coordinate that the files give the first pixel's edge: 1 where they count from 1.
-        attributes: What makes it hard, by the set's short names.
-    """
-
-    name: str
-    folder: Path | None
-    truth: Tensor
-    first: int | None = None
-    origin: float = 0.0
-    attributes: tuple[str, ...] = ()
-
-    def frames(self) -> ImageFrames:
-        """Find the images, as many as the truth has rows.
-
-        Raises:
-            FileNotFoundError: An image is missing; names it.
-        """
-        if self.folder is None or not self.folder.is_dir():
-            raise FileNotFoundError(f"sequence {self.name} has no images at {self.folder}")
-        paths = list_images(self.folder)
-        numbers = [int(found[-1]) if (found := re.findall(r"\d+", path.stem)) else -1 for path in paths]
-        start = 0 if self.first is None else next((i for i, n in enumerate(numbers) if n >= self.first), len(paths))
-        paths, numbers = paths[start:][: len(self.truth)], numbers[start:][: len(self.truth)]
-        expected = range(numbers[0], numbers[0] + len(self.truth)) if numbers else range(len(self.truth))
-        for number, wanted in zip([*numbers, None], expected, strict=False):
-            if number != wanted:
-                raise FileNotFoundError(f"frame {wanted} of sequence {self.name} is missing in {self.folder}")
-        return ImageFrames(paths, self.name, self.origin)
-
-    def boxes(self) -> Tensor:
-        """Return the truth as ``(T, 4)`` float32 boxes, or ``(T, 8)`` polygons; 0 is the first pixel's edge."""
-        if self.truth.shape[1] == 8:
-            return (self.truth - self.origin).float()
-        boxes_xywh = self.truth - self.truth.new_tensor([self.origin, self.origin, 0, 0])
-        return xywh_to_xyxy(boxes_xywh).float()
-
-
 def read_benchmark(name: str, root: str | Path) -> list[Sequence]:
     """Read a test set.
 
@@ -120,19 +72,23 @@ def read_benchmark(name: str, root: str | Path) -> list[Sequence]:
 
 def read_otb(folder: Path) -> list[Sequence]:
     """Read OTB as its authors publish it, or OTB2015.json with the truth alone (and OTB2015_attributes.json)."""
-    listed = folder / "OTB2015.json"
+    table = folder / "OTB2015.json"
     attributes = _otb_attributes(folder / "OTB2015_attributes.json")
-    if listed.is_file():
-        found = [_otb_from_json(key, entry) for key, entry in json.loads(listed.read_text()).items()]
+    if table.is_file():
+        found = [_otb_from_json(key, entry, table) for key, entry in read_json(table).items()]
     else:
         found = [s for path in sorted(folder.glob("*/img")) for s in _otb_targets(path.parent)]
     return sorted(s._replace(attributes=attributes.get(plain_name(s.name), ())) for s in found)
 
 
-def _otb_from_json(key: str, entry: dict) -> Sequence:
-    number = key.rpartition("_")[2] if "_" in key and entry["name"] not in OTB_ONE_TARGET else None
-    name = f"{entry['name']}.{number}" if number else entry["name"]
-    return Sequence(name, None, tensor(entry["gt_rect"]).double(), first=_number(entry["image_files"][0]), origin=1.0)
+def _otb_from_json(key: str, entry: Any, path: Path) -> Sequence:
+    truth = truth_of(entry, key, path)
+    try:
+        video, first = str(entry["name"]), _number(str(entry["image_files"][0]))
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"{path}, sequence {key}: name or image_files is missing or empty") from error
+    number = key.rpartition("_")[2] if "_" in key and video not in OTB_ONE_TARGET else None
+    return Sequence(f"{video}.{number}" if number else video, None, truth, first=first, origin=1.0)
 
 
 def _otb_targets(folder: Path) -> list[Sequence]:
@@ -155,7 +111,10 @@ def _otb_targets(folder: Path) -> list[Sequence]:
 def _otb_attributes(path: Path) -> dict[str, tuple[str, ...]]:
     if not path.is_file():
         return {}
-    lists = {k: v for k, v in json.loads(path.read_text()).items() if not k.startswith("att_name")}
+    lists = {k: v for k, v in read_json(path).items() if not k.startswith("att_name")}
+    for name, values in lists.items():
+        if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+            raise ValueError(f"{path}, sequence {name}: attributes must be a list of names")
     return {plain_name(name): tuple(filter(None, values)) for name, values in lists.items()}
 
 
@@ -166,7 +125,7 @@ def read_templecolor(folder: Path) -> list[Sequence]:
         if path.name != f"{path.parent.name}_gt.txt":
             continue
         span = path.with_name(f"{path.parent.name}_frames.txt")
-        first = int(re.findall(r"\d+", span.read_text())[0]) if span.is_file() else None
+        first = _first_number(span) if span.is_file() else None
         found.append(Sequence(path.parent.name, path.parent / "img", read_boxes(path), first, 1.0))
     return found
 
@@ -184,11 +143,9 @@ def read_uav123(folder: Path) -> list[Sequence]:
 def read_vot(folder: Path) -> list[Sequence]:
     """Read VOT: ``list.txt``, ``<name>/groundtruth.txt`` (polygons), images in ``color`` or beside; or VOT2018.json."""
     if (folder / "list.txt").is_file():
-        names = (folder / "list.txt").read_text().split()
-        return [_vot_sequence(folder / name) for name in names]
-    if (folder / "VOT2018.json").is_file():
-        entries = json.loads((folder / "VOT2018.json").read_text())
-        return [Sequence(name, None, tensor(entry["gt_rect"]).double()) for name, entry in entries.items()]
+        return [_vot_sequence(folder / name) for name in listed(folder / "list.txt")]
+    if (truth := folder / "VOT2018.json").is_file():
+        return [Sequence(name, None, truth_of(entry, name, truth)) for name, entry in read_json(truth).items()]
     return []
 
 
@@ -197,44 +154,25 @@ def _vot_sequence(folder: Path) -> Sequence:
     return Sequence(folder.name, images, read_boxes(folder / "groundtruth.txt", polygons=True))
 
 
-def read_got10k(folder: Path) -> list[Sequence]:
-    """Read the validation videos of GOT-10k, or of any folder in its layout with ``list.txt``."""
-    part = next((folder / p for p in ("val", "train", ".") if (folder / p / "list.txt").is_file()), None)
-    if part is None:
-        return []
-    names = (part / "list.txt").read_text().split()
-    return [got10k_sequence(part / name) for name in names]
-
-
-def got10k_sequence(folder: Path) -> Sequence:
-    """Read one video's truth; absent is the object where ``absence.label`` is 1, or its width or height 0."""
-    truth = read_boxes(folder / "groundtruth.txt")
-    truth[~(truth[:, 2:] > 0).all(1)] = nan
-    label = folder / "absence.label"
-    if label.is_file():
-        absent = tensor([int(word) for word in label.read_text().split()[: len(truth)]], dtype=torch.bool)
-        truth[: len(absent)][absent] = nan
-    return Sequence(folder.name, folder, truth)
-
-
 BENCHMARKS: dict[str, tuple[Callable[[Path], list[Sequence]], tuple[str, ...], str]] = {
     "otb": (read_otb, ("OTB", "OTB2015", "OTB100"), "<name>/img and <name>/groundtruth_rect.txt, or OTB2015.json"),
     "templecolor": (read_templecolor, ("Temple-color-128", "TempleColor-128"), "<name>/<name>_gt.txt"),
     "uav123": (read_uav123, ("UAV123",), "anno/UAV123/<name>.txt and data_seq/UAV123"),
     "vot": (read_vot, ("VOT", "VOT2015", "VOT2016", "VOT2018"), "list.txt and <name>/groundtruth.txt"),
     "got10k": (read_got10k, ("GOT-10k", "videos"), "val/list.txt or train/list.txt"),
+    "lasot": (read_lasot, ("LaSOT", "LaSOTBenchmark"), "<class>/<name>/img and <class>/<name>/groundtruth.txt"),
+    "trackingnet": (read_trackingnet, ("TrackingNet",), "<part>/anno/<name>.txt with the truth of all frames"),
+    "nfs": (read_nfs, ("NfS", "Nfs", "NFS"), "<name>/30/<name>.txt and <name>/30/<name>"),
 }
 
 
-def plain_name(name: str) -> str:
-    """Return what a sequence's names in different result folders have in common.
-
-    >>> plain_name("Jogging-1"), plain_name("jogging_1"), plain_name("Human4_2")
-    ('jogging.1', 'jogging.1', 'human4')
-    """
-    plain = re.sub(r"[-_]", ".", name.lower())
-    return "human4" if plain == "human4.2" else plain
+def _first_number(path: Path) -> int:
+    for line, place in read_lines(path):
+        if numbers := re.findall(r"\d{1,9}", line):
+            return int(numbers[0])
+        raise ValueError(f"{place} must begin with the number of the first image, but is {line[:60]!r}")
+    raise ValueError(f"{path} is empty but must say the number of the first image")
 
 
 def _number(text: str) -> int:
-    return int(re.findall(r"\d+", text)[-1])
+    return int(re.findall(r"\d{1,9}", text)[-1])

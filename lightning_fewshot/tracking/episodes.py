@@ -2,11 +2,13 @@
 
 A *sequence* (validation, test, predict) is one object in one video:
 
-- ``support``: ``images`` is ``frames[:1]`` (a ``Frames`` of one), ``boxes`` a list of one ``(1, 4)``.
+- ``support``: ``images`` is ``frames[:1]`` (a ``Frames`` of one), ``boxes`` a list of one ``(1, 4)``, or ``(A, 4)``
+  where ``predict`` follows A objects.
 - ``query``: ``images`` is the whole video as a ``Frames``, not decoded; ``boxes`` a list of one ``(T', 4)``, the truth,
   NaN where the object is absent, T' <= T where a benchmark annotates fewer frames, or None where nothing is known;
   ``(T', 8)`` where it is polygons;
   ``names`` holds the name of the sequence.
+- ``class_ids``: None; or, where a sequence is tracked with several seeds, its number and the number of the seed.
 
 An episode says by its ``protocol`` which of these it is:
 
@@ -32,6 +34,7 @@ from lightning_fewshot.boxes import polygon_boxes
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.tracking.frames import Frames
 
+INNER_REPEATS = 1000  # more than a test set within another has repeats
 SEQUENCES = ("one_pass", "supervised")  # protocols of an episode that is a video
 
 
@@ -52,6 +55,24 @@ def sequence_episode(
     query = Examples(frames, boxes=[boxes] if truth else None, names=names)
     protocol = "supervised" if supervised and truth and polygons else "one_pass"
     return Episode(support, query, ("object",), index, protocol=protocol)
+
+
+def as_repeat(episode: Episode, index: int, repeat: int) -> Episode:
+    """Return a sequence to be tracked again with another seed, which follows from ``index``.
+
+    Args:
+        episode: The sequence; itself a repeat where the test set of another set has repeats of its own.
+        index: Number of the episode in the test.
+        repeat: Number of the seed, from 0.
+    """
+    sequence = episode.class_ids[0] if episode.class_ids else episode.index
+    inner = episode.class_ids[1] if episode.class_ids else 0
+    return episode._replace(index=index, class_ids=(sequence, repeat * INNER_REPEATS + inner))
+
+
+def repeat_of(episode: Episode) -> int:
+    """Return the number of the seed that a sequence is tracked with, from 0."""
+    return episode.class_ids[1] if episode.class_ids else 0
 
 
 def is_sequence(episode: Episode) -> bool:

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from lightning_fewshot.boxes import xywh_to_xyxy, xyxy_to_xywh
 from lightning_fewshot.episodes import Episode
 from lightning_fewshot.files import write_atomically
-from lightning_fewshot.tracking.frames import Frames, FramesPart, ImageFrames, VideoFrames
+from lightning_fewshot.tracking.box_files import read_boxes, write_boxes
+from lightning_fewshot.tracking.frames import Frames, FramesPart, ImageFrames
 from lightning_fewshot.tracking.loop import Track
+from lightning_fewshot.tracking.videos import VideoFrames
 
 PLAIN = (bool, int, float, str, tuple, list, dict, type(None))
 LOOKED_AT = 8  # frames that tell a video in memory, or one that is drawn, from another
@@ -118,50 +120,6 @@ class TrackFiles:
     def sign(self, name: str) -> None:
         """Note that this tracker has finished a sequence; a file for each, so that processes do not meet."""
         write_atomically(self.times(name, "made_by"), str(self.made_by))
-
-
-def write_boxes(path: str | Path, boxes_xywh: Tensor) -> None:
-    """Write ``(T, 4)`` boxes, whole or not at all: one line ``x,y,w,h`` a frame."""
-    rows = boxes_xywh.tolist()
-    write_atomically(path, "".join(",".join(f"{v:.4f}" for v in row) + "\n" for row in rows))
-
-
-def read_boxes(path: str | Path, polygons: bool = False) -> Tensor:
-    """Read boxes as float64 ``(T, 4)`` x, y, w, h, whatever separates the numbers: commas, blanks, tabs, semicolons.
-
-    Eight numbers are a polygon, which becomes its bounding box. Words such as NaN stand for an absent object.
-
-    Args:
-        path: The file.
-        polygons: Keep polygons, ``(T, 8)``, as they are.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: A line has another number of values, or one that is no number; names the line.
-    """
-    lines = Path(path).read_text().replace(",", " ").replace(";", " ").splitlines()
-    rows = [line.split() for line in lines if line.strip()]
-    if not rows:
-        raise ValueError(f"{path} has no box")
-    for i, row in enumerate(rows):
-        if len(row) != len(rows[0]) or len(row) not in (4, 8):
-            raise ValueError(f"{path}, line {i + 1} has {len(row)} values, expected 4 (x, y, w, h) or 8 (a polygon)")
-    try:
-        values = torch.tensor([[float(v) for v in row] for row in rows], dtype=torch.float64)
-    except ValueError as error:
-        raise ValueError(f"{path} holds something that is no number: {error}") from error
-    return polygons_to_xywh(values) if values.shape[1] == 8 and not polygons else values
-
-
-def polygons_to_xywh(polygons: Tensor) -> Tensor:
-    """Return the bounding boxes ``(T, 4)`` of polygons ``(T, 8)``: x1, y1, ..., x4, y4.
-
-    >>> polygons_to_xywh(torch.tensor([[5.0, 0.0, 10.0, 5.0, 5.0, 10.0, 0.0, 5.0]])).tolist()
-    [[0.0, 0.0, 10.0, 10.0]]
-    """
-    x, y = polygons[:, 0::2], polygons[:, 1::2]
-    low = torch.stack((x.amin(1), y.amin(1)), 1)
-    return torch.cat((low, torch.stack((x.amax(1), y.amax(1)), 1) - low), 1)
 
 
 def _stamp(path: str) -> tuple[str, int, int]:

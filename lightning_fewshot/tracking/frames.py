@@ -1,4 +1,4 @@
-"""Where frames come from: image files, a video file, an array. Frames are ``(3, H, W)`` uint8 RGB.
+"""Where frames come from: image files or an array (``videos`` has video files). Frames are ``(3, H, W)`` uint8 RGB.
 
 ``Frames`` is not a ``Sequence`` on purpose: Lightning, collation and pinning then pass it on as it is.
 """
@@ -8,22 +8,19 @@ from __future__ import annotations
 import queue
 import re
 import threading
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 from torch import Tensor
 
+from lightning_fewshot.files import is_litter
+from lightning_fewshot.tracking.reading import read_frame, to_frame
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v")
-TAILS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}  # how a whole file of a kind ends
 AHEAD = 8  # frames decoded before they are asked for
-FPS = 25.0  # frames per second of a video that does not state its own
 _END = object()
 
 
@@ -122,131 +119,17 @@ class ArrayFrames(Frames):
         return to_frame(np.asarray(self.images[t]))
 
 
-class VideoFrames(Frames):
-    """A video file. Iteration decodes every frame once; ``frames[t]`` seeks, and goes on from there for t + 1.
-
-    Args:
-        path: The file.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: No frame can be decoded.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(Path(path).stem)
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"there is no video file {path}")
-        self.path = str(path)
-        self._capture: cv2.VideoCapture | None = None
-        self._next = 0
-        first = self._open()
-        self.count = max(1, int(first.get(cv2.CAP_PROP_FRAME_COUNT)))
-        self.fps = float(first.get(cv2.CAP_PROP_FPS)) or FPS
-        first.release()
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[Tensor]:
-        capture = self._open()
-        try:
-            for t in range(self.count):
-                good, image = capture.read()
-                if not good:
-                    warnings.warn(f"{self.path} promises {self.count} frames, {t} can be decoded", stacklevel=2)
-                    return
-                yield to_frame(image[..., ::-1])
-        finally:
-            capture.release()
-
-    def frame(self, t: int) -> Tensor:
-        """Decode frame ``t``; frames that follow each other are not decoded twice."""
-        if self._capture is None:
-            self._capture, self._next = self._open(), 0
-        if t != self._next:
-            self._capture.set(cv2.CAP_PROP_POS_FRAMES, t)
-        good, image = self._capture.read()
-        self._next = t + 1
-        if not good:
-            raise ValueError(f"frame {t} of {self.path} cannot be decoded")
-        return to_frame(image[..., ::-1])
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the open file behind when a worker process gets this."""
-        return {**self.__dict__, "_capture": None}
-
-    def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(self.path)
-        if not capture.isOpened() or not capture.grab():
-            raise ValueError(f"video {self.path} cannot be decoded: damaged, or in a format that OpenCV does not know")
-        capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
-        return capture
-
-
-def open_frames(path: str | Path) -> Frames:
-    """Open a folder of images (in natural order of their names) or a video file.
-
-    The video has the name of the file or folder; a folder called img, color, images or frames that of its parent.
-
-    Raises:
-        FileNotFoundError: There is nothing at ``path``.
-        ValueError: The folder holds no image, or the file cannot be decoded.
-    """
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(f"there is no video file or folder of frames at {path}")
-    if path.is_file():
-        return VideoFrames(path)
-    inner = path.name in ("img", "color", "images", "frames")
-    return ImageFrames(list_images(path), path.resolve().parent.name if inner else path.resolve().name)
-
-
 def list_images(folder: str | Path) -> list[Path]:
     """List the image files of a folder in natural order: 2.jpg before 10.jpg.
 
     Raises:
         ValueError: There is none.
     """
-    found = [path for path in Path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    folder = Path(folder)
+    found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not is_litter(p, folder)]
     if not found:
         raise ValueError(f"folder {folder} holds no image")
     return sorted(found, key=lambda path: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", path.name)])
-
-
-def read_frame(path: str | Path) -> Tensor:
-    """Read an image file as ``(3, H, W)`` uint8 RGB, whatever its depth and colors.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is truncated, or no image.
-    """
-    try:
-        data = np.fromfile(path, np.uint8)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"frame {path} is missing") from None
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) and _is_whole(data) else None
-    if image is None:
-        raise ValueError(f"frame {path} is truncated or not an image")
-    return to_frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-
-
-def to_frame(image: np.ndarray) -> Tensor:
-    """Turn ``(H, W)``, ``(H, W, 1)`` or ``(H, W, 3)`` of uint8 or uint16 into ``(3, H, W)`` uint8.
-
-    Raises:
-        ValueError: Another shape or type.
-
-    >>> to_frame(np.full((2, 4), 65535, np.uint16)).shape, int(to_frame(np.full((2, 4), 65535, np.uint16)).max())
-    (torch.Size([3, 2, 4]), 255)
-    """
-    image = image[..., None] if image.ndim == 2 else image
-    if image.ndim != 3 or image.shape[2] not in (1, 3) or image.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"a frame is {image.shape} {image.dtype}, expected (H, W, 1 or 3) uint8 or uint16")
-    if image.dtype == np.uint16:
-        image = np.rint(image / 257).astype(np.uint8)
-    image = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else np.ascontiguousarray(image)
-    return torch.from_numpy(image).permute(2, 0, 1)
 
 
 def ahead(frames: Frames, depth: int = AHEAD) -> Iterator[Tensor]:
@@ -283,9 +166,3 @@ def _put(ready: queue.Queue[Any], item: Any, stop: threading.Event) -> bool:
         except queue.Full:
             continue
     return False
-
-
-def _is_whole(data: np.ndarray) -> bool:
-    """Whether the file's end is there: OpenCV fills what is missing of a JPEG with grey and says nothing."""
-    head, tail = data[:4].tobytes(), data[-4096:].tobytes()
-    return all(end in tail for start, end in TAILS.items() if head.startswith(start))

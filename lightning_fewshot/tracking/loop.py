@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,14 +63,16 @@ class Track(NamedTuple):
 def track(tracker: Tracker, frames: Frames, box: Tensor) -> Track:
     """Follow an object through a video.
 
+    Frames may differ in size, as in two videos of GOT-10k: boxes are pixels of their own frame.
+
     Args:
         tracker: Any tracker.
         frames: The video.
         box: ``(4,)``, where the object is in frame 0. The result's first box is this one, with score 1.
 
     Raises:
-        ValueError: The box is empty or outside the frame, a frame differs in size from the first, cannot be decoded,
-            or the tracker returned a box that is not finite.
+        ValueError: The box is empty or outside the frame, a frame cannot be decoded, or the tracker returned a box that
+            is not finite.
 
     >>> import numpy as np
     >>> from lightning_fewshot.tracking.frames import ArrayFrames
@@ -102,24 +104,60 @@ def follow(tracker: Tracker, frames: Frames, box: Tensor, depth: int = AHEAD) ->
     Raises:
         ValueError: As :func:`track`, at the frame that it concerns.
     """
-    given = torch.as_tensor(box, dtype=torch.float32)
-    state, size, began = None, None, time.perf_counter()
+    for steps in follow_all(tracker, frames, torch.as_tensor(box)[None], depth):
+        yield steps[0]
+
+
+def follow_all(tracker: Tracker, frames: Frames, boxes: Tensor, depth: int = AHEAD) -> Iterator[list[Step]]:
+    """Follow several objects in one pass over the frames: each has a state of its own, a frame is decoded once.
+
+    Args:
+        tracker: Any tracker.
+        frames: The video.
+        boxes: ``(A, 4)``, where the objects are in frame 0.
+        depth: Frames that are decoded ahead.
+
+    Yields:
+        A step of each object. The first object's holds the time of waiting for the frame.
+
+    Raises:
+        ValueError: As :func:`track`, at the frame that it concerns.
+    """
+    objects = [_Object(tracker, box) for box in torch.as_tensor(boxes, dtype=torch.float32)]
+    began = time.perf_counter()
     for t, frame in enumerate(ahead(frames, depth)):
-        read, began = time.perf_counter() - began, time.perf_counter()
-        size = size or frame.shape
-        check_frame(frame, size, frames.name, t)
-        with torch.no_grad():
-            if t == 0:
-                found, score = check_box(given, frame, frames.name), 1.0
-                state = tracker.init(frame, found)
-            else:
-                state, found, score = tracker.update(state, frame)
-        found, score = found.detach().float().cpu(), float(score)  # waits for a GPU
-        seconds = time.perf_counter() - began
-        if not bool(found.isfinite().all()):
-            raise ValueError(f"{type(tracker).__name__} returned box {found.tolist()} in frame {t} of {frames.name}")
-        yield Step(t, frame, found, score, seconds, read)
+        read = time.perf_counter() - began
+        steps = []
+        for i, tracked in enumerate(objects):
+            began = time.perf_counter()
+            found, score = tracked.step(frame, t, frames.name)
+            seconds = time.perf_counter() - began
+            if not bool(found.isfinite().all()):
+                raise ValueError(
+                    f"{type(tracker).__name__} returned box {found.tolist()} in frame {t} of {frames.name}"
+                )
+            steps.append(Step(t, frame, found, score, seconds, 0.0 if i else read))
+        yield steps
         began = time.perf_counter()
+
+
+class _Object:
+    """One object that is followed, with its state."""
+
+    def __init__(self, tracker: Tracker, box: Tensor) -> None:
+        self.tracker = tracker
+        self.box = box
+        self.state: Any = None
+
+    @torch.no_grad()
+    def step(self, frame: Tensor, t: int, name: str) -> tuple[Tensor, float]:
+        """Return where the object is in frame ``t``, and the tracker's score."""
+        if t == 0:
+            found, score = check_box(self.box, frame, name), 1.0
+            self.state = self.tracker.init(frame, found)
+        else:
+            self.state, found, score = self.tracker.update(self.state, frame)
+        return found.detach().float().cpu(), float(score)  # waits for a GPU
 
 
 def check_box(box: Tensor, frame: Tensor, name: str) -> Tensor:
@@ -136,10 +174,3 @@ def check_box(box: Tensor, frame: Tensor, name: str) -> Tensor:
         numbers = ", ".join(f"{v:g}" for v in box.tolist())
         raise ValueError(f"first box of {name} is ({numbers}), outside the frame of {width} x {height} pixels")
     return box
-
-
-def check_frame(frame: Tensor, size: torch.Size, name: str, t: int) -> None:
-    """Refuse a frame of another size: boxes in pixels would mean something else."""
-    if frame.shape != size:
-        shapes = [f"{s[2]} x {s[1]}" for s in (frame.shape, size)]
-        raise ValueError(f"frame {t} of {name} has {shapes[0]} pixels but the first has {shapes[1]}")

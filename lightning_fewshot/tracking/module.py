@@ -16,7 +16,8 @@ from lightning_fewshot.metrics.one_pass import OnePass
 from lightning_fewshot.metrics.vot import EAO_BOUNDS, Supervised
 from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.tracking.annotate import track_to_files
-from lightning_fewshot.tracking.episodes import is_sequence, is_supervised
+from lightning_fewshot.tracking.drift import drift, write_report
+from lightning_fewshot.tracking.episodes import is_sequence, is_supervised, repeat_of
 from lightning_fewshot.tracking.files import TrackFiles, fingerprint, sequence_fingerprint
 from lightning_fewshot.tracking.loop import Track, track
 from lightning_fewshot.tracking.supervised import SupervisedRun, read_run, track_supervised, write_run
@@ -60,22 +61,40 @@ class TrackingModule(FewShotModule):
         if not is_sequence(episode):
             return super().test_step(episode, batch_idx)
         made_by = f"{self._fingerprint} {sequence_fingerprint(episode)}"
-        files = TrackFiles(Path(self.trainer.default_root_dir) / "tracks", made_by)
+        files = TrackFiles(self._tracks(repeat_of(episode)), made_by)
         frames, supervised = episode.query.images, is_supervised(episode)
         done = read_run(files, frames) if supervised else files.read(frames)
         if done is not None and len(done.boxes) >= min(len(frames), len(episode.query.boxes[0])):
             self.metrics["test"].update(done, episode)
-            return done
+            return self._reported(done, episode)
         result = super().test_step(episode, batch_idx)
         if supervised:
             write_run(files, frames, result)
         else:
             files.write(frames, result)
+        return self._reported(result, episode)
+
+    def _tracks(self, repeat: int = 0) -> Path:
+        """Return the folder of the result files of one seed."""
+        folder = Path(self.trainer.default_root_dir) / "tracks"
+        return folder / f"repeat_{repeat + 1}" if repeat else folder
+
+    def _reported(self, result: Any, episode: Episode) -> Any:
+        """Keep a line on a track for the report of the run."""
+        if isinstance(result, Track):
+            row = {"sequence": episode.query.names[0], "repeat": repeat_of(episode) + 1}
+            self._drift.append({**row, **drift(result.boxes, result.scores, episode.query.boxes[0])})
         return result
+
+    def on_test_epoch_end(self) -> None:
+        """Compute the metrics, and write ``tracks/report.csv``: where each sequence was lost."""
+        super().on_test_epoch_end()
+        write_report(self._drift, self._tracks() / "report.csv", self.trainer.is_global_zero)
 
     def on_test_start(self) -> None:
         """Look at weights, settings and seed once, so that no result of others is taken."""
         super().on_test_start()
+        self._drift = []
         self._fingerprint = fingerprint(self, self.tracker(), self.run_seed)
 
     def predict_step(self, episode: Episode, batch_idx: int) -> Any:
@@ -84,11 +103,11 @@ class TrackingModule(FewShotModule):
             return super().predict_step(episode, batch_idx)
         folder = Path(self.trainer.default_root_dir) / "tracks"
         show = getattr(self.trainer.progress_bar_callback, "show_frames", None)
-        box = episode.support.boxes[0][0].cpu()
-        record = track_to_files(self.tracker(), episode.query.images, box, folder, show)
+        boxes = episode.support.boxes[0].cpu()
+        record = track_to_files(self.tracker(), episode.query.images, boxes, folder, show)
         self.print(
             f"{record['frames']} frames, {record['fps']} frames/s, {record['fps_with_reading']} with reading: "
-            f"{record['boxes']}, {record['annotated']}"
+            f"{record['mot' if len(boxes) > 1 else 'boxes']}, {record['annotated']}"
         )
         return [record]
 

@@ -16,21 +16,29 @@ PLOTS = (
     ("precision", "centre error, pixels", "share of frames"),
     ("norm_precision", "centre error, sizes of the object", "share of frames"),
 )
+RANKED_BY = {"one-pass": "success_auc", "supervised": "accuracy"}
 
 
 def print_table(record: dict[str, Any]) -> None:
     """Print one line a tracker, the best success first."""
-    table = Table(title=f"{record['protocol']['benchmark']}, one-pass evaluation")
+    for evaluation in ("one-pass", "supervised"):
+        trackers = {name: t for name, t in record["trackers"].items() if t["evaluation"] == evaluation}
+        if trackers:
+            title = f"{record['protocol']['benchmark']}, {evaluation} evaluation"
+            Console().print(_table(trackers, title, RANKED_BY[evaluation]))
+
+
+def _table(trackers: dict[str, Any], title: str, ranked_by: str) -> Table:
+    table = Table(title=title)
     table.add_column("tracker", overflow="fold", no_wrap=True)
-    names = list(dict.fromkeys(name for tracker in record["trackers"].values() for name in tracker["metrics"]))
+    names = list(dict.fromkeys(name for tracker in trackers.values() for name in tracker["metrics"]))
     for column in (*names, "sequences"):
         table.add_column(column, justify="right")
-    order = sorted(record["trackers"].items(), key=lambda item: -item[1]["metrics"]["success_auc"]["value"])
-    for name, tracker in order:
+    for name, tracker in sorted(trackers.items(), key=lambda item: -item[1]["metrics"][ranked_by]["value"]):
         values = [tracker["metrics"].get(n, {}).get("value") for n in names]
         cells = ["-" if v is None else f"{v:.4f}" if v <= 1 else f"{v:.1f}" for v in values]
-        table.add_row(name, *cells, str(tracker["metrics"]["success_auc"]["n"]))
-    Console().print(table)
+        table.add_row(name, *cells, str(tracker["metrics"][ranked_by]["n"]))
+    return table
 
 
 def write_plots(scored: dict[str, dict[str, Any]], title: str, folder: Path) -> list[Path]:
@@ -54,6 +62,8 @@ def write_plots(scored: dict[str, dict[str, Any]], title: str, folder: Path) -> 
         FigureCanvasAgg(figure).print_png(path)
         return path
 
+    if not scored:
+        return []
     everything = {tracker: [s.curves for s in of.values()] for tracker, of in scored.items()}
     written = [
         draw(i, everything, folder / f"{name}.png", f"{name} of OPE, {title}") for i, (name, *_) in enumerate(PLOTS)
@@ -65,6 +75,28 @@ def write_plots(scored: dict[str, dict[str, Any]], title: str, folder: Path) -> 
         heading = f"success of OPE, {title}, {attribute} ({count})"
         written.append(draw(0, chosen, folder / f"success_{attribute}.png", heading))
     return written
+
+
+def write_ar_plot(record: dict[str, Any], folder: Path) -> Path | None:
+    """Draw accuracy over robustness of supervised results, as VOT ranks trackers; nothing without any."""
+    trackers = {name: t["metrics"] for name, t in record["trackers"].items() if t["evaluation"] == "supervised"}
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    if not trackers:
+        return None
+    figure = Figure(figsize=(6, 5))
+    labels = {"xlabel": "robustness: chance to track 30 frames", "ylabel": "accuracy: mean overlap"}
+    axes = figure.add_subplot(xlim=(0, 1), ylim=(0, 1), title=record["protocol"]["benchmark"], **labels)
+    for name, metrics in trackers.items():
+        axes.plot(metrics["robustness"]["value"], metrics["accuracy"]["value"], "o", label=name)
+    axes.legend(fontsize="small")
+    axes.grid(alpha=0.3)
+    path = folder / "accuracy_robustness.png"
+    FigureCanvasAgg(figure).print_png(path)
+    return path
 
 
 def _score(number: int, curve: torch.Tensor) -> float:

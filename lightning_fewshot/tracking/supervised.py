@@ -18,7 +18,7 @@ from lightning_fewshot.files import write_atomically
 from lightning_fewshot.metrics.vot import SKIP, Code, polygon_iou
 from lightning_fewshot.tracking.files import TrackFiles
 from lightning_fewshot.tracking.frames import Frames, ahead
-from lightning_fewshot.tracking.loop import check_box, check_frame
+from lightning_fewshot.tracking.loop import check_box
 from lightning_fewshot.tracking.tracker import Tracker
 
 MARKS = {Code.START: "1", Code.FAILURE: "2", Code.SKIPPED: "0"}
@@ -55,13 +55,11 @@ def track_supervised(tracker: Tracker, frames: Frames, polygons: Tensor, skip: i
         skip: Frames from a failure to the next start.
 
     Raises:
-        ValueError: An object lies outside the frame that the tracker would start from, or a frame differs in size.
+        ValueError: An object lies outside the frame that the tracker would start from.
     """
     starts = polygon_boxes(polygons)
-    state, resume, size, rows = None, 0, None, []
+    state, resume, rows = None, 0, []
     for t, (frame, polygon, start) in enumerate(zip(ahead(frames), polygons, starts, strict=False)):
-        size = size or frame.shape
-        check_frame(frame, size, frames.name, t)
         began, known = time.perf_counter(), bool(polygon.isfinite().all())
         box, overlap, code = torch.full((4,), torch.nan), 0.0, Code.SKIPPED
         with torch.no_grad():

@@ -19,7 +19,7 @@ from lightning_fewshot.tracking.candidates.settings import Batches, CandidateNet
 SMALL = {
     "network": CandidateNetworkSettings((24, 48, 96), 96, 48, 4.0),
     "batches": Batches(32, 96, 256),
-    "episode": SimulatedEpisode((32, 96), 128, frame=(16, 48)),
+    "episode": SimulatedEpisode((32, 96), frame=(16, 48)),
     "tracking": TrackerSettings(first=(150, 900), first_scenes=3, box_regression=False),
 }
 WIDE = {  # metartt/overlays/wide.yaml

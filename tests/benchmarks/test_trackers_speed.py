@@ -19,8 +19,9 @@ from lightning_fewshot.models.mlt.settings import MatchingSettings, Memory, Meta
 from lightning_fewshot.precision import native_bfloat16
 from lightning_fewshot.settings import Optimization
 from lightning_fewshot.tracking.crops import crop, search_windows
-from lightning_fewshot.tracking.frames import ArrayFrames, Frames, to_frame
+from lightning_fewshot.tracking.frames import ArrayFrames, Frames
 from lightning_fewshot.tracking.loop import follow
+from lightning_fewshot.tracking.reading import to_frame
 
 BOX = torch.tensor([140.0, 100.0, 200.0, 150.0])
 CHANNELS = (32, 64, 96, 96)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from lightning_fewshot.episodes import Detections, Episode, Examples
+from lightning_fewshot.episodes import Detections, Episode, Examples, Ignored
 from lightning_fewshot.metrics.detection import DetectionMetrics
 
 THRESHOLDS = (0.3, 0.5, 0.7)
@@ -28,6 +28,31 @@ def images_of(pairs):
         ids = torch.tensor(episode.class_ids)
         for p, boxes, labels in zip(preds, episode.query.boxes, episode.query.labels, strict=True):
             yield boxes, ids[labels], p.boxes, p.scores, ids[p.labels]
+
+
+def crowds_of(pairs):
+    """Yield (image, box, global label) of every crowd of every episode."""
+    queries = ((part, episode) for _, episode in pairs for part in episode.query.ignored or [])
+    for image, (part, episode) in enumerate(queries):
+        for box, label in zip(part.boxes.tolist(), part.labels.tolist(), strict=True):
+            yield image, box, episode.class_ids[label]
+
+
+def with_crowds(pairs, seed):
+    """Add crowds of 0 to 2 classes to every image, often where detections are."""
+    g, result = torch.Generator().manual_seed(seed), []
+    for preds, episode in pairs:
+        ignored = []
+        for pred in preds:
+            count = int(torch.randint(3, (), generator=g))
+            boxes = torch.rand(count, 4, generator=g) * 60
+            boxes[:, 2:] += boxes[:, :2] + 20
+            labels = torch.randint(len(episode.classes), (count,), generator=g)
+            if count and len(pred.scores):
+                boxes[0], labels[0] = pred.boxes[0] + torch.tensor([-9, -9, 3, 3]), pred.labels[0]
+            ignored.append(Ignored(boxes, labels, torch.ones(count, dtype=torch.bool)))
+        result.append((preds, episode._replace(query=episode.query._replace(ignored=ignored))))
+    return result
 
 
 def coco_map(pairs):
@@ -56,6 +81,9 @@ def coco_map(pairs):
             detections.append(
                 {"image_id": image, "category_id": label, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
             )
+    for image, (x1, y1, x2, y2), label in crowds_of(pairs):
+        row = {"id": len(annotations) + 1, "image_id": image, "category_id": label, "iscrowd": 1}
+        annotations.append({**row, "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)})
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = {
@@ -80,6 +108,33 @@ def test_map_equals_pycocotools(episodes, seed):
     assert 0.05 < expected[1] < 0.95
     for name, value in zip(("map_30", "map_50", "map_70"), expected, strict=True):
         assert ours[name].value == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_map_with_crowds_equals_pycocotools(episodes, seed):
+    pairs = with_crowds(episodes(8, seed=seed), seed)
+    ours, expected = measure(pairs), coco_map(pairs)
+    assert abs(expected[1] - measure(episodes(8, seed=seed))["map_50"].value) > 0.005, "crowds make a difference"
+    for name, value in zip(("map_30", "map_50", "map_70"), expected, strict=True):
+        assert ours[name].value == pytest.approx(value, abs=1e-6)
+
+
+def test_a_difficult_object_is_neither_found_nor_missed_by_vocs_rule():
+    """PASCAL VOC's own evaluation (voc_eval.m): any number of detections on it, by IoU, count for nothing."""
+    truth, hard = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[20.0, 0, 40, 20]])
+    on_hard = hard + torch.tensor([[0, 0, 2, 2]])
+    inside = torch.tensor([[22.0, 2, 28, 8]])  # within, but of a low IoU: a false positive, other than on a crowd
+    boxes, labels = torch.cat((on_hard, on_hard, inside, truth)), torch.zeros(4, dtype=torch.int64)
+    preds = Detections(boxes, torch.tensor([0.9, 0.8, 0.7, 0.6]), labels)
+
+    def value(crowd):
+        part = Ignored(hard, labels[:1], torch.tensor([crowd]))
+        query = Examples([torch.zeros(3, 50, 50)], [labels[:1]], [truth], ignored=[part])
+        metrics = measure([([preds], Episode(None, query, ("x",), 0, (0,)))], recall_at=(10,))
+        return {name: metrics[name].value for name in ("map_50", "repmet_pooled_ap", "recall_10")}
+
+    assert value(crowd=False) == pytest.approx({"map_50": 0.5, "repmet_pooled_ap": 0.5, "recall_10": 1.0})
+    assert value(crowd=True) == pytest.approx({"map_50": 1.0, "repmet_pooled_ap": 1.0, "recall_10": 1.0})
 
 
 def test_map_equals_pycocotools_beyond_100_detections_of_a_class(episodes):

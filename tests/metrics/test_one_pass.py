@@ -70,11 +70,12 @@ def test_frame_0_counts_with_the_truth():
     assert one_pass_curves(wrong, target).scores == one_pass_curves(boxes, target).scores
 
 
-def test_fewer_truths_than_boxes_and_the_reverse():
+def test_boxes_without_truth_do_not_count_and_truths_without_box_are_misses():
     boxes, target = random_sequence(1)
     expected = one_pass_curves(boxes[:40], target[:40]).scores
     assert one_pass_curves(boxes, target[:40]).scores == expected
-    assert one_pass_curves(boxes[:40], target).scores == expected
+    far = torch.cat((boxes[:40], boxes[40:] + 1e5))
+    assert one_pass_curves(boxes[:40], target).scores == one_pass_curves(far, target).scores
 
 
 def test_a_trackers_nan_is_a_miss_and_an_absent_object_no_frame():
@@ -144,4 +145,49 @@ def test_two_processes_equal_one(tmp_path):
         alone.update(*_pair(i))
     expected = {name: tuple(estimate) for name, estimate in alone.compute().items()}
     for rank in range(2):
-        assert torch.load(tmp_path / f"result_{rank}.pt", weights_only=True) == expected
+        loaded = torch.load(tmp_path / f"result_{rank}.pt", weights_only=True)
+        assert loaded.keys() == expected.keys()
+        for name, values in loaded.items():
+            np.testing.assert_array_equal(values, expected[name])
+
+
+def test_ao_and_sr_are_over_all_frames_but_the_first():
+    """Against GOT-10k's definition as loops."""
+    metric, overlaps = OnePass(), []
+    for index in range(3):
+        preds, episode = _pair(index)
+        truth = episode.query.boxes[0]
+        truth[5] = math.nan
+        metric.update(preds, episode)
+        seen = [t for t in range(1, len(truth)) if t != 5]
+        overlaps += paired_iou(preds.boxes.double(), truth.double())[seen].tolist()
+    found = metric.compute()
+    assert found["ao"].value == pytest.approx(np.mean(overlaps), abs=1e-5)
+    assert found["sr_50"].value == pytest.approx(np.mean(np.array(overlaps) > 0.5), abs=1e-5)
+    assert found["sr_75"].value == pytest.approx(np.mean(np.array(overlaps) > 0.75), abs=1e-5)
+    assert found["frames"].value == len(overlaps) + 3
+
+
+def test_a_tracker_that_died_is_no_perfect_one():
+    target = torch.tensor([[10.0, 15.0, 30.0, 35.0]]).expand(40, 4)
+    metric = OnePass()
+    preds = SimpleNamespace(boxes=target[:4], fps=1.0, fps_with_reading=1.0)
+    metric.update(preds, Episode(None, Examples(None, boxes=[target]), ("object",), 0))
+    found = metric.compute()
+    assert found["success_auc"].value == pytest.approx(4 / 40 * 20 / 21, abs=1e-6)
+    assert found["precision_20"].value == pytest.approx(0.1)
+    assert (found["frames"].value, found["frames_without_box"].value) == (40, 36)
+
+
+def test_several_seeds_of_a_sequence_are_one_sequence_with_a_spread():
+    metric, scores = OnePass(), np.zeros((2, 3))
+    for index in range(6):
+        repeat, sequence = divmod(index, 3)
+        preds, episode = _pair(index)
+        metric.update(preds, episode._replace(class_ids=(sequence, repeat)))
+        scores[repeat, sequence] = one_pass_curves(preds.boxes, episode.query.boxes[0]).scores["success_auc"]
+    found = metric.compute()
+    assert found["success_auc"].n == 3
+    assert found["success_auc"].value == pytest.approx(scores.mean(), abs=1e-6)
+    assert found["success_auc_seed_std"].value == pytest.approx(scores.mean(1).std(ddof=1), abs=1e-6)
+    assert found["success_auc_seed_std"].n == 2

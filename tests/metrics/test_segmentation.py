@@ -60,7 +60,7 @@ def test_both_metrics_match_scikit_learn(void, n_way):
     truth, preds = (np.concatenate([rows[i] for rows in pixels.values()]) for i in (0, 1))
     both = jaccard_score(truth, preds, average=None)
     assert found["fb_iou"].value == pytest.approx(both.mean(), abs=1e-12)
-    assert found["miou"].n == 9 * n_way
+    assert (found["miou"].n, found["pairs"].value) == (9, 9 * n_way)
 
 
 def test_counts_match_the_confusion_matrix():
@@ -177,3 +177,18 @@ def test_two_processes_equal_one(tmp_path, shares):
     expected = {name: tuple(estimate) for name, estimate in measured(make_pairs(7, seed=11)).items()}
     for rank in range(2):
         assert torch.load(tmp_path / f"result_{rank}.pt", weights_only=True) == expected
+
+
+def named(pairs, names):
+    return [(p, e._replace(query=e.query._replace(names=(n,)))) for (p, e), n in zip(pairs, names, strict=True)]
+
+
+def test_the_interval_is_over_distinct_query_images():
+    pairs = make_pairs(12, seed=3, n_classes=1)
+    apart = measured(named(pairs, [f"photo{i}" for i in range(12)]))
+    assert apart == measured(pairs)  # without names each image is its own
+    many = measured(named(pairs * 8, [f"photo{i}" for i in range(12)] * 8))
+    assert (many["miou"].n, many["pairs"].value) == (12, 96)
+    assert many["miou"].value == pytest.approx(apart["miou"].value, abs=1e-12)
+    assert many["miou"].low == pytest.approx(apart["miou"].low, abs=1e-9)  # asking again tells nothing new
+    assert many["fb_iou"].high == pytest.approx(apart["fb_iou"].high, abs=1e-9)

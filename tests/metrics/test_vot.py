@@ -160,3 +160,76 @@ def test_a_failed_fragment_counts_as_zero_and_a_whole_one_not_at_all_beyond_its_
 
 def test_no_sequence_gives_nothing():
     assert Supervised().compute() == {}
+
+
+def _supervised(runs, bounds):
+    metric = Supervised(bounds=bounds)
+    for index, (overlaps, codes) in enumerate(runs):
+        preds = SimpleNamespace(overlaps=torch.tensor(overlaps), codes=torch.tensor(codes), fps=20.0)
+        metric.update(preds, Episode(None, None, (), index))
+    return metric.compute()
+
+
+def test_both_bounds_of_the_eao_count():
+    """By hand: means over frames 1 to j are 1, 0.5, 1 / 3 at j = 1, 2, 3."""
+    runs = [([1.0, 1.0, 0.0, 0.0, 0.0, 0.0], [1, 0, 0, 0, 0, 0])]
+    assert _supervised(runs, (1, 3))["eao_1_3"].value == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
+    assert _supervised(runs, (2, 3))["eao_2_3"].value == pytest.approx((1 / 2 + 1 / 3) / 2)
+    assert _supervised(runs, (1, 2))["eao_1_2"].value == pytest.approx((1 + 1 / 2) / 2)
+
+
+def test_the_eao_ends_where_the_longest_sequence_does():
+    """Also where a failure says 0 for greater lengths: no sequence is as long."""
+    for codes in ([1, 0, 0, 0], [1, 0, 0, 2]):
+        found = _supervised([([1.0, 1.0, 1.0, 0.0], codes), ([1.0, 1.0], [1, 0])], (1, 371))
+        assert [name for name in found if name.startswith("eao")] == ["eao_1_3"]
+    with pytest.warns(UserWarning, match="no EAO: it begins at 108 frames, the longest sequence has 4"):
+        found = _supervised([([1.0, 1.0, 1.0, 1.0], [1, 0, 0, 0])], (108, 371))
+    assert not [name for name in found if name.startswith("eao")]
+    assert all(math.isfinite(estimate.value) for estimate in found.values())
+
+
+def toolkit_curve(parts):
+    """The curve as vot-toolkit 0.7.3 computes it (analysis/supervised.py, compute_eao_curve), in numpy."""
+    length = max(len(overlaps) for overlaps, _ in parts)
+    values, mask = np.zeros((len(parts), length), np.float32), np.zeros((len(parts), length), np.float32)
+    for i, (overlaps, success) in enumerate(parts):
+        values[i, : len(overlaps)] = overlaps
+        mask[i, : len(overlaps) if success else length] = 1
+    means = values.copy()
+    for j in range(1, length):
+        means[:, j] = values[:, 1 : j + 1].mean(1)
+    return (means * mask).sum(0) / mask.sum(0)
+
+
+def test_the_eao_is_the_toolkits():
+    runs = [random_run(seed, n) for seed, n in enumerate((120, 90, 140))]
+    parts = []
+    for overlaps, codes in runs:
+        starts, failures = ((codes == c).nonzero()[:, 0].tolist() for c in (Code.START, Code.FAILURE))
+        parts += [(overlaps[a:b].numpy(), False) for a, b in zip(starts, failures, strict=False)]
+        if len(starts) > len(failures):
+            parts.append((overlaps[starts[-1] :].numpy(), True))
+    found = _supervised([(o.tolist(), c.tolist()) for o, c in runs], (15, 110))["eao_15_110"].value
+    curve = toolkit_curve(parts)
+    padded = np.concatenate([curve, np.full(200, curve[-1])])
+    expected = padded[15:111].mean() if len(curve) > 110 else np.mean(curve[15:])
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_runs_of_one_sequence_with_several_seeds_count_as_one_sequence():
+    runs = [([1.0, 0.8, 0.0], [1, 0, 2]), ([1.0, 0.6, 0.6], [1, 0, 0])]
+    metric = Supervised(bounds=(1, 2), burn_in=0)
+    for index, (overlaps, codes) in enumerate(runs):
+        preds = SimpleNamespace(overlaps=torch.tensor(overlaps), codes=torch.tensor(codes), fps=20.0)
+        metric.update(preds, Episode(None, None, (), index, class_ids=(0, index)))
+    found = metric.compute()
+    assert found["failures"].value == 0.5
+    assert found["failures"].n == found["accuracy"].n == 1
+    assert found["accuracy"].value == pytest.approx((0.8 + 0.6) / 2)
+
+
+def test_the_overlap_of_two_polygons_and_without_a_frame():
+    square, shifted = (torch.tensor([x, 0.0, x + 10, 0, x + 10, 10, x, 10]) for x in (0.0, 5.0))
+    assert polygon_iou(square, shifted, 100, 100) == pytest.approx(1 / 3, abs=1e-6)
+    assert polygon_iou(square - 50, shifted - 50, math.inf, math.inf) == pytest.approx(1 / 3, abs=1e-6)

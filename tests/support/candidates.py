@@ -20,7 +20,7 @@ def tiny(simulated=True):
     """Return the keywords of a tiny module: of MetaRTT's kind, or of RT-MDNet's."""
     return {
         "network": NETWORK,
-        "episode": SimulatedEpisode((6, 8), 16, frame=(4, 6)) if simulated else EpisodeSettings((6, 8), 16),
+        "episode": SimulatedEpisode((6, 8), frame=(4, 6)) if simulated else EpisodeSettings((6, 8)),
         "batches": Batches(4, 6, 8),
         "tracking": TrackerSettings(
             candidates=64, first=(20, 60), first_scenes=2, frame=(6, 12), every=3, regression_samples=40

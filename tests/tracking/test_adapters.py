@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lightning_fewshot.tracking.adapters import Session, got10k_tracker
-from lightning_fewshot.tracking.frames import to_frame
+from lightning_fewshot.tracking.reading import to_frame
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from lightning_fewshot.boxes import xywh_to_xyxy
-from lightning_fewshot.tracking.benchmarks import OTB_FIRST, UAV123_PARTS, got10k_sequence, plain_name, read_benchmark
+from lightning_fewshot.tracking.benchmarks import OTB_FIRST, UAV123_PARTS, read_benchmark
+from lightning_fewshot.tracking.large_sets import got10k_sequence
+from lightning_fewshot.tracking.sequence import plain_name
 
 
 @pytest.fixture(scope="module")
 def root(maker, tmp_path_factory):
     base = tmp_path_factory.mktemp("benchmarks")
-    for make in (maker.make_otb, maker.make_vot, maker.make_templecolor, maker.make_uav123, maker.make_got10k):
-        make(base)
+    for name in ("otb", "vot", "templecolor", "uav123", "got10k", "lasot", "trackingnet", "nfs"):
+        getattr(maker, f"make_{name}")(base)
     return base
 
 
@@ -29,7 +31,10 @@ def red_box(frame):
     return torch.tensor([low[1], low[0], high[1], high[0]]).float()
 
 
-@pytest.mark.parametrize(("name", "count"), [("otb", 7), ("vot", 2), ("templecolor", 2), ("uav123", 3), ("got10k", 6)])
+COUNTS = {"otb": 7, "vot": 2, "templecolor": 2, "uav123": 3, "got10k": 6, "lasot": 2, "trackingnet": 1, "nfs": 1}
+
+
+@pytest.mark.parametrize(("name", "count"), COUNTS.items())
 def test_every_truth_lies_on_its_object(root, name, count):
     """The square is where the row says, in the image the row belongs to: start frames and origins are right."""
     found = read_benchmark(name, root)
@@ -124,3 +129,34 @@ def test_real_sequences():
     }
     assert vot["bag"].boxes().shape == (196, 8)
     assert np.isclose(vot["bag"].boxes()[0, 0].item(), 291.827, atol=1e-3)
+
+
+def test_lasot_leaves_out_what_cannot_be_seen_and_takes_its_test_list(root, tmp_path):
+    found = sequences(root, "lasot")
+    assert found["cat-1"].truth.isnan().any(1).nonzero()[:, 0].tolist() == [2, 4]
+    assert not found["dog-3"].truth.isnan().any()
+    shutil.copytree(root / "LaSOT", tmp_path / "LaSOT")
+    (tmp_path / "LaSOT/testing_set.txt").write_text("dog-3\r\n")
+    assert list(sequences(tmp_path, "lasot")) == ["dog-3"]
+
+
+def test_nfs_takes_every_eighth_line_where_the_truth_is_at_240_frames_a_second(root, maker):
+    assert sequences(root, "nfs")["ball"].truth.tolist() == maker.boxes(8).tolist()
+
+
+def test_trackingnets_test_videos_have_no_truth_to_compare_with(root):
+    assert list(sequences(root, "trackingnet")) == ["abc_0"]
+
+
+def test_a_list_cannot_lead_out_of_its_folder(tmp_path):
+    (tmp_path / "VOT").mkdir()
+    for name in ("../secret", "/etc"):
+        (tmp_path / "VOT/list.txt").write_text(f"\n{name}\n")
+        with pytest.raises(ValueError, match=r"list\.txt, line 2: .* leads out of"):
+            read_benchmark("vot", tmp_path)
+
+
+def test_litter_of_an_operating_system_is_no_frame(root, tmp_path):
+    shutil.copytree(root / "OTB/Deer", tmp_path / "OTB/Deer")
+    (tmp_path / "OTB/Deer/img/._0001.jpg").write_bytes(b"\0\5\26\7 Mac OS X")
+    assert len(sequences(tmp_path, "otb")["Deer"].frames()) == 10

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from lightning_fewshot.tracking.box_files import read_boxes, write_boxes
 from lightning_fewshot.tracking.episodes import sequence_episode
-from lightning_fewshot.tracking.files import TrackFiles, fingerprint, read_boxes, sequence_fingerprint, write_boxes
-from lightning_fewshot.tracking.frames import ArrayFrames, ImageFrames, VideoFrames
+from lightning_fewshot.tracking.files import TrackFiles, fingerprint, sequence_fingerprint
+from lightning_fewshot.tracking.frames import ArrayFrames, ImageFrames
 from lightning_fewshot.tracking.loop import Track
+from lightning_fewshot.tracking.videos import VideoFrames
 
 
 @pytest.fixture

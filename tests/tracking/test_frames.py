@@ -13,12 +13,11 @@ from lightning_fewshot.tracking.frames import (
     ArrayFrames,
     Frames,
     ImageFrames,
-    VideoFrames,
     ahead,
     list_images,
-    open_frames,
-    read_frame,
 )
+from lightning_fewshot.tracking.reading import read_frame
+from lightning_fewshot.tracking.videos import VideoFrames, open_frames
 
 
 @pytest.fixture(scope="module")
@@ -70,25 +69,14 @@ def test_single_frames_of_a_video_file_are_those_of_the_stream(clip):
 
 
 def test_frames_that_follow_each_other_are_decoded_once(clip, monkeypatch):
-    frames, seeks = VideoFrames(clip), []
+    frames, opened = VideoFrames(clip), []
     _ = frames[4]
-    monkeypatch.setattr(frames, "_capture", _Counting(frames._capture, seeks))
-    _ = [frames[t] for t in (5, 6, 7)]
-    assert seeks == []
+    begin = frames._open
+    monkeypatch.setattr(frames, "_open", lambda: opened.append(1) or begin())
+    _ = [frames[t] for t in (5, 6, 9)]
+    assert not opened
     _ = frames[2]
-    assert seeks == [2]
-
-
-class _Counting:
-    def __init__(self, capture, seeks):
-        self.capture, self.seeks = capture, seeks
-
-    def set(self, key, value):
-        self.seeks.append(value)
-        return self.capture.set(key, value)
-
-    def read(self):
-        return self.capture.read()
+    assert len(opened) == 1, "what lies behind is decoded from the first frame on: seeking may end elsewhere"
 
 
 def test_grey_and_16_bit_frames(tmp_path):

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from lightning_fewshot.tracking.annotate import track_to_files
 from lightning_fewshot.tracking.frames import ArrayFrames
 from lightning_fewshot.tracking.loop import follow, track
 from lightning_fewshot.tracking.tracker import IdentityTracker, Tracker
+from lightning_fewshot.tracking.videos import VideoFrames, open_frames
 
 BOX = torch.tensor([5.0, 5.0, 15.0, 12.0])
 
@@ -117,15 +119,16 @@ def test_a_first_box_may_leave_the_frame_partly():
     assert torch.equal(track(IdentityTracker(), frames(2), box).boxes[0], box)
 
 
-def test_a_frame_of_another_size_in_the_middle():
-    images = [np.zeros((20, 30, 3), np.uint8)] * 3 + [np.zeros((10, 30, 3), np.uint8)]
-    with pytest.raises(ValueError, match="frame 3 of clip has 30 x 10 pixels but the first has 30 x 20"):
-        track(IdentityTracker(), ArrayFrames(images, "clip"), BOX)
+def test_frames_of_another_size_in_the_middle_are_tracked(tmp_path):
+    """Two videos of GOT-10k change their size: boxes are pixels of their own frame, and a film keeps its first size."""
+    images = [np.zeros((20, 30, 3), np.uint8)] * 3 + [np.zeros((40, 30, 3), np.uint8)]
+    assert len(track(IdentityTracker(), ArrayFrames(images, "clip"), BOX).boxes) == 4
+    record = track_to_files(IdentityTracker(), ArrayFrames(images, "clip"), BOX, tmp_path)
+    film = list(VideoFrames(record["annotated"]))
+    assert [tuple(frame.shape) for frame in film] == [(3, 20, 30)] * 4
 
 
 def test_a_frame_that_cannot_be_read_in_the_middle(maker, tmp_path):
-    from lightning_fewshot.tracking.frames import open_frames
-
     maker.write_images(tmp_path, maker.images(6))
     (tmp_path / "0004.jpg").write_bytes(b"\xff\xd8 cut")
     found = open_frames(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lightning_fewshot.episodes import Episode
-from lightning_fewshot.tracking.files import read_boxes
+from lightning_fewshot.tracking.box_files import read_boxes
 from lightning_fewshot.tracking.module import SequenceMetrics, TrackingModule
 from lightning_fewshot.tracking.supervised import SupervisedRun
 
@@ -119,6 +119,31 @@ def test_a_stopped_test_goes_on_where_it_was(run):
     assert len(calls) == 5, "one sequence was tracked again"
     for name in ("success_auc", "precision_20", "norm_precision_auc", "success_50"):
         assert again["metrics"][name] == first["metrics"][name]
+
+
+def test_every_sequence_is_tracked_with_several_seeds(run):
+    once = run("test", "OTB", *OTB, run_dir="once")["metrics"]
+    assert len(calls) == 4
+    record = run("test", "OTB", *OTB, "--data.repeats", 3)
+    assert len(calls) == 16
+    assert record["protocol"]["repeats"] == 3
+    assert record["metrics"]["success_auc"]["n"] == 4
+    assert record["metrics"]["success_auc"]["value"] == pytest.approx(once["success_auc"]["value"])
+    assert record["metrics"]["success_auc_seed_std"] == {"value": 0, "ci95": [None, None], "n": 3}
+    assert sorted(path.name for path in Path("run/tracks").glob("repeat_*")) == ["repeat_2", "repeat_3"]
+    again = run("test", "OTB", *OTB, "--data.repeats", 3)
+    assert len(calls) == 16, "all are taken up"
+    assert again["metrics"]["success_auc"] == record["metrics"]["success_auc"]
+
+
+def test_the_report_says_where_each_sequence_was_lost(run):
+    run("test", "OTB", *OTB, "--data.repeats", 2)
+    lines = Path("run/tracks/report.csv").read_text().splitlines()
+    assert lines[0] == "sequence,repeat,frames,share_found,first_loss,mean_iou,mean_score"
+    rows = [line.split(",") for line in lines[1:]]
+    assert [(row[0], row[1]) for row in rows[:2]] == [("Couple", "1"), ("Couple", "2")]
+    assert len(rows) == 8
+    assert all(row[3] == "1.0" and row[4] == "" for row in rows), "the object was never lost"
 
 
 @pytest.mark.parametrize("changed", [["--model.least", 160], ["--seed_everything", 7]])
@@ -294,3 +319,19 @@ def test_one_own_video_with_its_truth_is_tested(run):
     record = run("test", None, "--data", "datamodules.VideoFile", *truth)
     assert record["metrics"]["success_auc"]["n"] == 1
     assert record["metrics"]["success_auc"]["value"] > 0.7, "OTB's files count from 1, one's own from 0"
+
+
+def test_several_boxes_are_followed_in_one_pass(run, trained, maker):
+    maker.make_clip(Path("clip.mp4"))
+    run("predict", None, *PREDICT, "--data.box=20,20,10,10", "--ckpt_path", trained)
+    (record,) = json.loads(Path("run/predictions.json").read_text())
+    assert record["objects"] == 2
+    assert record["frames"] == 12
+    tracks = [read_boxes(f"run/tracks/clip_{number}.txt").numpy() for number in (1, 2)]
+    assert tracks[1][0].tolist() == [20, 20, 10, 10]
+    np.testing.assert_allclose(tracks[0][1:], tracks[1][1:], err_msg="both find what is red")
+    rows = np.loadtxt("run/tracks/clip.mot.txt", delimiter=",")
+    assert rows[:, 0].tolist() == [t for t in range(1, 13) for _ in range(2)]
+    assert rows[:, 1].tolist() == [1, 2] * 12
+    np.testing.assert_allclose(rows[::2, 2:6], tracks[0], atol=0.01)
+    assert Path("run/tracks/clip.mp4").exists()

@@ -2,14 +2,22 @@
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from lightning_fewshot.tracking.benchmarks import Sequence, plain_name, read_benchmark
-from lightning_fewshot.tracking.score import align, score_folder, score_sequence
+from lightning_fewshot.tracking.benchmarks import read_benchmark
+from lightning_fewshot.tracking.score import align, checked_results, score_files, score_sequence
+from lightning_fewshot.tracking.sequence import Sequence, plain_name
+from lightning_fewshot.tracking.trajectories import read_trajectory
+
+
+def _scored(folder, truth):
+    (files,) = checked_results(folder, truth).values()
+    return score_files(files, truth)
 
 
 @pytest.fixture
@@ -73,7 +81,7 @@ def test_missing_and_unknown_files_are_named(results):
     (folder / "Dear.txt").write_text("1,2,3,4\n")
     truth = {plain_name(s.name): s for s in read_benchmark("otb", results / "data")}
     with pytest.warns(UserWarning, match="good") as caught:
-        assert len(score_folder(folder, truth)) == 6
+        assert len(_scored(folder, truth)) == 6
     messages = " ".join(str(w.message) for w in caught)
     assert "good lacks 1 of 7 sequences: Deer" in messages
     assert "Dear.txt are no sequences" in messages
@@ -94,9 +102,10 @@ def test_boxes_from_the_first_image_on_are_aligned_by_the_start_of_the_truth():
     everything = torch.cat((torch.zeros(3, 4).double(), truth))
     boxes, target = align(everything, sequence)
     assert torch.equal(boxes, target)
-    with pytest.warns(UserWarning, match="David has 5 boxes but 6 truths: the first 5 count"):
+    with pytest.warns(UserWarning, match="David has 5 boxes but 6 truths: 1 frames without a box are misses"):
         boxes, target = align(truth[:5], sequence)
-    assert len(boxes) == len(target) == 5
+    assert len(boxes) == len(target) == 6
+    assert boxes[5].isnan().all()
 
 
 @pytest.mark.real_data
@@ -109,7 +118,7 @@ def test_the_published_boxes_of_siamfc_score_what_was_published(tracker, success
     published = json.loads((folder / f"siamfc-results/reports/OTB2015/{tracker}/performance.json").read_text())
     published = next(iter(published.values()))["seq_wise"]
     truth = {plain_name(s.name): s for s in read_benchmark("otb", folder)}
-    scored = score_folder(folder / f"siamfc-results/results/OTB2015/{tracker}", truth)
+    scored = _scored(folder / f"siamfc-results/results/OTB2015/{tracker}", truth)
     assert len(scored) == 100
     ours = {
         "success_auc": [published["Tiger1"]["success_score"]],
@@ -131,11 +140,104 @@ def test_the_truth_as_it_lies_in_the_pack_scores_within_3e_5():
     """Without the first five frames of Tiger1."""
     folder = Path(os.environ["FEWSHOT_DATA"]) / "tracking-benchmarks"
     truth = {plain_name(s.name): s for s in read_benchmark("otb", folder)}
-    scored = score_folder(folder / "siamfc-results/results/OTB2015/SiamFC_pretrain_1", truth)
+    scored = _scored(folder / "siamfc-results/results/OTB2015/SiamFC_pretrain_1", truth)
     assert np.mean([s.curves.scores["success_auc"] for s in scored.values()]) == pytest.approx(0.583646, abs=5e-5)
 
 
 def test_polygons_are_scored_by_their_bounding_boxes(tmp_path):
     truth = torch.tensor([[5.0, 0, 10, 5, 5, 10, 0, 5]] * 3).double()
     (tmp_path / "bag.txt").write_text("0,0,10,10\n" * 3)
-    assert score_sequence(tmp_path / "bag.txt", Sequence("bag", None, truth)).curves.scores["precision_20"] == 1
+    trajectory = read_trajectory(tmp_path / "bag.txt")
+    assert score_sequence([trajectory], Sequence("bag", None, truth)).curves.scores["precision_20"] == 1
+
+
+ROW = "10,15,20,20\n"
+
+
+@pytest.fixture
+def sets(tmp_path):
+    """A sequence each in the layouts of GOT-10k, UAV123 and VOT, the truth alone."""
+    got, uav, vot = tmp_path / "GOT-10k/val", tmp_path / "UAV123/anno/UAV123", tmp_path / "VOT"
+    for path, text in {
+        got / "list.txt": "GOT-10k_Val_000001\n",
+        got / "GOT-10k_Val_000001/groundtruth.txt": ROW * 5,
+        uav / "bike9.txt": ROW * 5,
+        vot / "list.txt": "ant\n",
+        vot / "ant/groundtruth.txt": "10,15,30,15,30,35,10,35\n" * 12,
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def _write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def _record(cli, sets, folder, benchmark, *args):
+    cli("score", folder, "--benchmark", benchmark, "--root", sets, *args, toy=False)
+    return json.loads(Path("run/results.json").read_text())["trackers"]
+
+
+def test_results_of_the_got10k_toolkit_with_repetitions_and_their_archive(sets, cli):
+    name = "GOT-10k_Val_000001"
+    folder = sets / "results/SiamFC" / name
+    _write(folder / f"{name}_001.txt", ROW * 5)
+    _write(folder / f"{name}_002.txt", ROW + "90,90,20,20\n" * 4)
+    _write(folder / f"{name}_time.txt", "0.01,0.01\n" * 5)
+    archive = sets / "out/siamfc.zip"
+    (tracker,) = _record(cli, sets, sets / "results", "got10k", "--archive", archive).items()
+    assert tracker[0] == "SiamFC"
+    assert tracker[1]["metrics"]["ao"]["value"] == pytest.approx(0.5)
+    assert tracker[1]["metrics"]["sr_75"]["value"] == pytest.approx(0.5)
+    assert tracker[1]["metrics"]["fps"]["value"] == pytest.approx(100)
+    with zipfile.ZipFile(archive) as found:
+        assert sorted(found.namelist()) == [f"{name}/{name}_{end}.txt" for end in ("001", "002", "time")]
+    assert list(_record(cli, sets, sets / "results/SiamFC", "got10k")) == ["SiamFC"]
+
+
+def test_an_archive_needs_every_sequence(sets, cli):
+    _write(sets / "GOT-10k/val/list.txt", "GOT-10k_Val_000001\nGOT-10k_Val_000002\n")
+    _write(sets / "GOT-10k/val/GOT-10k_Val_000002/groundtruth.txt", ROW * 5)
+    _write(sets / "r/a/GOT-10k_Val_000001.txt", ROW * 5)
+    with pytest.raises(SystemExit, match="the archive needs all 2 sequences, 1 lack a result: GOT-10k_Val_000002"):
+        _record(cli, sets, sets / "r", "got10k", "--archive", sets / "a.zip")
+
+
+def test_results_of_pytracking_with_prefix_and_folders_of_parameters(sets, cli):
+    _write(sets / "tracking/dimp/dimp50/uav_bike9.txt", ROW.replace(",", "\t") * 5)
+    _write(sets / "tracking/dimp/dimp50/uav_bike9_time.txt", "0.02\n" * 5)
+    (tracker,) = _record(cli, sets, sets / "tracking", "uav123").items()
+    assert tracker[0] == "dimp/dimp50"
+    assert tracker[1]["metrics"]["success_auc"]["value"] == pytest.approx(20 / 21)
+    assert tracker[1]["metrics"]["fps"]["value"] == pytest.approx(50)
+
+
+def test_supervised_results_of_vot_toolkit(sets, cli):
+    """A start, ten boxes of which one has half the object, a failure: by hand."""
+    text = "1\n" + ROW * 9 + "20,15,20,20\n" + "2\n"
+    _write(sets / "vot/A/baseline/ant/ant_001.txt", text)
+    (tracker,) = _record(cli, sets, sets / "vot", "vot").items()
+    assert tracker[0] == "A/baseline"
+    assert tracker[1]["evaluation"] == "supervised"
+    assert tracker[1]["metrics"]["accuracy"]["value"] == pytest.approx(1 / 3, abs=1e-6), "one frame after burn-in"
+    assert tracker[1]["metrics"]["failures"]["value"] == 1
+    assert not [name for name in tracker[1]["metrics"] if name.startswith("eao")], "no sequence is as long"
+    assert Path("run/accuracy_robustness.png").exists()
+
+
+def test_vot_toolkits_unsupervised_experiment_is_one_pass(sets, cli):
+    _write(sets / "vot/A/unsupervised/ant/ant_001.txt", "1\n" + ROW * 11)
+    (tracker,) = _record(cli, sets, sets / "vot", "vot").values()
+    assert tracker["evaluation"] == "one-pass"
+    assert tracker["metrics"]["ao"]["value"] == pytest.approx(1)
+
+
+def test_a_tracker_that_died_half_way_says_so(sets, cli):
+    _write(sets / "r/bike9.txt", ROW * 2)
+    with pytest.warns(UserWarning, match="bike9 has 2 boxes but 5 truths: 3 frames without a box are misses"):
+        (tracker,) = _record(cli, sets, sets / "r", "uav123").values()
+    assert tracker["sequences"]["bike9"]["frames"] == 5
+    assert tracker["sequences"]["bike9"]["frames_without_box"] == 3
+    assert tracker["metrics"]["precision_20"]["value"] == pytest.approx(0.4)

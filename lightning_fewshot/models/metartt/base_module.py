@@ -81,6 +81,7 @@ class MetaLearnedModule(CandidateModule):
             network=self.network,
             clips=clips_of(self.network, episode),
             settings=self.episode_settings,
+            search=self.tracking,
             generator=torch.default_generator,
             adapt_initial=self.learned_steps(self.rates_init),
             adapt_online=self.online_steps(),
@@ -140,7 +141,7 @@ class MetaLearnedModule(CandidateModule):
             ValueError: Names both numbers.
         """
         for name, rates in self.learned_rates().items():
-            prefix = f"{name.replace('k', 'rates', 1)}.learned."
+            prefix = f"{name.replace('k', 'rates', 1)}.logs."
             saved = [value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)]
             steps = next((len(value) for value in saved if value.ndim and len(value) != rates.count), rates.count)
             if steps != rates.count and self.inner.rates == "vector":

@@ -1,9 +1,14 @@
-"""Learning rates as parameters: A_init and A_on, one rate a parameter and step (section 3, "Meta-parameters")."""
+"""Learning rates as parameters: A_init and A_on, one rate a parameter and step (section 3, "Meta-parameters").
+
+What is learned is the logarithm of a rate: an optimiser's step changes a rate by a share of itself, and never its sign.
+"""
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_fewshot.models.metartt.settings import RateKind
 from lightning_fewshot.tracking.candidates.head import Head
@@ -24,17 +29,23 @@ class Rates(nn.Module):
         super().__init__()
         self.count = steps
         self.names = list(network.head())
-        self.learned = nn.ParameterDict()
+        self.logs = nn.ParameterDict()
         if kind == "vector":
             for name, p in network.head().items():
-                self.learned[name.replace(".", "_")] = nn.Parameter(torch.full((steps, *p.shape[1:]), initial))
+                logs = torch.full((steps, *p.shape[1:]), math.log(initial))
+                self.logs[name.replace(".", "_")] = nn.Parameter(logs)
         elif kind == "scalar":
-            self.learned["all"] = nn.Parameter(torch.tensor(initial))
+            self.logs["all"] = nn.Parameter(torch.tensor(math.log(initial)))
         self.register_buffer("fixed", torch.tensor(initial) if kind == "fixed" else None)
+
+    def learned(self) -> dict[str, Tensor]:
+        """Return the rates that are learned, all steps of a parameter together ``(K, ...)``."""
+        return {name: log.exp() for name, log in self.logs.items()}
 
     def steps(self) -> list[Head]:
         """Return alpha^1 to alpha^K by parameter, with a leading dimension for the clips."""
-        if self.fixed is not None or "all" in self.learned:
-            shared = (self.fixed if self.fixed is not None else self.learned["all"])[None]
+        learned = self.learned()
+        if self.fixed is not None or "all" in learned:
+            shared = (self.fixed if self.fixed is not None else learned["all"])[None]
             return [dict.fromkeys(self.names, shared)] * self.count
-        return [{n: self.learned[n.replace(".", "_")][k][None] for n in self.names} for k in range(self.count)]
+        return [{n: learned[n.replace(".", "_")][k][None] for n in self.names} for k in range(self.count)]

@@ -17,9 +17,6 @@ class SimulatedEpisode(EpisodeSettings):
 
     Args:
         first: Positive and negative samples of D_init, and of D_test^std.
-        candidates: Boxes that are scored to estimate a target.
-        spread: Largest displacement of a candidate, in sides of the target.
-        scale: Largest factor of a candidate's size.
         frame: Positive and negative samples of each frame of D_on.
         estimated_targets: Collect D_on around estimated targets; else around the truth (table 1, row 3).
         hard_examples: Collect D_test^hard, targets of other videos (table 1, row 4).
@@ -125,7 +122,7 @@ class MetaGradient:
     Args:
         first_order: Leave out second derivatives.
         recompute: Compute the activations of the inner loop again instead of keeping them; gradients are equal.
-        rates_lr_factor: Learning rate of the learned rates, as a multiple of that of the weights.
+        rates_lr_factor: Learning rate of the logarithms of the learned rates, as a multiple of that of the weights.
     """
 
     first_order: bool = False

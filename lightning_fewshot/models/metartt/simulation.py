@@ -18,7 +18,9 @@ from lightning_fewshot.models.metartt.settings import SimulatedEpisode
 from lightning_fewshot.tracking.candidates.head import Head
 from lightning_fewshot.tracking.candidates.network import CandidateNetwork
 from lightning_fewshot.tracking.candidates.samples import Samples
+from lightning_fewshot.tracking.candidates.sampling import ONLINE_NEGATIVES
 from lightning_fewshot.tracking.candidates.scenes import Clips, collect, estimate_targets, in_scenes
+from lightning_fewshot.tracking.candidates.settings import TrackerSettings
 
 LEAST_FRAMES = 3  # one for each data set; the paper takes 6
 
@@ -36,8 +38,8 @@ class Trajectory(NamedTuple):
         hard: ``(P, M, F)`` D_test^hard, or None.
         after_initial: theta_init^K.
         after_online: theta_on^1 to theta_on^K.
-        estimated: ``(P, O, 4)`` estimated targets, in pixels of the frames.
-        candidates: ``(P, O, n, 4)`` that they were chosen from.
+        estimated: ``(P, O, 4)`` estimated targets, in pixels of the frames; None where the truth is used.
+        candidates: ``(P, O, n, 4)`` that they were chosen from, or None.
         boxes: ``(P, n, 4)`` samples of D_init, ``(P, O, n, 4)`` of D_on and ``(P, n, 4)`` of D_test^std, in scenes.
     """
 
@@ -48,8 +50,8 @@ class Trajectory(NamedTuple):
     hard: Tensor | None
     after_initial: Head
     after_online: list[Head]
-    estimated: Tensor
-    candidates: Tensor
+    estimated: Tensor | None
+    candidates: Tensor | None
     boxes: tuple[Tensor, Tensor, Tensor]
 
 
@@ -57,6 +59,7 @@ def simulate(
     network: CandidateNetwork,
     clips: Clips,
     settings: SimulatedEpisode,
+    search: TrackerSettings,
     generator: Generator,
     adapt_initial: Adapt,
     adapt_online: Adapt,
@@ -67,6 +70,7 @@ def simulate(
         network: theta_init^0.
         clips: Of different videos.
         settings: What is sampled.
+        search: How far from a target candidates lie, as in tracking.
         generator: On the CPU.
         adapt_initial: Eq. (2): from a head and D_init to the heads after every step.
         adapt_online: Eq. (3).
@@ -81,9 +85,12 @@ def simulate(
     start, between, end = ((maps[:, part], clips.part(part)) for part in parts)
     initial, first_boxes = collect(network, *start, start[1].boxes, settings.first, generator)  # D_init
     head = adapt_initial(network.head(count), initial)[-1]
-    estimated, candidates = estimate_targets(network, between[0].detach(), between[1], head, settings, generator)
-    targets = estimated if settings.estimated_targets else between[1].boxes
-    online, online_boxes = collect(network, *between, targets, settings.frame, generator)  # D_on
+    estimated = candidates = None
+    if settings.estimated_targets:
+        maps_between = between[0].detach()
+        estimated, candidates = estimate_targets(network, maps_between, between[1], head, search, generator)
+    targets = between[1].boxes if estimated is None else estimated
+    online, online_boxes = collect(network, *between, targets, settings.frame, generator, ONLINE_NEGATIVES)  # D_on
     heads = adapt_online(head, online)
     test, test_boxes = collect(network, *end, end[1].boxes, settings.first, generator)  # D_test^std
     hard = hard_features(network, maps, clips) if settings.hard_examples else None  # D_test^hard

@@ -39,7 +39,7 @@ def draw_rates(learned: dict[str, Rates]) -> Tensor:
     rows = []
     for number, rates in learned.items():
         title = number.removeprefix("k_")
-        for name, values in rates.learned.items():
+        for name, values in rates.learned().items():
             low, high = values.min().item(), values.max().item()
             for k in range(len(values)):
                 label = f"{title} {name} {k + 1}: {values[k].mean():.4f} in {low:.4f} .. {high:.4f}"
@@ -89,7 +89,7 @@ def _frames_of_clip(episode: Episode, clip: int) -> list[Tensor]:
 
 def _simulated_frame(frame: Tensor, tau: Trajectory, clip: int, t: int) -> Tensor:
     """Draw frame ``t`` of a clip at a height of 160 pixels: D_init first, D_test last, D_on between."""
-    frame, is_online = frame.cpu(), 0 < t <= tau.estimated.shape[1]
+    frame, is_online = frame.cpu(), tau.estimated is not None and 0 < t <= tau.estimated.shape[1]
     if is_online:
         frame = draw_bounding_boxes(frame, tau.candidates[clip, t - 1, :SHOWN_CANDIDATES], colors=CANDIDATE)
     width = max(2, round(frame.shape[2] / 130))

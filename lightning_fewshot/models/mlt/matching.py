@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_fewshot.episodes import Episode, Examples
+from lightning_fewshot.exporting import Exportable
 from lightning_fewshot.models.mlt.export import StaticMatcher
 from lightning_fewshot.models.mlt.meta_learner import Specialiser
 from lightning_fewshot.models.mlt.network import MatchingNetwork, MatchState
@@ -74,6 +75,11 @@ class MatchingModule(TrackingModule):
         ``(N, 17, 17)``.
         """
         return StaticMatcher(self.network, state)
+
+    def exportable(self, state: MatchState, images: Tensor) -> Exportable:
+        """Return the network of one target as a static one: search patches to responses, as ``export_pupil``."""
+        says = "(N, h, w): how like the target every place of a search patch is"
+        return Exportable(self.export_pupil(state), images, ("responses",), says)
 
     @torch.no_grad()
     def draw(self, episode: Episode, preds: Any) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,9 +32,10 @@ class MetaLearnerTracker(MatchingModule):
         init_from: Checkpoint of a MatchingTracker of the same ``matching`` sizes; or "random", untrained features, a
             control.
         matching: Sizes of the matching network.
-        meta: The meta-learner, and the gradient that it is given.
+        meta: The meta-learner.
         memory: What the tracker remembers, and how often it updates.
-        loss: Which places match, and how they are weighted; the default is eq. (6).
+        loss: Which places match, and how they are weighted; the default is eq. (6). Its gradient is what the
+            meta-learner is given.
         search: Scales, penalties and cosine window of the tracker (section 4.1).
         crops: Which crops the tracker cuts; as in the training data.
         optimization: Optimiser and learning rate; Adam at a constant rate as in section 3.2.
@@ -52,7 +54,6 @@ class MetaLearnerTracker(MatchingModule):
     ) -> None:
         super().__init__(matching, loss, search, crops=crops, optimization=optimization, init_from=init_from)
         self.meta = MetaLearner(matching.channels[-1], matching.kernels, meta)
-        self.gradient_loss = replace(loss, balance=meta.balanced_gradient)
         self.memory = memory
         self.network.requires_grad_(False)
 
@@ -94,7 +95,7 @@ class MetaLearnerTracker(MatchingModule):
 
     def specialiser(self) -> Specialiser:
         """Return what makes target-specific kernels, with the present weights."""
-        return Specialiser(self.network, self.meta, self.gradient_loss)
+        return Specialiser(self.network, self.meta, self.response_loss)
 
     def specialise(self, state: MatchState, patches: Tensor) -> MatchState:
         """Make target-specific kernels from context patches, in one forward pass: eqs. (2), (3) and (4).
@@ -129,6 +130,26 @@ class MetaLearnerTracker(MatchingModule):
         state = self.specialiser().from_hidden(state, hidden[chosen], target[chosen])
         responses = self.network.match(state, hidden).flatten(0, 1)  # (P * T, H', W')
         return {"meta": self.response_loss(responses, target)}  # eq. (7)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget how long the last validation's sequences were."""
+        self._longest = 0
+
+    def validation_step(self, episode: Episode, batch_idx: int) -> Any:
+        """Track one sequence."""
+        self._longest = max(self._longest, len(episode.query.images))
+        return super().validation_step(episode, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Say so where no sequence was long enough for an update: all checkpoints then tie."""
+        super().on_validation_epoch_end()
+        every = self.memory.update_every
+        if self._longest <= every and not self.trainer.sanity_checking:
+            warnings.warn(
+                f"memory.update_every is {every} but the longest validation sequence has {self._longest} frames: "
+                "no update was used, so every checkpoint is as good as the next",
+                stacklevel=2,
+            )
 
     def tracker(self) -> MetaTracker:
         """Return the tracker of Algorithm 1 with the present weights."""

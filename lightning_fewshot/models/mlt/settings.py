@@ -29,14 +29,12 @@ class MatchingSettings:
 
 @dataclass(frozen=True)
 class MetaLearnerSettings:
-    """The meta-learner, and the gradient that it is given (section 3.2.2).
+    """The meta-learner (section 3.2.2).
 
     Args:
         hidden: Units of both intermediate layers.
         keep: Keep probability of the dropout after each of them, in (0, 1].
         target_kernels: Kernels that it makes for a target.
-        balanced_gradient: Of which loss the gradient is: False, the mean over places, eq. (6); True, the balanced loss.
-            The places that match are those of the training loss.
 
     Raises:
         ValueError: A number is out of range.
@@ -45,7 +43,6 @@ class MetaLearnerSettings:
     hidden: int = 512
     keep: float = 0.7
     target_kernels: int = 32
-    balanced_gradient: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.keep <= 1:

@@ -10,9 +10,12 @@ from lightning_fewshot.models.oslsm.module import OSLSMSegmenter
 from lightning_fewshot.models.oslsm.pixel_segmenter import PixelSegmenter
 from lightning_fewshot.models.oslsm.prototypes import PrototypeSegmenter
 from lightning_fewshot.models.oslsm.siamese import SiameseSegmenter
+from lightning_fewshot.models.oslsm.trivial import AllForegroundSegmenter, CopyMaskSegmenter
 
 __all__ = [
+    "AllForegroundSegmenter",
     "BaseClassifierSegmenter",
+    "CopyMaskSegmenter",
     "FineTuningSegmenter",
     "LogisticSegmenter",
     "NearestNeighbourSegmenter",

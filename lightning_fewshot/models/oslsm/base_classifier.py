@@ -76,8 +76,8 @@ class NearestNeighbourSegmenter(BaseClassifierSegmenter):
         return labelled_locations(*shots)
 
     def location_logits(self, state: Neighbours, features: Tensor) -> Tensor:
-        """Return how much nearer the object is than the background, ``(N, h, w)``."""
-        return neighbour_logits(state, features)
+        """Return how much nearer the object is than the background over sqrt(D), ``(N, h, w)``."""
+        return neighbour_logits(state, features) * len(features) ** -0.5
 
 
 class LogisticSegmenter(BaseClassifierSegmenter):

@@ -36,6 +36,23 @@ class PixelClassifiers(NamedTuple):
     classes: Tensor
     top: Mapping[str, Tensor] | None = None
 
+    def merged(self, other: PixelClassifiers, places: Tensor) -> PixelClassifiers:
+        """Return the classifiers of both; a pixel is a class's where any of them says so.
+
+        That is what adapting to all shots at once gives, but for methods that join the shots of a class.
+
+        Args:
+            other: Further classifiers.
+            places: ``(N',)``, the class here of each class of ``other``.
+
+        Raises:
+            ValueError: One of them has layers of its own.
+        """
+        if self.top is not None or other.top is not None:
+            raise ValueError("a state with layers of its own cannot grow: adapt to all examples at once")
+        weight, bias = torch.cat([self.weight, other.weight]), torch.cat([self.bias, other.bias])
+        return PixelClassifiers(weight, bias, torch.cat([self.classes, places.to(self.classes)[other.classes]]))
+
 
 def pixel_logits(weight: Tensor, bias: Tensor, features: Tensor) -> Tensor:
     """Return ``w . F_mn + b`` of every classifier at every location, eq. (2) before its sigmoid.
@@ -118,10 +135,10 @@ def segment(
             raise ValueError(f"class {label} is asked for but has no shot; shots: {classes.unique().tolist()}")
         scores[row] = any_shot(shots[:, None], size, align_corners)[0]
     masks = scores > limit
-    return Segmentation(masks, _label_map(scores, masks, asked), probs=scores.sigmoid_())
+    return Segmentation(masks, label_map(scores, masks, asked), probs=scores.sigmoid_())
 
 
-def _label_map(scores: Tensor, masks: Tensor, asked: Sequence[int]) -> Tensor:
+def label_map(scores: Tensor, masks: Tensor, asked: Sequence[int]) -> Tensor:
     """Return ``(H, W)`` uint8: 1 + the class of the highest score of those whose mask is set, else 0."""
     values = torch.tensor(asked, device=scores.device) + 1
     highest = scores.masked_fill(~masks, -torch.inf).argmax(0)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lightning_fewshot.models.oslsm.classifiers import PixelClassifiers, any_shot, sort_by_class
+from lightning_fewshot.models.oslsm.grid import resized
 from lightning_fewshot.models.oslsm.segmentation_branch import SegmentationBranch
+from lightning_fewshot.models.oslsm.settings import ImageSides
 
 
 class StaticFCN(nn.Module):
@@ -40,5 +43,29 @@ class StaticFCN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Score images ``(B, 3, H, W)`` uint8: logits ``(B, N, H, W)``, above 0 in the class."""
-        logits, size = self.score(self.branch(images)).transpose(0, 1), images.shape[-2:]  # (S, B, h, w)
+        return self.at_size(images, images.shape[-2:])
+
+    def at_size(self, images: Tensor, size: Sequence[int]) -> Tensor:
+        """Return logits of ``size`` (height, width)."""
+        logits = self.score(self.branch(images)).transpose(0, 1)  # (S, B, h, w)
         return torch.stack([any_shot(part, size, self.align_corners) for part in logits.split(self.shots)], dim=1)
+
+
+class StaticSegmenter(nn.Module):
+    """Photos of one size to the probability of every class at every pixel: scaling, the FCN, scaling back.
+
+    Args:
+        fcn: The adapted network.
+        sides: How large images enter it.
+        stride: Of its feature map.
+    """
+
+    def __init__(self, fcn: StaticFCN, sides: ImageSides, stride: int) -> None:
+        super().__init__()
+        self.fcn = fcn
+        self.sides = sides
+        self.stride = stride
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return probabilities ``(B, N, H, W)`` of images ``(B, 3, H, W)`` uint8."""
+        return self.fcn.at_size(resized(images, self.sides, self.stride), images.shape[-2:]).sigmoid()

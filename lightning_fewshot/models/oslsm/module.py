@@ -47,7 +47,7 @@ class OSLSMSegmenter(PixelSegmenter):
         encoder: The conditioning branch.
         loss: What is minimised.
         shot_aggregation: k shots are joined by the "or" of their masks (section 4.4), or by the "mean" of their (w, b).
-        threshold: A pixel is the object's above this probability, in (0, 1).
+        threshold: A pixel is the object's above this probability, in (0, 1); None: chosen on validation episodes.
         bias_lr_factor: Learning rate of biases (and of what else has one dimension), as a multiple of the others' (2 in
             the authors' code).
         optimization: Optimiser and learning rate over the run.
@@ -65,7 +65,7 @@ class OSLSMSegmenter(PixelSegmenter):
         encoder: SupportEncoder = SupportEncoder(),
         loss: PixelLoss = PixelLoss(),
         shot_aggregation: ShotAggregation = "or",
-        threshold: float = 0.5,
+        threshold: float | None = None,
         bias_lr_factor: float = 1.0,
         optimization: Optimization = RUN,
         init_from: str | None = None,

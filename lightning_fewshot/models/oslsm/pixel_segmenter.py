@@ -18,9 +18,12 @@ from torch import Tensor
 from torch.func import functional_call
 
 from lightning_fewshot.episodes import Episode, Examples, Segmentation
+from lightning_fewshot.exporting import Exportable
+from lightning_fewshot.metrics.estimate import Estimate
 from lightning_fewshot.metrics.segmentation import SegmentationMetrics
+from lightning_fewshot.metrics.threshold_sweep import ThresholdSweep
 from lightning_fewshot.models.oslsm.classifiers import PixelClassifiers, pixel_logits, segment
-from lightning_fewshot.models.oslsm.export import StaticFCN
+from lightning_fewshot.models.oslsm.export import StaticFCN, StaticSegmenter
 from lightning_fewshot.models.oslsm.grid import location_labels, network_size, resized
 from lightning_fewshot.models.oslsm.network import CHUNK
 from lightning_fewshot.models.oslsm.segmentation_branch import SegmentationBranch
@@ -43,7 +46,8 @@ class PixelSegmenter(FewShotModule):
         backbone: Any timm model with feature maps. The paper has vgg16.
         branch: What the segmentation branch has on top of it.
         sides: How large images enter it.
-        threshold: A pixel is the object's above this probability, in (0, 1).
+        threshold: A pixel is the object's above this probability, in (0, 1); None: that of highest mean IoU on the
+            validation episodes of ``fit``, which every checkpoint keeps, and one half before.
         optimization: Optimiser and learning rate over the run.
         init_from: Checkpoint of another run to start training from, as far as names and shapes agree.
 
@@ -59,17 +63,18 @@ class PixelSegmenter(FewShotModule):
         backbone: BackboneSettings = VGG16,
         branch: SegmentationBranchSettings = SegmentationBranchSettings(),
         sides: ImageSides = ImageSides(),
-        threshold: float = 0.5,
+        threshold: float | None = None,
         optimization: Optimization = RUN,
         init_from: str | None = None,
     ) -> None:
         super().__init__(optimization, init_from)
-        if not 0 < threshold < 1:
+        if threshold is not None and not 0 < threshold < 1:
             raise ValueError(f"threshold is {threshold} but must lie between 0 and 1")
         sides.check_stride(branch.output_stride)
         self.sides = sides
         self.stride = branch.output_stride
-        self.threshold = threshold
+        self.fixed_threshold = threshold
+        self.register_buffer("threshold", torch.tensor(0.5))
         self.segmentation = SegmentationBranch(backbone, branch)
 
     @abstractmethod
@@ -102,6 +107,21 @@ class PixelSegmenter(FewShotModule):
     def build_metrics(self) -> SegmentationMetrics:
         """Return mean IoU, FB-IoU and seconds a query image; void pixels that the data leaves in do not count."""
         return SegmentationMetrics()
+
+    # threshold --------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Let the validation of ``fit`` choose the threshold, where none is given."""
+        super().setup(stage)
+        if stage == "fit" and self.fixed_threshold is None:
+            self.metrics["val"] = ThresholdSweep()
+
+    def compute_estimates(self, split: str) -> dict[str, Estimate]:
+        """Return the estimates, and keep the threshold that validation chose."""
+        estimates = super().compute_estimates(split)
+        if "threshold" in estimates:
+            self.threshold.fill_(estimates["threshold"].value)
+        return estimates
 
     # features ---------------------------------------------------------------------------------------------------
 
@@ -167,7 +187,8 @@ class PixelSegmenter(FewShotModule):
             return [functional_call(self.segmentation.top, dict(top), m[None])[0].float() for m in maps]
 
     def _segment(self, logits: Tensor, classes: Tensor, asked: Sequence[int], image: Tensor) -> Segmentation:
-        options = {"threshold": self.threshold, "align_corners": self.sides.align_corners}
+        chosen = float(self.threshold) if self.fixed_threshold is None else self.fixed_threshold
+        options = {"threshold": chosen, "align_corners": self.sides.align_corners}
         return segment(logits, classes, asked, size=image.shape[-2:], **options)
 
     # using ------------------------------------------------------------------------------------------------------
@@ -179,6 +200,11 @@ class PixelSegmenter(FewShotModule):
         before its threshold for images that ``predict`` does not scale: the sides are not in it.
         """
         return StaticFCN(self.segmentation, state, self.sides.align_corners)
+
+    def exportable(self, state: PixelClassifiers, images: Tensor) -> Exportable:
+        """Return the adapted network with the scaling of images: the probabilities that ``predict`` has."""
+        network = StaticSegmenter(self.export_fcn(state), self.sides, self.stride)
+        return Exportable(network, images, ("probs",), f"(B, N, H, W); of the class above {self.threshold}")
 
     @torch.no_grad()
     def draw(self, episode: Episode, preds: Sequence[Segmentation]) -> Tensor:

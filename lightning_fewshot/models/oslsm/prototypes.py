@@ -40,8 +40,11 @@ class PrototypeSegmenter(PixelSegmenter):
         branch: What the segmentation branch has on top of it; ``fc: null`` compares ImageNet's own features.
         sides: How large images enter it, those of the support too.
         prototypes: What is taken off the mean over an object.
-        threshold: A pixel is the object's above this probability, in (0, 1).
+        threshold: A pixel is the object's above this probability, in (0, 1); None: chosen on validation episodes.
         init_from: Checkpoint of another run whose features are compared, as far as names and shapes agree.
+
+    Attributes:
+        needs_training: Only where the backbone has no ImageNet weights.
     """
 
     def __init__(
@@ -50,11 +53,12 @@ class PrototypeSegmenter(PixelSegmenter):
         branch: SegmentationBranchSettings = NORMALISED,
         sides: ImageSides = ImageSides(),
         prototypes: Prototypes = Prototypes(background=0.5),
-        threshold: float = 0.5,
+        threshold: float | None = None,
         init_from: str | None = None,
     ) -> None:
         super().__init__(backbone=backbone, branch=branch, sides=sides, threshold=threshold, init_from=init_from)
         self.prototypes = prototypes
+        self.needs_training = backbone.weights == "none"
         if self.segmentation.norm is not None:
             self.segmentation.norm.momentum = None  # the plain mean over all training batches
 

@@ -18,17 +18,17 @@ from torchvision.ops import box_iou
 
 from lightning_fewshot.models.repmet.head import (
     class_posterior,
-    embed,
     mode_probabilities,
     posterior_logits,
-    squared_distances,
 )
 from lightning_fewshot.models.repmet.loss import embedding_loss
 from lightning_fewshot.models.repmet.settings import FineTuning, Mixture
+from lightning_fewshot.nn.embedding import embed, squared_distances
 from lightning_fewshot.nn.rois import hardest
 
 SUPPORT_IOU = 0.7  # section 5.2
 REFRESH = 10  # fine-tuning steps between two choices of hard examples
+IMPRINT_SCALE = 10.0  # logit of a feature at the mean of its class
 N_HARD = 512  # rois of a fine-tuning step
 
 
@@ -49,14 +49,37 @@ class MetricHead(NamedTuple):
     used: Tensor | None
     mixture: Mixture
 
+    def merged(self, other: MetricHead, places: Tensor) -> MetricHead:
+        """Return the head with the representatives of both.
+
+        Args:
+            other: Of the same embedding.
+            places: ``(N',)``, the class here of each class of ``other``.
+
+        Raises:
+            ValueError: The embeddings differ: one of both was fine-tuned, or they are of different checkpoints.
+        """
+        if not torch.equal(self.weight, other.weight) or not torch.equal(self.bias, other.bias):
+            raise ValueError("the states have different embeddings (fine-tuned, or of other checkpoints): adapt anew")
+        (n, k), k_other = self.representatives.shape[:2], other.representatives.shape[1]
+        count = max(n, int(places.max()) + 1)
+        slots = self.representatives.new_zeros(count, k + k_other, self.representatives.shape[2])
+        used = torch.zeros(slots.shape[:2], dtype=torch.bool, device=slots.device)
+        slots[:n, :k], used[:n, :k] = self.representatives, True if self.used is None else self.used
+        slots[places, k:], used[places, k:] = other.representatives, True if other.used is None else other.used
+        return self._replace(representatives=slots, used=used)
+
     def distances(self, features: Tensor) -> Tensor:
         """Return squared distances of ``(R, F)`` features to the representatives, ``(R, N, K)``."""
         embedded = embed(features, self.weight, self.bias)
         return squared_distances(embedded, normalize(self.representatives, dim=-1))
 
     def scores(self, features: Tensor) -> Tensor:
-        """Return the posterior of every class, ``(R, N)`` in [0, 1]: eq. (2)."""
-        return class_posterior(mode_probabilities(self.distances(features), self.mixture.sigma, self.used))
+        """Return the score of every class, ``(R, N)`` in [0, 1]: eq. (2), or the softmax that the mixture asks for."""
+        distances = self.distances(features)
+        if self.mixture.ranking == "softmax":
+            return self.logits(distances).softmax(dim=1)[:, 1:]
+        return class_posterior(mode_probabilities(distances, self.mixture.sigma, self.used))
 
     def logits(self, distances: Tensor) -> Tensor:
         """Return logits of (background, class 1..N), ``(R, 1 + N)``, from squared distances."""
@@ -65,7 +88,8 @@ class MetricHead(NamedTuple):
 
     def margin_loss(self, distances: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of eq. (4) of each roi, ``(R,)``, from squared distances and labels (0 background)."""
-        return embedding_loss(distances, labels, self.mixture.margin, self.used)
+        options = {"squared": self.mixture.margin_unit == "squared", "background": self.mixture.background_margin}
+        return embedding_loss(distances, labels, self.mixture.margin, self.used, **options)
 
     def losses(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return cross-entropy plus eq. (4) of each roi, ``(R,)``."""
@@ -87,6 +111,24 @@ class LinearHead(NamedTuple):
     def losses(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy of each roi, ``(R,)``."""
         return cross_entropy(linear(features, self.weight, self.bias), labels, reduction="none")
+
+
+def imprinted(features: Tensor, labels: Tensor, n_classes: int) -> LinearHead:
+    """Return the linear head that compares features with the mean of each class and of the background, by cosine.
+
+    The mean of all rois is taken off first; a feature at a class's mean direction, of usual length, has logit 10.
+
+    Args:
+        features: ``(R, F)``.
+        labels: ``(R,)`` in [0, N], 0 is background; a label without roi has weight 0.
+        n_classes: N.
+    """
+    centre = features.mean(0)
+    rest = features - centre
+    one_hot = torch.nn.functional.one_hot(labels, 1 + n_classes).to(rest)
+    directions = normalize(one_hot.T @ rest, dim=-1)
+    weight = IMPRINT_SCALE * directions / rest.norm(dim=-1).mean().clamp(min=1e-6)
+    return LinearHead(weight, -(weight @ centre))
 
 
 Head = TypeVar("Head", MetricHead, LinearHead)

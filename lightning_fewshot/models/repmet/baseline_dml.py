@@ -11,10 +11,10 @@ from torch import Tensor
 
 from lightning_fewshot.episodes import Examples
 from lightning_fewshot.models.repmet.adaptation import LinearHead, MetricHead
-from lightning_fewshot.models.repmet.head import embedding_layers
 from lightning_fewshot.models.repmet.plain import SoftmaxDetector
 from lightning_fewshot.models.repmet.settings import FineTuning, Mixture
 from lightning_fewshot.nn.detections import DetectionFilter
+from lightning_fewshot.nn.embedding import embedding_layers
 from lightning_fewshot.nn.two_stage import Proposals, Pyramid, RoiHead, TwoStageDetector
 from lightning_fewshot.settings import BackboneSettings, Optimization
 

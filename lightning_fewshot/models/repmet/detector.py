@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import Linear
 from torch.nn.init import normal_
+from torchvision.ops import box_iou
 
 from lightning_fewshot.episodes import Detections, Examples
+from lightning_fewshot.exporting import Exportable
 from lightning_fewshot.metrics.detection import DetectionMetrics
 from lightning_fewshot.models.repmet.adaptation import (
     Head,
@@ -27,15 +29,17 @@ from lightning_fewshot.models.repmet.adaptation import (
     gather_representatives,
     support_rois,
 )
-from lightning_fewshot.models.repmet.head import embed
 from lightning_fewshot.models.repmet.settings import FineTuning, Mixture
 from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.nn.detections import DetectionFilter
+from lightning_fewshot.nn.embedding import embed
+from lightning_fewshot.nn.export import StaticDetector
 from lightning_fewshot.nn.rois import label_rois
 from lightning_fewshot.nn.two_stage import Maps, TwoStageDetector
 from lightning_fewshot.settings import Optimization
 
 QUERY_CHUNK = 25  # query images that are predicted together
+TOUCHING = 0.1  # IoU
 CLASSIFIER_STD = 0.01  # of a linear classifier's initial weights
 
 
@@ -45,12 +49,14 @@ class SupportRegions(NamedTuple):
     Args:
         maps: Of the images.
         proposals: ``(P, 4)`` of every image, in pixels of the scaled images.
+        objectness: ``(P,)`` of every image.
         boxes: True boxes of every image, in the same pixels.
         labels: Their classes.
     """
 
     maps: Maps
     proposals: list[Tensor]
+    objectness: list[Tensor]
     boxes: list[Tensor]
     labels: Sequence[Tensor]
 
@@ -69,6 +75,26 @@ class SupportRegions(NamedTuple):
         rois = [torch.cat([p, b]) for p, b in zip(self.proposals, self.boxes, strict=True)]
         labels = [label_rois(r, b, n)[0] for r, b, n in zip(rois, self.boxes, self.labels, strict=True)]
         return rois, torch.cat(labels)
+
+    def certain(self, unlabelled: float) -> tuple[list[Tensor], Tensor]:
+        """Return what ``labelled`` does, without proposals that may be objects that nobody labelled.
+
+        Args:
+            unlabelled: Objectness from which on a proposal that touches no labelled box is one of these.
+        """
+        rois, labels = self.labelled()
+        kept = [
+            torch.cat([(o < unlabelled) | touches(p, b), torch.ones_like(b[:, 0], dtype=torch.bool)])
+            for p, o, b in zip(self.proposals, self.objectness, self.boxes, strict=True)
+        ]
+        return [r[k] for r, k in zip(rois, kept, strict=True)], labels[torch.cat(kept)]
+
+
+def touches(rois: Tensor, boxes: Tensor) -> Tensor:
+    """Return which rois have an IoU of 0.1 or more with some box, ``(R,)`` bool."""
+    if len(boxes) == 0:
+        return torch.zeros_like(rois[:, 0], dtype=torch.bool)
+    return box_iou(rois, boxes).amax(1) >= TOUCHING
 
 
 class EpisodeDetector(FewShotModule):
@@ -120,7 +146,8 @@ class EpisodeDetector(FewShotModule):
     def support_regions(self, support: Examples) -> SupportRegions:
         """Propose regions on the images of a support."""
         maps = self.network.maps(support.images)
-        return SupportRegions(maps, self.network.propose(maps).boxes, maps.scaled(support.boxes), support.labels)
+        found = self.network.propose(maps)
+        return SupportRegions(maps, found.boxes, found.objectness, maps.scaled(support.boxes), support.labels)
 
     def representatives_of(self, regions: SupportRegions, layer: tuple[Tensor, Tensor], mixture: Mixture) -> MetricHead:
         """Return the head whose representatives are the embeddings of the support's rois (section 5.2).
@@ -140,10 +167,14 @@ class EpisodeDetector(FewShotModule):
             embedded = embed(features, *layer)
         return MetricHead(*layer, *gather_representatives(embedded, classes, regions.n_way, slots), mixture)
 
+    def certain_features(self, regions: SupportRegions, finetuning: FineTuning) -> tuple[Tensor, Tensor]:
+        """Return features ``(R, F)`` and labels of the support's regions, but for those that may be unlabelled."""
+        rois, labels = regions.certain(finetuning.unlabelled)
+        return self.head_features(self.network.pooled(regions.maps, rois)), labels
+
     def finetuned(self, head: Head, regions: SupportRegions, finetuning: FineTuning) -> Head:
-        """Return a head that is fine-tuned on all proposals of the support's images."""
-        rois, labels = regions.labelled()
-        features = self.head_features(self.network.pooled(regions.maps, rois))
+        """Return a head that is fine-tuned on the proposals of the support's images."""
+        features, labels = self.certain_features(regions, finetuning)
         with self.full_precision():
             return finetune(head, features, labels, finetuning)
 
@@ -171,6 +202,12 @@ class EpisodeDetector(FewShotModule):
         """
         with self.full_precision():
             return state.scores(features)
+
+    def exportable(self, state: MetricHead | LinearHead, images: Tensor) -> Exportable:
+        """Return the detector with the head of a state: boxes and scores before non-maximum suppression."""
+        says = "boxes (P, 4) x1, y1, x2, y2 in pixels, of the likeliest regions; scores (P, N); apply NMS to them"
+        network = StaticDetector(self.network, partial(self.score_rois, state), tuple(images.shape[-2:]))
+        return Exportable(network, images, ("boxes", "scores"), says)
 
     def weigh_by_foreground(self, scores: Tensor, features: Tensor, exponent: float) -> Tensor:
         """Multiply ``(R, N)`` scores by the linear classifier's foreground probability to a power.

@@ -13,10 +13,10 @@ from lightning_fewshot.checkpoint_files import load_weights
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.repmet.adaptation import LinearHead, MetricHead
 from lightning_fewshot.models.repmet.detector import EpisodeDetector
-from lightning_fewshot.models.repmet.head import EmbeddingModule, embedding_layers
 from lightning_fewshot.models.repmet.loss import triplet_loss
 from lightning_fewshot.models.repmet.settings import FineTuning, Mixture
 from lightning_fewshot.nn.detections import DetectionFilter
+from lightning_fewshot.nn.embedding import EmbeddingModule, embedding_layers
 from lightning_fewshot.nn.two_stage import Proposals, Pyramid, RoiHead, TwoStageDetector
 from lightning_fewshot.settings import BackboneSettings, Optimization
 

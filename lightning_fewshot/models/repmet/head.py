@@ -1,4 +1,4 @@
-"""The metric-learning head of RepMet: an embedding, and class posteriors from distances to representatives.
+"""The metric-learning head of RepMet: class posteriors from distances to representatives.
 
 RepMet: representative-based metric learning (Karlinsky et al., CVPR 2019), section 3, eqs. (1)-(3) and (5).
 
@@ -7,56 +7,15 @@ Shapes: R rois, F pooled features, e embedding, N classes, K modes (representati
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, normalize
+from torch.nn.functional import normalize
 
 from lightning_fewshot.models.repmet.settings import LogitKind
 
 SMALLEST = 1e-6  # posteriors below it do not change the cross-entropy any more
 CLASS_SPREAD = 0.1  # initial representatives: class centre N(0, .1) ...
 MODE_SPREAD = 0.05  # ... and offset N(0, .05), as in the authors' code
-
-
-def embedding_layers(n_features: int, widths: Sequence[int]) -> nn.Sequential:
-    """Return the fully connected layers with batch normalisation and ReLU (section 4.2: 1024, 1024)."""
-    layers = [
-        layer
-        for a, b in itertools.pairwise([n_features, *widths])
-        for layer in (nn.Linear(a, b, bias=False), nn.BatchNorm1d(b), nn.ReLU(inplace=True))
-    ]
-    return nn.Sequential(*layers)
-
-
-class EmbeddingModule(nn.Module):
-    """The paper's embedding module: layers with batch normalisation, and a linear one to unit length (section 4.2).
-
-    Args:
-        n_inputs: Pooled features.
-        widths: Widths of the layers; the last is F.
-        dim: e.
-    """
-
-    def __init__(self, n_inputs: int, widths: Sequence[int], dim: int) -> None:
-        super().__init__()
-        self.layers = embedding_layers(n_inputs, widths)
-        self.last = nn.Linear(widths[-1], dim)
-
-    def forward(self, pooled: Tensor) -> Tensor:
-        """Return the features that the last layer sees, ``(R, F)``."""
-        return self.layers(pooled)
-
-    def embed(self, features: Tensor) -> Tensor:
-        """Return the embedding of ``(R, F)`` features, ``(R, e)`` of unit length."""
-        return embed(features, self.last.weight, self.last.bias)
-
-
-def embed(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return the embedding of ``(R, F)`` features by a last layer ``(e, F)``, ``(R, e)`` of unit length."""
-    return normalize(linear(features, weight, bias), dim=-1)
 
 
 class Representatives(nn.Module):
@@ -76,22 +35,6 @@ class Representatives(nn.Module):
     def forward(self) -> Tensor:
         """Return the representatives, ``(N, K, e)`` of unit length."""
         return normalize(self.weight, dim=-1)
-
-
-def squared_distances(embedded: Tensor, representatives: Tensor) -> Tensor:
-    """Return squared Euclidean distances between unit vectors, ``(R, N, K)`` in [0, 4].
-
-    Args:
-        embedded: ``(R, e)`` of unit length.
-        representatives: ``(N, K, e)`` of unit length.
-
-    >>> a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
-    >>> squared_distances(a, b).tolist()
-    [[[2.0, 0.0]]]
-    """
-    n_classes, n_modes, _ = representatives.shape
-    cosine = embedded @ representatives.flatten(0, 1).T
-    return (2 - 2 * cosine).clamp(min=0).unflatten(1, (n_classes, n_modes))
 
 
 def mode_probabilities(distances: Tensor, sigma: float, used: Tensor | None = None) -> Tensor:

@@ -11,26 +11,41 @@ from torch import Tensor
 TINY = 1e-12  # inside the square root, whose slope at 0 is infinite
 
 
-def embedding_loss(distances: Tensor, labels: Tensor, margin: float, used: Tensor | None = None) -> Tensor:
-    """Return ``relu(min_j d(E, R_i*j) - min_{j, i != i*} d(E, R_ij) + margin)`` of each roi, eq. (4); 0 for background.
+def embedding_loss(
+    distances: Tensor,
+    labels: Tensor,
+    margin: float,
+    used: Tensor | None = None,
+    *,
+    squared: bool = False,
+    background: bool = False,
+) -> Tensor:
+    """Return ``relu(min_j d(E, R_i*j) - min_{j, i != i*} d(E, R_ij) + margin)`` of each roi, eq. (4).
 
     Args:
         distances: Squared distances, ``(R, N, K)``.
         labels: ``(R,)`` in [0, N].
-        margin: alpha, in units of distance; the embedding has unit length, so distances lie in [0, 2].
+        margin: alpha; the embedding has unit length, so distances lie in [0, 2].
         used: ``(N, K)`` bool, modes that exist.
+        squared: Compare squared distances; the margin is one of these then.
+        background: Count background too: its first distance is the objects' mean. Otherwise it has 0.
 
     Returns:
         ``(R,)``, not negative.
     """
-    distances = (distances + TINY).sqrt()
+    if not squared:
+        distances = (distances + TINY).sqrt()
     if used is not None:
         distances = distances.masked_fill(~used, float("inf"))
     nearest = distances.amin(dim=-1)  # (R, N)
     is_true = labels[:, None] == torch.arange(1, nearest.shape[1] + 1, device=labels.device)
     right = nearest.masked_fill(~is_true, 0).sum(dim=-1)
     wrong = nearest.masked_fill(is_true, float("inf")).amin(dim=-1)
-    return (right - wrong + margin).clamp(min=0) * (labels > 0)  # eq. (4)
+    foreground = labels > 0
+    if not background:
+        return (right - wrong + margin).clamp(min=0) * foreground  # eq. (4)
+    typical = right.sum() / foreground.sum().clamp(min=1)
+    return (torch.where(foreground, right, typical) - wrong + margin).clamp(min=0)
 
 
 def triplet_loss(embedded: Tensor, labels: Tensor, margin: float) -> Tensor:

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.repmet.adaptation import LinearHead, MetricHead
 from lightning_fewshot.models.repmet.detector import EpisodeDetector
-from lightning_fewshot.models.repmet.head import EmbeddingModule, Representatives
+from lightning_fewshot.models.repmet.head import Representatives
 from lightning_fewshot.models.repmet.settings import (
     AuxiliaryClassifier,
     EmbeddingSpace,
@@ -27,6 +27,7 @@ from lightning_fewshot.models.repmet.settings import (
     Mixture,
 )
 from lightning_fewshot.nn.detections import DetectionFilter
+from lightning_fewshot.nn.embedding import EmbeddingModule
 from lightning_fewshot.nn.two_stage import Proposals, Pyramid, RoiHead, TwoStageDetector
 from lightning_fewshot.settings import BackboneSettings, Optimization
 

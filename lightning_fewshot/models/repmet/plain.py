@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from lightning_fewshot.episodes import Episode, Examples
-from lightning_fewshot.models.repmet.adaptation import LinearHead
+from lightning_fewshot.models.repmet.adaptation import LinearHead, finetune, imprinted
 from lightning_fewshot.models.repmet.detector import EpisodeDetector
-from lightning_fewshot.models.repmet.head import embedding_layers
 from lightning_fewshot.models.repmet.settings import Evaluation, FineTuning
 from lightning_fewshot.nn.detections import DetectionFilter
+from lightning_fewshot.nn.embedding import embedding_layers
 from lightning_fewshot.nn.two_stage import Proposals, Pyramid, RoiHead, TwoStageDetector
 from lightning_fewshot.settings import BackboneSettings, Optimization
 
@@ -48,6 +48,7 @@ class PlainDetector(SoftmaxDetector):
         roi_head: What is computed from a region, and which regions are trained on.
         detections: Which scored boxes are reported.
         finetuning: How the linear layer of the new classes is trained.
+        imprint: Start that layer from the means of the classes on the support; False starts from zero.
         evaluation: What is evaluated.
         optimization: Optimiser and learning rate over the run.
         init_from: Checkpoint of another run to start from; parameters that it lacks keep their initial values.
@@ -61,6 +62,7 @@ class PlainDetector(SoftmaxDetector):
         roi_head: RoiHead = RoiHead(),
         detections: DetectionFilter = DetectionFilter(),
         finetuning: FineTuning = FineTuning(),
+        imprint: bool = True,
         evaluation: Evaluation = Evaluation(),
         optimization: Optimization = Optimization(warmup=0.02),
         init_from: str | None = None,
@@ -76,6 +78,7 @@ class PlainDetector(SoftmaxDetector):
             init_from=init_from,
         )
         self.finetuning = finetuning
+        self.imprint = imprint
         self.evaluation = evaluation
 
     def state_of(self, episode: Episode) -> LinearHead:
@@ -91,12 +94,15 @@ class PlainDetector(SoftmaxDetector):
 
     @torch.no_grad()
     def adapt(self, support: Examples) -> LinearHead:
-        """Return a linear layer of the support's classes, trained on the support from zero.
+        """Return a linear layer of the support's classes, trained on the support.
 
         Args:
             support: Images with boxes and labels in [0, n_way); each class at least once.
         """
         regions = self.support_regions(support)
-        weight = torch.zeros(1 + regions.n_way, self.network.n_features, device=self.device)
-        start = LinearHead(weight, torch.zeros(1 + regions.n_way, device=self.device))
-        return self.finetuned(start, regions, self.finetuning)
+        features, labels = self.certain_features(regions, self.finetuning)
+        with self.full_precision():
+            start = imprinted(features, labels, regions.n_way)
+            if not self.imprint:
+                start = LinearHead(torch.zeros_like(start.weight), torch.zeros_like(start.bias))
+            return finetune(start, features, labels, self.finetuning)

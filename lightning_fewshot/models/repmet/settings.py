@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 LogitKind = Literal["log", "scaled"]
+MarginUnit = Literal["distance", "squared"]
+Ranking = Literal["posterior", "softmax"]
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,16 @@ class Mixture:
     Args:
         n_modes: K, representatives of a class (section 4.2: 5).
         sigma: Standard deviation of a mode (section 4.2: 0.5).
-        margin: alpha of eq. (4), in units of distance.
+        margin: alpha of eq. (4), in the unit below.
+        margin_unit: What eq. (4) compares: "distance", as it is printed, or "squared" distances, to which the authors'
+            0.5 belongs (about 0.3 of "distance").
+        background_margin: Eq. (4) for background rois too: each must be farther from every mode, by the margin, than
+            the batch's objects are from their own.
         logits: What the cross-entropy takes: "log", logarithms of the posteriors, or "scaled", the posteriors
             themselves as in the authors' code; see :func:`lightning_fewshot.models.repmet.head.posterior_logits`.
         logit_scale: Factor of either (the authors' code has 15 with "scaled").
+        ranking: What a detection's score is: the "posterior" of eq. (2), or the "softmax" over background and classes
+            of the logits, as in the authors' code.
 
     Raises:
         ValueError: A number out of range.
@@ -50,8 +58,11 @@ class Mixture:
     n_modes: int = 5
     sigma: float = 0.5
     margin: float = 0.5
+    margin_unit: MarginUnit = "distance"
+    background_margin: bool = False
     logits: LogitKind = "log"
     logit_scale: float = 3.0
+    ranking: Ranking = "posterior"
 
     def __post_init__(self) -> None:
         if self.n_modes < 1:
@@ -61,8 +72,14 @@ class Mixture:
                 raise ValueError(f"{name} is {getattr(self, name)} but must be above 0")
         if self.margin < 0:
             raise ValueError(f"margin is {self.margin} but must be at least 0")
-        if self.logits not in ("log", "scaled"):
-            raise ValueError(f"logits is {self.logits!r} but must be 'log' or 'scaled'")
+        choices = {
+            "logits": get_args(LogitKind),
+            "margin_unit": get_args(MarginUnit),
+            "ranking": get_args(Ranking),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r} but must be {allowed[0]!r} or {allowed[1]!r}")
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,8 @@ class FineTuning:
     Args:
         steps: Gradient steps of Adam, at least 1.
         lr: Their learning rate.
+        unlabelled: A proposal that touches no labelled object but has this objectness or more may be an object that
+            nobody labelled, and is not taken as background; 1 takes all as background.
 
     Raises:
         ValueError: A number out of range.
@@ -111,12 +130,15 @@ class FineTuning:
 
     steps: int = 100
     lr: float = 5e-4
+    unlabelled: float = 0.5
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps} but must be at least 1")
         if self.lr <= 0:
             raise ValueError(f"lr is {self.lr} but must be above 0")
+        if not 0 <= self.unlabelled <= 1:
+            raise ValueError(f"unlabelled is {self.unlabelled} but must lie between 0 and 1")
 
 
 @dataclass(frozen=True)

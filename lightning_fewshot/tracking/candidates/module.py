@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +23,18 @@ from lightning_fewshot.tracking.candidates.settings import (
 from lightning_fewshot.tracking.candidates.strategy import SmallerNetwork, Strategy
 from lightning_fewshot.tracking.candidates.tracker import CandidateTracker
 from lightning_fewshot.tracking.module import TrackingModule
+
+
+class AdaptedHeads(NamedTuple):
+    """What the first frames of P clips fix.
+
+    Args:
+        heads: ``(P, ...)`` after the initial adaptation.
+        boxes: ``(P, 4)`` the targets there, in pixels of the frames.
+    """
+
+    heads: Head
+    boxes: Tensor
 
 
 class CandidateModule(TrackingModule):
@@ -79,8 +91,8 @@ class CandidateModule(TrackingModule):
         adaptation = {"batches": self.batches, **self.adaptation_settings()}
         return CandidateTracker(self.network, self.strategy(), self.tracking, adaptation)
 
-    def adapt(self, support: Examples) -> Head:
-        """Return the heads ``(P, ...)`` after the initial adaptation to P first frames, each with its box."""
+    def adapt(self, support: Examples) -> AdaptedHeads:
+        """Return the heads after the initial adaptation to P first frames, and where their targets are."""
         clips = look(self.network, [support])
         data, _ = collect(
             network=self.network,
@@ -90,23 +102,31 @@ class CandidateModule(TrackingModule):
             counts=self.episode_settings.first,
             generator=torch.default_generator,
         )
-        return self.adapt_first(self.start(len(clips.boxes)), data)
+        return AdaptedHeads(self.adapt_first(self.start(len(clips.boxes)), data), clips.boxes[:, 0])
 
-    def predict(self, state: Head, query: Examples) -> Tensor:
-        """Return estimated targets ``(B, 4)`` of B frames, searched for near each frame's box; clip by clip."""
-        count = len(next(iter(state.values())))
+    def predict(self, state: AdaptedHeads, query: Examples) -> Tensor:
+        """Return estimated targets ``(B, 4)`` of B frames, clip by clip.
+
+        Each is searched for around the last estimate; boxes of the query are not looked at.
+        """
+        count = len(state.boxes)
         if len(query.images) % count:
             raise ValueError(f"the query has {len(query.images)} frames, no multiple of the {count} adapted heads")
-        clips = look(self.network, [query]).regrouped(count)
-        estimated, _ = estimate_targets(
-            network=self.network,
-            maps=clips.maps(self.network),
-            clips=clips,
-            head=state,
-            settings=self.episode_settings,
-            generator=torch.default_generator,
-        )
-        return estimated.flatten(0, 1)
+        boxes, estimated = state.boxes, []
+        for t in range(len(query.images) // count):
+            frames = [query.images[p * len(query.images) // count + t] for p in range(count)]
+            clips = look(self.network, [Examples(frames, boxes=list(boxes[:, None]))])
+            found, _ = estimate_targets(
+                network=self.network,
+                maps=clips.maps(self.network),
+                clips=clips,
+                head=state.heads,
+                settings=self.tracking,
+                generator=torch.default_generator,
+            )
+            boxes = found[:, 0]
+            estimated.append(boxes)
+        return torch.stack(estimated, dim=1).flatten(0, 1)
 
     def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
         """Report the largest memory of a step on a GPU."""

@@ -3,7 +3,8 @@
 Jung et al., "Real-time MDNet" (ECCV 2018), section 3; the layers are VGG-M's first three, without the second pooling
 and with the third convolution dilated by three, so that the map has a stride of 8. What is looked at of a frame is its
 *scene*: the window of ``scene`` times the target's size around it, resampled so that the target has ``target_pixels``
-pixels.
+pixels. Dilation and receptive field belong to the size of a target: where it has fewer pixels the third convolution is
+dilated by less.
 
 Shapes: N scenes of S x S pixels, P clips, R samples, C channels of the last map, F = 9 C features of a sample.
 """
@@ -12,20 +13,22 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, max_pool2d, relu
+from torch.nn.functional import conv2d, relu
 
 from lightning_fewshot.nn.backbones import Backbone
+from lightning_fewshot.nn.geometry import Geometry, measured
 from lightning_fewshot.settings import BackboneSettings
 from lightning_fewshot.tracking.candidates.head import LAYERS, Head
 from lightning_fewshot.tracking.candidates.roi_align import POOLED, pooled_regions
 from lightning_fewshot.tracking.candidates.settings import (
     CHANNELS,
-    RECEPTIVE_FIELD,
+    DILATION,
     TARGET_SIZE,
     CandidateNetworkSettings,
 )
 
-STRIDE = 8
+STRIDE = 8  # of the map that is taken from a backbone
+LARGEST_FIELD = 75 / TARGET_SIZE  # of a target's side: what RT-MDNet's cells see of it
 PADDING = 1.2  # a sample is looked at with this much of its surroundings
 CENTRED = 128.0  # subtracted from pixels
 PIXEL_SPREAD = 64.0  # their standard deviation, about: inputs, and the steps of an optimiser, are then of order one
@@ -38,25 +41,38 @@ class SharedNetwork(nn.Module):
     Args:
         channels: Of the three convolutions; of the third alone where there is a backbone.
         backbone: Whose map of stride 8 stands for the first two convolutions; None: VGG-M's own.
+        dilation: Of the third convolution.
+        size: S, pixels of a scene's side; the padding of some backbones depends on it.
+
+    Attributes:
+        geometry: Of the map of every convolution, by name.
 
     Raises:
         ValueError: ``channels`` has another length.
     """
 
-    def __init__(self, channels: tuple[int, ...] = CHANNELS, backbone: BackboneSettings | None = None) -> None:
+    def __init__(
+        self,
+        channels: tuple[int, ...] = CHANNELS,
+        backbone: BackboneSettings | None = None,
+        dilation: int = DILATION,
+        size: int = 192,
+    ) -> None:
         super().__init__()
         wanted = 3 if backbone is None else 1
         if len(channels) != wanted:
             raise ValueError(f"channels is {channels} but must have {wanted} numbers, one a convolution")
         self.body: Backbone | None = None
+        self.pool = nn.MaxPool2d(3, stride=2)
         self.stages: tuple[str, ...] = CONVOLUTIONS if backbone is None else CONVOLUTIONS[2:]
         if backbone is None:
             self.conv1 = nn.Conv2d(3, channels[0], 7, stride=2)
             self.conv2 = nn.Conv2d(channels[0], channels[1], 5, stride=2)
-            self.conv3 = nn.Conv2d(channels[1], channels[2], 3, dilation=3)
+            self.conv3 = nn.Conv2d(channels[1], channels[2], 3, dilation=dilation)
         else:
             self.body = _backbone(backbone)
-            self.conv3 = nn.Conv2d(self.body.channels[0], channels[0], 3, dilation=3, padding=3)
+            self.conv3 = nn.Conv2d(self.body.channels[0], channels[0], 3, dilation=dilation, padding=dilation)
+        self.geometry = self._geometry(size)
         self._initialise()
         self.to(memory_format=torch.channels_last)
 
@@ -64,11 +80,6 @@ class SharedNetwork(nn.Module):
     def out_channels(self) -> int:
         """C."""
         return self.conv3.out_channels
-
-    @property
-    def offset(self) -> float:
-        """Pixels from the border of a scene to the centre of the first cell."""
-        return RECEPTIVE_FIELD / 2 if self.body is None else STRIDE / 2
 
     def forward(self, scenes: Tensor, masks: Head | None = None) -> Tensor:
         """Return the last map ``(N, C, h, w)`` of RGB scenes ``(N, 3, S, S)`` in [0, 255]."""
@@ -91,10 +102,17 @@ class SharedNetwork(nn.Module):
                 x = x * masks[stage][..., None, None]  # eq. (10)
             maps[stage] = x
             if stage == "conv1":
-                x = max_pool2d(response_normalisation(x), 3, stride=2)
+                x = self.pool(response_normalisation(x))
             elif stage == "conv2":
                 x = response_normalisation(x)
         return maps
+
+    def _geometry(self, size: int) -> dict[str, Geometry]:
+        if self.body is not None:
+            return {"conv3": measured(self.body, size, lambda body, x: body(x)[0]).through(self.conv3)}
+        first = Geometry().through(self.conv1)
+        second = first.through(self.pool).through(self.conv2)
+        return {"conv1": first, "conv2": second, "conv3": second.through(self.conv3)}
 
     def _initialise(self) -> None:
         for stage in self.stages:
@@ -122,7 +140,7 @@ class CandidateNetwork(nn.Module):
         self.target_pixels = settings.target_pixels
         self.scene = settings.scene
         self.scene_size = settings.scene_size
-        self.shared = SharedNetwork(tuple(settings.channels), backbone)
+        self.shared = SharedNetwork(tuple(settings.channels), backbone, settings.taps, size=self.scene_size)
         self.features = self.shared.out_channels * POOLED * POOLED
         self.fc4 = nn.Linear(self.features, settings.hidden)
         self.fc5 = nn.Linear(settings.hidden, settings.hidden)
@@ -152,17 +170,13 @@ class CandidateNetwork(nn.Module):
         """Return the cells ``(N, R, 4)`` that samples cover, boxes ``(N, R, 4)`` in pixels of the scene.
 
         A sample is enlarged by 1.2, and what remains when the receptive field is subtracted is what its cells see
-        wholly. At another target size than 107 the same share of the target is subtracted.
+        wholly. No more is subtracted than RT-MDNet does from its targets of 107 pixels, as a share of the target's
+        size: of a small target a deep network's cells see no part alone.
         """
-        stride, offset, field = self._geometry(stage)
+        stride, offset, field = self.shared.geometry[stage]
         centre, half = (boxes[..., :2] + boxes[..., 2:]) / 2, PADDING * (boxes[..., 2:] - boxes[..., :2]) / 2
-        inside = (half - field / 2 * self.target_pixels / TARGET_SIZE).clamp(min=0)
+        inside = (half - min(field, LARGEST_FIELD * self.target_pixels) / 2).clamp(min=0)
         return (torch.cat((centre - inside, centre + inside), dim=-1) - offset) / stride
-
-    def _geometry(self, stage: str) -> tuple[int, float, float]:
-        """Return stride, centre of the first cell, and receptive field of a map, in pixels."""
-        early = {"conv1": (2, 3.5, 7), "conv2": (8, 13.5, 27)}
-        return early.get(stage, (STRIDE, self.shared.offset, RECEPTIVE_FIELD))
 
 
 def _backbone(settings: BackboneSettings) -> Backbone:

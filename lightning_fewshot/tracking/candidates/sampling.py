@@ -15,6 +15,7 @@ from lightning_fewshot.boxes import iou
 
 OVERSAMPLED = 4  # draws for each sample that has to overlap the target by a given amount
 POSITIVE_OVERLAP = (0.7, 1.0)
+ONLINE_NEGATIVES = {"spread": 1.5, "scale": 1.2, "aspect": 1.0, "overlap": 0.3}  # RT-MDNet's, of a tracked frame
 PARTS = 0.4  # side of a part of the target that stands for a negative where none fits: IoU at most 0.16
 
 

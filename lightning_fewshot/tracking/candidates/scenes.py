@@ -7,6 +7,7 @@ Shapes: P clips, O frames of each, n samples of a frame, S pixels of a scene's s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from lightning_fewshot.tracking.candidates.head import Head, margin, score
 from lightning_fewshot.tracking.candidates.network import CandidateNetwork, scene_windows
 from lightning_fewshot.tracking.candidates.samples import Samples
 from lightning_fewshot.tracking.candidates.sampling import gaussian_boxes, move_inside, negative_boxes, positive_boxes
-from lightning_fewshot.tracking.candidates.settings import EpisodeSettings
+from lightning_fewshot.tracking.candidates.settings import TrackerSettings
 from lightning_fewshot.tracking.crops import crop, to_crop
 
 BORDER = 0.1  # share of a scene's side, along its border, that no sample's centre lies in; ours
@@ -109,6 +110,7 @@ def collect(
     targets: Tensor,
     counts: tuple[int, int],
     generator: Generator,
+    negatives: Mapping[str, float] | None = None,
 ) -> tuple[Samples, Tensor]:
     """Sample around targets: the data set of one frame or more.
 
@@ -119,16 +121,18 @@ def collect(
         targets: ``(P, O, 4)`` in pixels of the frames.
         counts: Positive and negative samples of each frame.
         generator: On the CPU.
+        negatives: How negative samples are drawn, as in :func:`negative_boxes`; None: as in a first frame.
 
     Returns:
         The samples of all frames of a clip together, and their boxes ``(P, O, n, 4)`` in pixels of the scenes.
     """
     flat, limits, windows = (part.flatten(0, 1) for part in (targets, clips.limits, clips.windows))
-    drawn = (positive_boxes(flat, counts[0], generator), negative_boxes(flat, counts[1], limits, generator))
+    away = negative_boxes(flat, counts[1], limits, generator, **(negatives or {}))
+    drawn = (positive_boxes(flat, counts[0], generator), away)
     boxes = in_scenes(torch.cat(drawn, dim=1), windows[:, None], network)  # (P * O, n, 4)
     features = network.describe(maps.flatten(0, 1), boxes).unflatten(0, targets.shape[:2])  # (P, O, n, F)
-    positives, negatives = features.split((counts[0], boxes.shape[1] - counts[0]), dim=2)
-    samples = Samples(positives.flatten(1, 2), negatives.flatten(1, 2))
+    near, far = features.split((counts[0], boxes.shape[1] - counts[0]), dim=2)
+    samples = Samples(near.flatten(1, 2), far.flatten(1, 2))
     return samples, boxes.unflatten(0, targets.shape[:2])
 
 
@@ -138,7 +142,7 @@ def estimate_targets(
     maps: Tensor,
     clips: Clips,
     head: Head,
-    settings: EpisodeSettings,
+    settings: TrackerSettings,
     generator: Generator,
 ) -> tuple[Tensor, Tensor]:
     """Return the candidates with the largest score ``(P, O, 4)``, drawn around the truth, and all ``(P, O, n, 4)``.
@@ -148,7 +152,7 @@ def estimate_targets(
         maps: ``(P, O, C, h, w)``.
         clips: The same O frames.
         head: Scores the candidates.
-        settings: Numbers of samples.
+        settings: How many candidates there are, and how far from a target: as in tracking.
         generator: On the CPU.
     """
     count, frames = maps.shape[:2]

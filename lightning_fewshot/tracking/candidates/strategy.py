@@ -71,6 +71,7 @@ class TrackState(NamedTuple):
         t: Number of the frame.
         found: Whether the target was found there.
         network: The shared network, pruned for this video or not.
+        threshold: Score above which the target counts as found.
         initial: Head after the initial adaptation.
         head: The present head.
         pruned: What was pruned, or None.
@@ -84,6 +85,7 @@ class TrackState(NamedTuple):
     t: int
     found: bool
     network: CandidateNetwork
+    threshold: float
     initial: Head
     head: Head
     pruned: SmallerNetwork | None

@@ -17,6 +17,7 @@ from lightning_fewshot.tracking.candidates.network import CandidateNetwork, scen
 from lightning_fewshot.tracking.candidates.regression import Ridge, fit_regression, regress
 from lightning_fewshot.tracking.candidates.samples import Samples
 from lightning_fewshot.tracking.candidates.sampling import (
+    ONLINE_NEGATIVES,
     gaussian_boxes,
     move_inside,
     negative_boxes,
@@ -25,12 +26,11 @@ from lightning_fewshot.tracking.candidates.sampling import (
 )
 from lightning_fewshot.tracking.candidates.scenes import centre_limits, in_scenes
 from lightning_fewshot.tracking.candidates.settings import TrackerSettings
-from lightning_fewshot.tracking.candidates.strategy import Strategy, TrackState, View
+from lightning_fewshot.tracking.candidates.strategy import SmallerNetwork, Strategy, TrackState, View
 from lightning_fewshot.tracking.crops import crop, from_crop, mean_color, to_crop
 
 SHIFTS, SCALES = 4.0, 1.1  # jittered scenes of the first frame: pixels of the scene, powers of the size
 LEAST_SIDE = 4.0  # pixels: a box never shrinks below
-ONLINE_NEGATIVES = {"spread": 1.5, "scale": 1.2, "aspect": 1.0, "overlap": 0.3}  # RT-MDNet's, of a tracked frame
 
 
 class Sight(NamedTuple):
@@ -86,6 +86,7 @@ class CandidateTracker:
             t=0,
             found=True,
             network=network,
+            threshold=self._threshold(head, data, pruned),
             initial=head,
             head=head,
             pruned=pruned,
@@ -104,7 +105,7 @@ class CandidateTracker:
         window = scene_windows(state.box, state.network.scene)[None]
         sight = Sight(frame, window, state.network.shared(self._scenes(frame, window, state.fill)))
         box, refined, value = self._find(state, sight)
-        state = state._replace(box=box, t=state.t + 1, found=value > 0)
+        state = state._replace(box=box, t=state.t + 1, found=value > state.threshold)
         if state.found:
             state = self._remember(state, sight)
         if not state.found or state.t % self.settings.every == 0:
@@ -122,10 +123,15 @@ class CandidateTracker:
         best = scores.topk(options.best)
         value, chosen = best.values.mean().item(), drawn[0, best.indices.cpu()]
         box = refined = _sound(chosen.mean(0), sight.frame)
-        if value > 0 and state.ridge is not None:
+        if value > state.threshold and state.ridge is not None:
             chosen = self._refine(state, features[0, best.indices], chosen, sight.window)
             refined = _sound(chosen.mean(0), sight.frame)
         return box, refined, value
+
+    def _threshold(self, head: Head, data: Samples, pruned: SmallerNetwork | None) -> float:
+        masks = None if pruned is None else pruned.scales
+        share = self.settings.found_share
+        return 0.0 if share is None else found_threshold(*(margin(score(head, d, masks)) for d in data), share)
 
     def _refine(self, state: TrackState, features: Tensor, boxes: Tensor, window: Tensor) -> Tensor:
         size = state.network.scene_size
@@ -174,6 +180,18 @@ class CandidateTracker:
     def _scenes(self, frame: Tensor, windows: Tensor, fill: Tensor) -> Tensor:
         network = self._network
         return crop(frame.to(network.fc4.weight.device), windows, network.scene_size, fill)
+
+
+def found_threshold(positives: Tensor, negatives: Tensor, share: float) -> float:
+    """Return the score a share of the way from the median negative to the median positive score of a first frame.
+
+    Scores of later frames are lower: the head has seen one appearance of the target, and many negatives.
+
+    >>> found_threshold(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([-4.0]), 0.5)
+    -1.0
+    """
+    low, high = negatives.median().item(), positives.median().item()
+    return low + share * (high - low)
 
 
 def jittered_windows(window: Tensor, count: int, size: int, generator: Generator) -> Tensor:

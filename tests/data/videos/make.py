@@ -95,6 +95,38 @@ def make_uav123(root: Path) -> Path:
     return root
 
 
+def make_lasot(root: Path) -> Path:
+    """Write two sequences into ``root/LaSOT``; of the first, frame 2 is occluded and frame 4 out of view."""
+    for seed, name in enumerate(("cat-1", "dog-3")):
+        base = root / "LaSOT" / name.split("-")[0] / name
+        write_images(base / "img", images(8, seed=seed), 8)
+        write_rows(base / "groundtruth.txt", one_based(boxes(8)))
+        for file, frame in (("full_occlusion.txt", 2), ("out_of_view.txt", 4)):
+            (base / file).write_text(",".join(str(int(t == frame and seed == 0)) for t in range(8)))
+    return root
+
+
+def make_trackingnet(root: Path) -> Path:
+    """Write a training video with its truth and a test video with its first box into ``root/TrackingNet``."""
+    for part, name, count in (("TRAIN_0", "abc_0", 8), ("TEST", "xyz_1", 1)):
+        write_images(root / "TrackingNet" / part / "frames" / name, images(8), 1, 0)
+        write_rows(root / "TrackingNet" / part / "anno" / f"{name}.txt", boxes(count))
+    return root
+
+
+def make_nfs(root: Path) -> Path:
+    """Write a sequence of 8 images into ``root/NfS``, with a truth at eight times their rate."""
+    base = root / "NfS/ball/30"
+    write_images(base / "ball", images(8), 5)
+    rows = [
+        f'0 {x} {y} {x + w} {y + h} {t * 8 + k} 0 0 0 "ball"'
+        for t, (x, y, w, h) in enumerate(boxes(8))
+        for k in range(8)
+    ]
+    (base / "ball.txt").write_text("\n".join(rows) + "\n")
+    return root
+
+
 def make_got10k(root: Path, n_videos: int = 6, folder: str = "GOT-10k", n_frames: int = 14) -> Path:
     """Write training videos into ``root/<folder>/train``; in frame 3 of each the object is absent."""
     names = [f"GOT-10k_Train_{i:06d}" for i in range(1, n_videos + 1)]
@@ -137,7 +169,17 @@ def make_clip(path: Path, n_frames: int = 12) -> Path:
 
 def make_all(root: Path) -> None:
     """Make every layout that an experiment reads."""
-    for make in (make_otb, make_vot, make_templecolor, make_uav123, make_got10k, make_vid):
+    for make in (
+        make_otb,
+        make_vot,
+        make_templecolor,
+        make_uav123,
+        make_got10k,
+        make_vid,
+        make_lasot,
+        make_trackingnet,
+        make_nfs,
+    ):
         make(root)
     make_got10k(root, folder="videos")
     make_clip(root / "clip.mp4")

@@ -119,7 +119,9 @@ def test_seen_classes_are_tested_on_photos_that_training_leaves_out(roots):
 def test_a_missing_root_says_what_to_download_and_where_to_put_it(tmp_path, monkeypatch, name):
     monkeypatch.delenv("FEWSHOT_DATA", raising=False)
     empty = dict.fromkeys(SETS, tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"is empty\. Download .* from .* and unpack it so that these exist: /"):
+    with pytest.raises(
+        FileNotFoundError, match=r"is empty\. (Download .* unpack|Export .* put) it so that these exist: /"
+    ):
         build(empty, name).setup("test")
     with pytest.raises(FileNotFoundError, match=r"set FEWSHOT_DATA or --data.root"):
         SETS[name][0]().setup("test")
@@ -194,7 +196,7 @@ def test_a_fixed_list_is_used_as_it_is_and_a_bad_one_refused(roots, tmp_path):
     data.test_dataloader()
     assert data.counts["test"] == 2
     assert episodes_equal(data.episode("test", 1), sampled.episode("test", 9))
-    write_episodes(tmp_path / "odd.json", [EpisodePlan(plans[0].classes, (("nobody.jpg",),), ((),))])
+    write_episodes(tmp_path / "odd.json", [EpisodePlan(plans[0].classes, *[(("nobody.jpg",), ("nobody.jpg",))] * 2)])
     with pytest.raises(ValueError, match=r"episode 0 of .*'nobody.jpg'"):
         build(roots, "coco", episodes_file=str(tmp_path / "odd.json")).setup("test")
     for name in ("coco", "imagenet_loc"):

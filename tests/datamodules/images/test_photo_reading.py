@@ -4,7 +4,9 @@ from PIL import Image
 
 from datamodules.detection.mosaics import compose
 from datamodules.images.augmentation import jitter_colors
-from datamodules.images.reading import SkippedItems, flip, photo_size, read_photo, resize
+from datamodules.images.boxed_photo import Photo, read_boxed
+from datamodules.images.reading import SkippedItems, flip, resize
+from lightning_fewshot.images import image_size, read_image, turn_upright
 
 RAMP = np.arange(0, 240, 4, dtype=np.uint8).reshape(6, 10)
 
@@ -23,14 +25,14 @@ def test_any_kind_of_image_becomes_rgb(tmp_path):
     }
     for name, (image, expected) in cases.items():
         (image.convert("P") if name.endswith("gif") else image).save(tmp_path / name)
-        photo = read_photo(tmp_path / name)
+        photo = read_image(tmp_path / name)
         assert photo.dtype == np.uint8
         np.testing.assert_array_equal(photo, expected, err_msg=name)
 
 
 def test_an_image_of_one_pixel_can_be_resized_flipped_and_augmented(tmp_path):
     Image.fromarray(RAMP[:1, :1]).save(tmp_path / "one.png")
-    image, boxes = resize(read_photo(tmp_path / "one.png"), np.array([[0, 0, 1, 1.0]]), 32, 64)
+    image, boxes = resize(read_image(tmp_path / "one.png"), np.array([[0, 0, 1, 1.0]]), 32, 64)
     image, boxes = flip(image, boxes)
     assert jitter_colors(image, np.random.default_rng(0)).shape == (32, 32, 3)
     assert boxes.tolist() == [[0, 0, 32, 32]]
@@ -42,23 +44,42 @@ def test_a_truncated_or_foreign_file_is_named(tmp_path, kind):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:1500])
     with pytest.raises(ValueError, match=f"photo.{kind} is truncated"):
-        read_photo(path)
+        read_image(path)
     path.write_bytes(b"")
-    for read in (read_photo, photo_size):
+    for read in (read_image, image_size):
         with pytest.raises(ValueError, match=f"photo.{kind} is truncated or not an image"):
             read(path)
     with pytest.raises(FileNotFoundError):
-        read_photo(tmp_path / "none.jpg")
+        read_image(tmp_path / "none.jpg")
 
 
-def test_a_turned_photo_follows_its_annotation(tmp_path):
+BOX = np.array([[2.0, 1.0, 5.0, 3.0]])  # in the upright view, 10 x 6
+
+
+@pytest.mark.parametrize("tag", range(1, 9))
+def test_boxes_of_either_view_end_in_the_upright_one(tmp_path, tag):
+    """Boxes in the stored view are told by the annotated size; where sizes are equal they are in the upright view."""
+    upright = np.zeros((6, 10), np.uint8)
+    upright[1:3, 2:5] = 200
+    back = {6: 8, 8: 6}.get(tag, tag)
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
-    Image.fromarray(RAMP).save(tmp_path / "turned.png", exif=exif)
-    assert read_photo(tmp_path / "turned.png").shape == (6, 10, 3)
-    assert read_photo(tmp_path / "turned.png", (10, 6)).shape == (6, 10, 3)
-    turned = read_photo(tmp_path / "turned.png", (6, 10))
-    np.testing.assert_array_equal(turned[:, :, 0], np.rot90(RAMP, -1))
+    exif[0x0112] = tag
+    stored = turn_upright(upright, back)
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    cases = [(10, 6), (20, 12), None] + ([(6, 10), (12, 20)] if tag >= 5 else [])
+    for size in cases:
+        ys, xs = np.nonzero(stored if size is not None and size[0] < size[1] else upright)
+        scale = 1 if size is None else max(size) / 10
+        boxes = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]]) * scale
+        image, found = read_boxed(Photo("a", tmp_path / "a.png", boxes, ("x",), size), boxes)
+        assert image.shape == (6, 10, 3)
+        np.testing.assert_allclose(found, BOX, err_msg=str(size))
+
+
+def test_a_photo_that_was_turned_after_it_was_annotated_is_named(tmp_path):
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a.png is annotated as 6 x 10 pixels but has 10 x 6 and no EXIF rotation"):
+        read_boxed(Photo("a", tmp_path / "a.png", BOX, ("x",), (6, 10)), BOX)
 
 
 def test_skipped_items_warn_once_with_count_and_names():

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from datamodules.images.augmentation import random_part
-from datamodules.images.mask_reading import read_values
 from datamodules.images.mismatched_support import MismatchedSupport
 from datamodules.segmentation import masked_photo
 from datamodules.segmentation.camvid import CamVid
@@ -25,6 +24,7 @@ from datamodules.segmentation.pascal5i import NAMES, Pascal5i, read_entries
 from datamodules.segmentation.pets import OxfordPets
 from datamodules.segmentation.settings import FoldSplits, MaskedImages, MaskRules
 from lightning_fewshot.data import EpisodeCounts
+from lightning_fewshot.images import read_mask
 from lightning_fewshot.sampling import write_episodes
 
 spec = importlib.util.spec_from_file_location("make_masks", Path(__file__).parents[2] / "data/masks/make.py")
@@ -198,8 +198,8 @@ def test_cropped_pairs_show_their_class_and_come_again(roots):
 
 
 def test_scaled_photos_are_decoded_once_while_there_is_room(roots, monkeypatch):
-    decoded, read = [], masked_photo.read_photo
-    monkeypatch.setattr(masked_photo, "read_photo", lambda path: decoded.append(path) or read(path))
+    decoded, read = [], masked_photo.read_image
+    monkeypatch.setattr(masked_photo, "read_image", lambda path: decoded.append(path) or read(path))
     options = {"size": 48, "mirror": True, "color": True}
     data = build(roots, "pascal5i", **options)
     first = [data.episode("train", i) for i in range(8)]
@@ -244,7 +244,7 @@ def test_conventions_differ_in_size_and_in_void(roots, name):
 @every_set
 def test_a_missing_root_says_what_to_download_and_where_to_put_it(tmp_path, monkeypatch, name):
     monkeypatch.delenv("FEWSHOT_DATA", raising=False)
-    with pytest.raises(FileNotFoundError, match=r"is empty\. Download .* from .* and unpack it so that these exist: /"):
+    with pytest.raises(FileNotFoundError, match=r"is empty\. .* (unpack|put) it so that these exist: /"):
         build(dict.fromkeys(SETS, tmp_path), name).setup("test")
     with pytest.raises(FileNotFoundError, match=r"set FEWSHOT_DATA or --data.root"):
         SETS[name][0]().setup("test")
@@ -432,7 +432,7 @@ def test_colored_truncated_and_absent_masks_are_named(own):
     with pytest.raises((FileNotFoundError, ValueError), match=r"nobody"):
         folder(own).setup("predict")
     with pytest.raises(FileNotFoundError):
-        read_values(own / "masks/none.png")
+        read_mask(own / "masks/none.png")
 
 
 def test_a_mask_of_another_size_is_named(own):

@@ -129,6 +129,34 @@ def test_predict_finds_targets_with_the_adapted_head(tiny):
         module.predict(state, query)
 
 
+def test_predict_does_not_look_at_the_query_s_boxes(tiny):
+    module = MetaRTT(**tiny).eval()
+    episode = clip_episode(2)
+    blind = episode.query._replace(boxes=None)
+    found = []
+    for query in (episode.query, blind):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            found.append(module.predict(module.adapt(episode.support), query))
+    assert torch.equal(*found)
+
+
+def test_the_search_goes_on_where_the_last_target_was_found(tiny, monkeypatch):
+    module = MetaRTT(**tiny).eval()
+    shifted = []
+
+    def estimate(clips, **options):
+        shifted.append(clips.boxes)
+        return clips.boxes + 5, None
+
+    monkeypatch.setattr("lightning_fewshot.tracking.candidates.module.estimate_targets", estimate)
+    episode = clip_episode(2)
+    found = module.predict(module.adapt(episode.support), episode.query).view(2, 5, 4)
+    first = torch.stack([box[0] for box in episode.support.boxes])
+    torch.testing.assert_close(found[:, 4], first + 25)
+    torch.testing.assert_close(shifted[2][:, 0], first + 10)
+
+
 def test_a_checkpoint_of_another_k_is_refused(tiny):
     saved = {"state_dict": MetaRTT(**tiny).state_dict()}
     with pytest.raises(ValueError, match="k_init is 7 but the checkpoint was meta-trained with k_init 5"):
@@ -203,7 +231,7 @@ TINY = [
 SIZES = {
     "network": "{channels: [3, 4, 5], hidden: 6, target_pixels: 40, scene: 4.0}",
     "batches": "{positives: 4, negatives: 6, mined: 8}",
-    "episode": "{first: [6, 8], candidates: 16}",
+    "episode": "{first: [6, 8]}",
     "tracking": "{candidates: 16, first: [20, 60], first_scenes: 2, frame: [6, 12], regression_samples: 20}",
 }
 
@@ -231,4 +259,4 @@ def test_the_three_stages_chain_on_the_command_line(in_tmp):
         torch.load(p, weights_only=True)["state_dict"]
         for p in (meta, next((in_tmp / "prune/checkpoints").glob("*.ckpt")))
     ]
-    assert torch.equal(saved[0]["rates_on.learned.fc4_weight"], saved[1]["rates_on.learned.fc4_weight"])
+    assert torch.equal(saved[0]["rates_on.logs.fc4_weight"], saved[1]["rates_on.logs.fc4_weight"])

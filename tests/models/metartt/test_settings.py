@@ -12,7 +12,6 @@ from lightning_fewshot.models.metartt import settings
     [
         (settings.SimulatedEpisode, {"first": (1, 8)}, r"episode\.first is \(1, 8\) but must be at least 2"),
         (settings.SimulatedEpisode, {"frame": (1, 8)}, r"episode\.frame is \(1, 8\) but must be at least 2"),
-        (settings.SimulatedEpisode, {"candidates": 1}, r"episode\.candidates is 1 but must be at least 2"),
         (settings.InnerLoop, {"k_init": 0}, "k_init is 0 but must be at least 1"),
         (settings.InnerLoop, {"initial_rate": 0.0}, r"initial_rate is 0\.0 but must be above 0"),
         (settings.InnerLoop, {"clip": -1.0}, r"clip is -1\.0 but must be above 0"),

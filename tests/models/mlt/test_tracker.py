@@ -1,7 +1,9 @@
 """Algorithm 1: the memory, the choice by entropy, the rhythm of updates; both trackers and the command line."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -227,17 +229,33 @@ def test_each_tracker_trains_on_its_own_episodes():
         MatchingTracker(MATCHING).loss(_clips())
 
 
-def test_which_loss_the_gradient_is_of_is_a_setting():
-    loss = DiscLoss(balance=True, radius=1.0)
-    assert _meta(loss=loss).gradient_loss == DiscLoss(balance=False, radius=1.0)
-    balanced = _meta(loss=loss, meta=replace(META, balanced_gradient=True)).eval()
-    assert balanced.gradient_loss == loss
-    plain = _meta(loss=loss).eval()
-    plain.load_state_dict(balanced.state_dict())
-    with torch.no_grad():
-        exemplar, patches = Examples(_images(1, 127)), _images(4, 255, 2)
-        kernels = [m.specialise(m.adapt(exemplar), patches).kernels for m in (plain, balanced)]
-    assert not torch.allclose(*kernels)
+@pytest.mark.parametrize("balance", [False, True])
+def test_the_meta_learner_is_given_the_gradient_of_the_training_loss(balance):
+    """Delta is minus autograd of ``response_loss`` on the matching network's own responses."""
+    module = _meta(loss=DiscLoss(balance=balance, radius=1.0)).eval()
+    given = []
+    module.meta.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    state, patches = module.adapt(Examples(_images(1, 127))), _images(4, 255, 2)
+    module.specialise(state, patches)
+    weight = module.network.stream.convs[-1].weight.requires_grad_()
+    hidden = module.network.hidden(patches)
+    fresh = module.network.adapt(_images(1, 127))
+    responses = module.network.match(fresh._replace(template=module.network.embed(fresh.hidden)), hidden)[0]
+    target = module.response_loss.target(torch.full((4, 2), 8.0), 17)
+    (grad,) = torch.autograd.grad(module.response_loss(responses, target), weight)
+    torch.testing.assert_close(given[0][0], -grad[..., 0, 0], rtol=1e-3, atol=1e-3 * float(grad.abs().max()))
+
+
+def test_validation_without_an_update_says_so(monkeypatch):
+    module = _meta(update_every=15)
+    monkeypatch.setattr(type(module).__mro__[1], "on_validation_epoch_end", lambda self: None)
+    module._trainer = SimpleNamespace(sanity_checking=False)
+    for frames, said in ((15, 1), (16, 0)):
+        module._longest = frames
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            module.on_validation_epoch_end()
+        assert len(caught) == said
 
 
 def test_the_stages_chain_through_the_command_line(in_tmp):

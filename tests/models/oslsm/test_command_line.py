@@ -29,7 +29,7 @@ def test_fit_draws_the_best_and_the_worst_cases_and_the_baselines_share_a_checkp
     assert names >= {"test_best_1_", "test_best_2_", "test_worst_1", "test_worst_2"}
     record = json.loads((offline / "run/results.json").read_text())
     assert record["metrics"]["miou"]["n"] == 5
-    assert set(record["metrics"]) == {"miou", "fb_iou", "seconds"}
+    assert set(record["metrics"]) == {"miou", "fb_iou", "pairs", "seconds"}
     best = next((offline / "run/checkpoints").glob("best*.ckpt"))
     checkpoint = ["--ckpt_path", str(best), "--run_dir", str(offline / "two")]
     cli = main(["test", *EXPERIMENT, *nearest, *common, *checkpoint])

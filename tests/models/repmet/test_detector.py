@@ -243,7 +243,7 @@ def test_trained_classes_serve_the_classes_of_the_episode(scenes):
 
 def test_one_trained_detector_is_adapted_in_two_ways(scenes):
     """PlainDetector fine-tunes a linear layer from zero, PlainMetricDetector compares the features themselves."""
-    trained = detector(PlainDetector, finetuning=FineTuning(steps=4)).eval()
+    trained = detector(PlainDetector, finetuning=FineTuning(steps=4), imprint=False).eval()
     by_distance = detector(PlainMetricDetector).eval()
     torch.nn.init.normal_(trained.classify.weight)
     by_distance.load_state_dict(trained.state_dict())

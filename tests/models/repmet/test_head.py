@@ -6,6 +6,7 @@ import torch
 from torch.nn.functional import normalize
 
 from lightning_fewshot.models.repmet import head, loss
+from lightning_fewshot.nn.embedding import EmbeddingModule, squared_distances
 
 R, N, K, E = 7, 4, 3, 5
 SIGMA, MARGIN = 0.5, 0.3
@@ -30,7 +31,7 @@ def loop_nearest(embedded, modes, r):
 
 def test_posteriors_are_the_papers_equations(drawn):
     embedded, modes, _ = drawn
-    probs = head.mode_probabilities(head.squared_distances(embedded, modes), SIGMA)
+    probs = head.mode_probabilities(squared_distances(embedded, modes), SIGMA)
     posterior = head.class_posterior(probs)
     background = head.background_posterior(posterior)
     for r in range(R):
@@ -47,7 +48,7 @@ def test_posteriors_are_the_papers_equations(drawn):
 
 def test_embedding_loss_is_equation_4(drawn):
     embedded, modes, labels = drawn
-    losses = loss.embedding_loss(head.squared_distances(embedded, modes), labels, MARGIN)
+    losses = loss.embedding_loss(squared_distances(embedded, modes), labels, MARGIN)
     for r in range(R):
         nearest = loop_nearest(embedded, modes, r)
         own = int(labels[r]) - 1
@@ -60,8 +61,8 @@ def test_unused_slots_neither_attract_nor_repel(drawn):
     embedded, modes, labels = drawn
     used = torch.ones(N, K, dtype=torch.bool)
     used[:, 2] = False
-    apart = head.squared_distances(embedded, modes)
-    fewer = head.squared_distances(embedded, modes[:, :2])
+    apart = squared_distances(embedded, modes)
+    fewer = squared_distances(embedded, modes[:, :2])
     probs = head.mode_probabilities(apart, SIGMA, used)
     torch.testing.assert_close(head.class_posterior(probs), head.class_posterior(head.mode_probabilities(fewer, SIGMA)))
     torch.testing.assert_close(
@@ -72,15 +73,15 @@ def test_unused_slots_neither_attract_nor_repel(drawn):
 def test_permuting_classes_permutes_posteriors(drawn):
     embedded, modes, _ = drawn
     order = torch.tensor([2, 0, 3, 1])
-    posterior = head.class_posterior(head.mode_probabilities(head.squared_distances(embedded, modes), SIGMA))
-    permuted = head.class_posterior(head.mode_probabilities(head.squared_distances(embedded, modes[order]), SIGMA))
+    posterior = head.class_posterior(head.mode_probabilities(squared_distances(embedded, modes), SIGMA))
+    permuted = head.class_posterior(head.mode_probabilities(squared_distances(embedded, modes[order]), SIGMA))
     torch.testing.assert_close(permuted, posterior[:, order])
 
 
 def test_gradient_is_finite_where_embedding_meets_representative():
     point = torch.tensor([[1.0, 0.0]], requires_grad=True)
     modes = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
-    loss.embedding_loss(head.squared_distances(point, modes), torch.tensor([1]), 2.0).sum().backward()
+    loss.embedding_loss(squared_distances(point, modes), torch.tensor([1]), 2.0).sum().backward()
     assert torch.isfinite(point.grad).all()
 
 
@@ -100,7 +101,7 @@ def test_triplet_loss_is_the_loop(drawn):
 
 def test_posterior_logits_hold_background_first(drawn):
     embedded, modes, _ = drawn
-    probs = head.mode_probabilities(head.squared_distances(embedded, modes), SIGMA)
+    probs = head.mode_probabilities(squared_distances(embedded, modes), SIGMA)
     logits = head.posterior_logits(probs, scale=15, kind="scaled")
     torch.testing.assert_close(logits[:, 1:], 15 * probs.amax(-1))
     torch.testing.assert_close(logits[:, 0], 15 * (1 - probs.amax((-1, -2))))
@@ -108,14 +109,14 @@ def test_posterior_logits_hold_background_first(drawn):
 
 def test_log_logits_of_scale_1_are_the_normalised_posteriors(drawn):
     embedded, modes, _ = drawn
-    probs = head.mode_probabilities(head.squared_distances(embedded, modes), SIGMA)
+    probs = head.mode_probabilities(squared_distances(embedded, modes), SIGMA)
     posterior = torch.cat([1 - probs.amax((-1, -2))[:, None], probs.amax(-1)], dim=1)
     expected = posterior / posterior.sum(1, keepdim=True)
     torch.testing.assert_close(head.posterior_logits(probs, scale=1).softmax(1), expected)
 
 
 def test_the_embedding_module_is_its_layers_and_a_linear_layer_to_unit_length():
-    module = head.EmbeddingModule(12, (8, 6), dim=4).eval()
+    module = EmbeddingModule(12, (8, 6), dim=4).eval()
     pooled = torch.randn(R, 12)
     features = module(pooled)
     assert features.shape == (R, 6)

@@ -105,3 +105,32 @@ def test_a_backbone_leaves_one_convolution():
         SharedNetwork((3, 4, 5), BackboneSettings("resnet10t"))
     with pytest.raises(ValueError, match=r"channels is \(5,\) but must have 3 numbers"):
         SharedNetwork((5,))
+
+
+@pytest.mark.parametrize(("pixels", "dilation"), [(107, 3), (80, 2), (48, 1), (40, 1)])
+def test_the_third_convolution_is_dilated_by_the_same_share_of_the_target(pixels, dilation):
+    settings = CandidateNetworkSettings((2, 2, 2), 4, pixels, 4.5)
+    assert CandidateNetwork(settings).shared.conv3.dilation == (dilation, dilation)
+
+
+def test_the_dilation_can_be_set():
+    settings = CandidateNetworkSettings((2, 2, 2), 4, 48, 4.5, dilation=3)
+    assert CandidateNetwork(settings).shared.conv3.dilation == (3, 3)
+    with pytest.raises(ValueError, match="dilation is 0 but must be at least 1"):
+        CandidateNetworkSettings(dilation=0)
+
+
+def test_a_region_on_a_backbone_is_centred_on_its_box():
+    """What changes of the map when the image changes at a box's centre lies around the region's centre."""
+    torch.manual_seed(0)
+    backbone = BackboneSettings("efficientnet_lite0", frozen_stages=2, frozen_batchnorm=True)
+    network = CandidateNetwork(CandidateNetworkSettings((5,), 6, 48, 4.0), backbone).eval()
+    scene = 255 * torch.rand(1, 3, 192, 192)
+    spotted = scene.clone()
+    spotted[..., 88] = 255 - spotted[..., 88]  # pixel 88 covers [88, 89)
+    with torch.no_grad():
+        maps = [network.shared.body(x)[0] for x in (scene, spotted)]  # conv3 has a centred kernel
+        seen = (maps[0] - maps[1]).abs().amax((0, 1, 2)) > 1e-6
+    cells = seen.nonzero()[:, 0]
+    region = network.regions(torch.tensor([[[64.5, 64.5, 112.5, 112.5]]]))[0, 0]  # centred at 88.5
+    assert (region[0] + region[2]) / 2 == (cells[0] + cells[-1]) / 2

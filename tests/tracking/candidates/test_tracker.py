@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from clips import as_frames, video
@@ -10,6 +11,7 @@ from lightning_fewshot.boxes import iou
 from lightning_fewshot.models.metartt import MetaRTT, PrunedMetaRTT
 from lightning_fewshot.models.rt_mdnet import RTMDNet
 from lightning_fewshot.models.rt_mdnet.settings import SGDAdaptation
+from lightning_fewshot.tracking.candidates.head import score
 from lightning_fewshot.tracking.candidates.settings import Batches, CandidateNetworkSettings, TrackerSettings
 from lightning_fewshot.tracking.candidates.tracker import CandidateTracker, jittered_windows
 from lightning_fewshot.tracking.files import fingerprint
@@ -174,7 +176,34 @@ def test_jittered_scenes():
     assert (shift <= 4 / 160 * torch.tensor([100.0, 200.0]) + 1e-4).all()
 
 
+def test_found_means_above_the_first_frame_s_threshold(tiny, monkeypatch):
+    """With half of the way from the medians of that frame's scores as the threshold, in numpy."""
+    tiny["tracking"] = replace(tiny["tracking"], found_share=0.5)
+    module = RTMDNet(**tiny).eval()
+    seen = {}
+    monkeypatch.setattr(module, "adapt_first", lambda head, data: seen.update(head=head, data=data) or head)
+    images, boxes = video(3)
+    tracker = module.tracker()
+    with torch.no_grad():
+        state = tracker.init(images[0], boxes[0])
+        scores = [score(seen["head"], part)[0].numpy() for part in seen["data"]]
+    medians = [np.percentile(s[:, 0] - s[:, 1], 50, method="lower") for s in scores]
+    assert state.threshold == pytest.approx(sum(medians) / 2, abs=1e-6)
+    for above, found in ((0.01, True), (-0.01, False)):
+        monkeypatch.setattr(tracker, "_find", lambda s, *a, above=above: (s.box, s.box, s.threshold + above))
+        with torch.no_grad():
+            assert tracker.update(state, images[1])[0].found is found
+
+
+def test_without_a_share_found_means_above_zero(tiny):
+    images, boxes = video(1)
+    with torch.no_grad():
+        assert RTMDNet(**tiny).eval().tracker().init(images[0], boxes[0]).threshold == 0
+
+
 def test_numbers_are_checked():
+    with pytest.raises(ValueError, match=r"tracking\.found_share is 1\.0 but must be above 0 and below 1"):
+        TrackerSettings(found_share=1.0)
     with pytest.raises(ValueError, match=r"tracking\.candidates is 3 but must be at least 5"):
         TrackerSettings(candidates=3)
     with pytest.raises(ValueError, match=r"tracking.frame is \(0, 4\)"):

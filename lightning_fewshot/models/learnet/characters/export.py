@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from lightning_fewshot.models.learnet.characters.drawings import ink
 from lightning_fewshot.models.learnet.characters.network import LearnetNetwork, PupilState
@@ -37,6 +40,25 @@ class StaticPupil(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Score images ``(B, 1, 28, 28)`` against the exemplar: ``(B,)``."""
         return self.compare(self.stream(ink(images))[None], self.reference, self.weights)[0]
+
+
+class StaticRecogniser(nn.Module):
+    """Drawings to posteriors of N classes, each the mean over the static pupils of its exemplars.
+
+    Args:
+        pupils: One for each of P exemplars.
+        labels: ``(P,)``, class of each.
+    """
+
+    def __init__(self, pupils: Sequence[StaticPupil], labels: Tensor) -> None:
+        super().__init__()
+        self.pupils = nn.ModuleList(pupils)
+        of_class = one_hot(labels).float()  # (P, N)
+        self.register_buffer("mean", of_class / of_class.sum(0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return posteriors ``(B, N)`` of images ``(B, 1, 28, 28)`` uint8, dark on light."""
+        return (torch.stack([pupil(images) for pupil in self.pupils], 1) @ self.mean).softmax(1)
 
 
 def _static_stream(stream: Stream, state: PupilState) -> Stream:

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from lightning_fewshot.episodes import Episode, Examples
+from lightning_fewshot.exporting import Exportable
 from lightning_fewshot.metrics.classification import MatchError
 from lightning_fewshot.models.learnet.characters.compare import ComparisonName
 from lightning_fewshot.models.learnet.characters.drawings import drawings
-from lightning_fewshot.models.learnet.characters.export import StaticPupil
+from lightning_fewshot.models.learnet.characters.export import StaticPupil, StaticRecogniser
 from lightning_fewshot.models.learnet.characters.loss import pair_loss, recognition_loss
 from lightning_fewshot.models.learnet.characters.network import (
     Architecture,
@@ -124,6 +125,14 @@ class SiameseLearnet(FewShotModule):
         The export computes what ``predict`` does in evaluation mode: uint8 images ``(B, 1, 28, 28)`` to ``(B,)``.
         """
         return StaticPupil(self.network, state)
+
+    def exportable(self, state: LabelledPupils, images: Tensor) -> Exportable:
+        """Return the pupils of all exemplars as one static network, from drawings to posteriors of the classes."""
+        count = len(state.pupils.reference)
+        network = StaticRecogniser([self.export_pupil(state.pupils.exemplar(i)) for i in range(count)], state.labels)
+        return Exportable(
+            network, drawings(images), ("posteriors",), "(B, N); images are (B, 1, 28, 28), dark on light"
+        )
 
     @torch.no_grad()
     def draw(self, episode: Episode, preds: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_fewshot.episodes import Episode, Examples
+from lightning_fewshot.exporting import Exportable
 from lightning_fewshot.models.learnet.tracking.export import StaticTrackingPupil
 from lightning_fewshot.models.learnet.tracking.network import TemplateState, TrackingArchitecture, TrackingNetwork
 from lightning_fewshot.models.learnet.tracking.omega import Variant
@@ -89,6 +90,11 @@ class SiameseLearnetTracker(TrackingModule):
         responses ``(N, 17, 17)``.
         """
         return StaticTrackingPupil(self.network, state)
+
+    def exportable(self, state: TemplateState, images: Tensor) -> Exportable:
+        """Return the network of one target as a static one: search patches to responses, as ``export_pupil``."""
+        says = "(N, h, w): how like the target every place of a search patch is"
+        return Exportable(self.export_pupil(state), images, ("responses",), says)
 
     @torch.no_grad()
     def draw(self, episode: Episode, preds: Any) -> Tensor:

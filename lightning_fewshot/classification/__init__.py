@@ -1,0 +1,1 @@
+"""What image classifiers share: an encoder with an embedding, classes as mixtures, the closed set."""

@@ -1,0 +1,157 @@
+"""Text that tools and people write: one way to read annotation files, with an error that names the file and the line.
+
+Byte order marks, the line ends of every system, tabs, commas, blank lines and comments make no difference.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+from xml.etree import ElementTree
+
+MAX_ALIASES = 10  # of a yaml with data: more may stand for billions of entries
+LONGEST_NAME = 255  # bytes of a file name on any file system
+MAX_BYTES = 4 * 2**30  # of a text file; the largest annotations of public data sets have 1.2 GB
+MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file in UTF-8, or in UTF-16 with its mark; every line ends in ``\\n``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no regular file, or in another encoding; names the line.
+    """
+    raw = read_bytes(path)
+    encoding = next((name for mark, name in MARKS.items() if raw.startswith(mark)), "utf-8")
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = 1 + raw[: error.start].count(b"\n")
+        raise ValueError(f"{path} line {line} is not in UTF-8: save the file in that encoding") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Read a regular file; a pipe or device is refused.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no regular file, or larger than ``MAX_BYTES``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        if path.exists():
+            raise ValueError(f"{path} is no regular file")
+        raise FileNotFoundError(f"there is no file {path}")
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise ValueError(f"{path} has {size} bytes but {MAX_BYTES} are the most")
+    return path.read_bytes()
+
+
+def read_lines(path: str | Path) -> list[tuple[int, str]]:
+    """Return the lines that say something, with their numbers from 1: neither blank nor a comment (``#``)."""
+    lines = enumerate((line.strip() for line in read_text(path).split("\n")), 1)
+    return [(number, line) for number, line in lines if line and not line.startswith("#")]
+
+
+def fields(line: str) -> list[str]:
+    """Split a line at blanks, tabs, commas and semicolons.
+
+    >>> fields("1, 2\\t3;4  5,")
+    ['1', '2', '3', '4', '5']
+    """
+    return [field for field in re.split(r"[\s,;]+", line) if field]
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a json file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is truncated or no json; names the line.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is truncated or no json: line {error.lineno}: {error.msg}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is no json of annotations: it is nested too deep") from error
+    except ValueError as error:
+        raise ValueError(error if str(path) in str(error) else f"{path} is no json of annotations: {error}") from error
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a yaml file with plain data.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no yaml, or has more than ``MAX_ALIASES`` aliases.
+    """
+    import yaml
+
+    text = read_text(path)
+    try:
+        aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
+        if aliases <= MAX_ALIASES:
+            return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{path} is truncated or no yaml: {' '.join(str(error).split())[:200]}") from error
+    raise ValueError(f"{path} has {aliases} aliases but {MAX_ALIASES} are the most")
+
+
+def read_xml(path: str | Path) -> ElementTree.Element:
+    """Read an XML file in the encoding that it declares.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is truncated or no XML; names the line.
+    """
+    try:
+        return ElementTree.fromstring(read_bytes(path))
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        raise ValueError(f"annotation {path} is truncated or no XML: {error}") from error
+
+
+def as_number(value: Any) -> float | None:
+    """Return a number that a file holds as number or text; None: it is none, or not finite.
+
+    >>> [as_number(v) for v in (3, "4.5", True, None, [1], 10**400, float("nan"))]
+    [3.0, 4.5, None, None, None, None, None]
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if abs(number) < float("inf") else None
+
+
+def inner_path(name: Any, source: str) -> str:
+    """Return a file name from an annotation as a relative path that cannot leave its folder.
+
+    Args:
+        name: What stands there.
+        source: The file and row, for the error.
+
+    Raises:
+        ValueError: It is no text, absolute, leads outside, or is no possible file name.
+
+    >>> inner_path(r"train\\\\a.jpg", "a.json")
+    'train/a.jpg'
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{source} has the file name {str(name)[:80]!r} but must have a text")
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name):
+        raise ValueError(f"{source} names the file {name[:80]!r}, which is outside its folder")
+    encoded = [part.encode("utf-8", "surrogatepass") for part in path.parts]
+    if any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in name) or any(len(p) > LONGEST_NAME for p in encoded):
+        raise ValueError(f"{source} names the file {name[:80]!r}, which no file can be called")
+    return path.as_posix()
