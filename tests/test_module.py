@@ -9,6 +9,7 @@ from pytorch_lightning import Trainer
 from toy import ToyData, ToyModel
 
 from lightning_fewshot.data import EpisodeCounts
+from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.settings import Optimization
 
 
@@ -112,3 +113,19 @@ def test_a_model_that_was_trained_here_or_needs_no_training_predicts():
         needs_training = False
 
     assert len(_trainer().predict(Untrained(), datamodule=ToyData())) == 1
+
+
+def test_a_gpu_is_waited_for_only_every_nth_step(monkeypatch):
+    """On a CPU every loss is looked at; on a GPU, where a look waits, the first and then every 20th."""
+    module, looks = ToyModel(), []
+    monkeypatch.setattr(module, "loss", lambda episode: {"loss": torch.zeros(())})
+    monkeypatch.setattr(module, "log_dict", lambda *args, **kwargs: None)
+    monkeypatch.setattr(module, "log", lambda *args, **kwargs: None)
+    monkeypatch.setattr(module, "_check_finite", lambda *args: looks.append(args))
+    episode = Episode(None, Examples(torch.zeros(1, 3, 8, 8)), ("a",))
+    for device, expected in {"cpu": 41, "cuda": 3}.items():
+        looks.clear()
+        monkeypatch.setattr(ToyModel, "device", torch.device(device))
+        for step in range(41):
+            module.training_step(episode, step)
+        assert len(looks) == expected, device

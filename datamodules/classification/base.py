@@ -151,8 +151,8 @@ class ClassImages(EpisodicDataModule):
         """Say how a split was evaluated."""
         more = {"evaluated": self.splits.evaluated, "classes": len(self.catalog.split_classes[split])}
         if self.closed:
-            counted = {"split": split, "episodes": self.counts[split], "seed": self.seed}
-            return counted | more | {"images": len(self._held_out(split))}
+            closed = {"n_way": more["classes"], "k_shot": 0, "images": len(self._held_out(split))}
+            return {"split": split, "episodes": self.counts[split], "seed": self.seed} | more | closed
         return super().protocol(split) | more | {"n_open": self.n_open}
 
     # ------------------------------------------------------------------------------------------------------------

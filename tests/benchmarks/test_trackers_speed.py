@@ -137,9 +137,14 @@ def test_memory_is_flat_over_3_000_frames(kind):
 class _Single(torch.nn.Module):
     """One convolution, so that frames take little: what is tested is the loop and the state."""
 
+    stride = 8
+
     def __init__(self):
         super().__init__()
         self.convs = torch.nn.ModuleList([torch.nn.Conv2d(3, 4, 11, 8)])
+
+    def pixels(self, images, least=1, name="images"):
+        return images.float()
 
     def forward(self, x, filters=None):
         return self.convs[0](x)
