@@ -13,7 +13,8 @@ from torch import Tensor
 from lightning_fewshot.boxes import xyxy_to_xywh
 from lightning_fewshot.drawing import mask_colors
 from lightning_fewshot.files import write_atomically
-from lightning_fewshot.tracking.files import TrackFiles, write_boxes
+from lightning_fewshot.tracking.box_files import write_boxes
+from lightning_fewshot.tracking.files import TrackFiles
 from lightning_fewshot.tracking.frames import Frames
 from lightning_fewshot.tracking.loop import Step, Track, collect, follow_all
 from lightning_fewshot.tracking.tracker import Tracker

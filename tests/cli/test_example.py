@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from lightning_fewshot.cli import main
-from lightning_fewshot.tracking.files import read_boxes
+from lightning_fewshot.tracking.box_files import read_boxes
 
 ROOT = Path(__file__).parents[2]
 

@@ -123,7 +123,7 @@ def test_frames_of_another_size_in_the_middle_are_tracked(tmp_path):
     """Two videos of GOT-10k change their size: boxes are pixels of their own frame, and a film keeps its first size."""
     images = [np.zeros((20, 30, 3), np.uint8)] * 3 + [np.zeros((40, 30, 3), np.uint8)]
     assert len(track(IdentityTracker(), ArrayFrames(images, "clip"), BOX).boxes) == 4
-    record = track_to_files(IdentityTracker(), ArrayFrames(images, "clip"), BOX, tmp_path)
+    record = track_to_files(IdentityTracker(), ArrayFrames(images, "clip"), BOX[None], tmp_path)
     film = list(VideoFrames(record["annotated"]))
     assert [tuple(frame.shape) for frame in film] == [(3, 20, 30)] * 4
 
