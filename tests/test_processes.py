@@ -35,7 +35,7 @@ def test_two_devices_train_into_one_folder(start, results):
     output = process.communicate(timeout=180)[0]
     assert process.returncode == 0, output
     (folder,) = (path for path in Path("runs/unnamed").iterdir() if not path.is_symlink())
-    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["best.ckpt", "card.md", "last.ckpt"]
     assert json.loads((folder / "results.json").read_text())["metrics"]["accuracy"]["n"] == 5
     assert output.count("95 % interval") == 1
 

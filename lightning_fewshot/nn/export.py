@@ -15,6 +15,7 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import clip_boxes_to_image, roi_align
 
 from lightning_fewshot.nn.image_batch import batch_images
+from lightning_fewshot.nn.roi_pooling import SAMPLES
 from lightning_fewshot.nn.two_stage import TwoStageDetector
 
 REGIONS = 300  # of all maps together
@@ -73,15 +74,13 @@ class StaticDetector(nn.Module):
 
     def _pooled(self, pyramid: dict[str, Tensor], rois: Tensor) -> Tensor:
         """Pool each roi from every map, and take that of its size: Lin et al., eq. (1)."""
-        pool = self.network.pool
-        strides = [self.padded[0] / pyramid[name].shape[-2] for name in pool.featmap_names]
-        first, last = (round(float(torch.tensor(s).log2())) for s in (strides[0], strides[-1]))
+        pool, levels = self.network.pool, self.network.pool.level_of
         area = (rois[:, 2] - rois[:, 0]) * (rois[:, 3] - rois[:, 1])
-        level = torch.floor(pool.canonical_level + torch.log2(area.sqrt() / pool.canonical_scale) + 1e-6)
-        level = level.clamp(first, last) - first  # (P,)
+        level = torch.floor(levels.lvl0 + torch.log2(area.sqrt() / levels.s0) + levels.eps)
+        level = level.clamp(levels.k_min, levels.k_max) - levels.k_min  # (P,)
         rows = torch.cat([torch.zeros_like(rois[:, :1]), rois], 1)
         total = 0.0
-        for i, (name, stride) in enumerate(zip(pool.featmap_names, strides, strict=True)):
-            part = roi_align(pyramid[name], rows, pool.output_size, 1 / stride, pool.sampling_ratio)
+        for i, (name, stride) in enumerate(zip(pool.names, pool.strides, strict=True)):
+            part = roi_align(pyramid[name], rows, pool.size, 1 / stride, SAMPLES)
             total = total + part * (level == i)[:, None, None, None]
         return total
