@@ -1,0 +1,65 @@
+"""Damage to files: bytes cut, changed, inserted or repeated, and values of json of another kind."""
+
+import json
+
+import numpy as np
+
+ODD = [None, True, "", "x", -1, 0, 2**40, 10**400, 1e308, float("nan"), [], {}, [[]], "../../a.jpg", "/etc/passwd"]
+ODD += ["a\0b", "\ud800", "a" * 5000, [1] * 1000, {"a": {"b": []}}]
+BYTES = [
+    b"",
+    b"\0",
+    b"\xff\xfe",
+    b"\n\n",
+    b"\t",
+    b",",
+    b"-",
+    b"1e999",
+    b"9" * 400,
+    b"<!--",
+    b"&lol;",
+    b"*a",
+    b"[" * 3000,
+]
+
+
+def mutated_bytes(raw, rng):
+    """Cut, change, insert or repeat some bytes."""
+    place = int(rng.integers(len(raw) + 1))
+    kind = rng.integers(5)
+    if kind == 0:
+        return raw[:place]
+    if kind == 1:
+        return raw[:place] + BYTES[rng.integers(len(BYTES))] + raw[place:]
+    if kind == 2:
+        return raw[:place] + bytes(rng.integers(0, 256, 1 + int(rng.integers(8)), dtype=np.uint8)) + raw[place + 4 :]
+    if kind == 3:
+        return raw[:place] + raw[place + 1 + int(rng.integers(20)) :]
+    return raw[:place] + raw[: int(rng.integers(200))] + raw[place:]
+
+
+def mutated_json(raw, rng):
+    """Exchange a value for one of another kind, or drop a key; sometimes only bytes."""
+    if rng.random() < 0.3:
+        return mutated_bytes(raw, rng)
+    record = json.loads(raw)
+    for _ in range(1 + int(rng.integers(3))):
+        places = list(containers(record))
+        where = places[rng.integers(len(places))]
+        keys = list(where) if isinstance(where, dict) else list(range(len(where)))
+        if not keys:
+            continue
+        key = keys[rng.integers(len(keys))]
+        if rng.random() < 0.25:
+            del where[key]
+        else:
+            where[key] = ODD[rng.integers(len(ODD))]
+    return json.dumps(record).encode()
+
+
+def containers(value):
+    """Yield all lists and dicts within a json."""
+    if isinstance(value, (dict, list)):
+        yield value
+        for inner in list(value.values() if isinstance(value, dict) else value):
+            yield from containers(inner)
