@@ -79,7 +79,7 @@ def test_supervised_evaluation_resumes_too(run):
     assert first["metrics"]["accuracy"]["value"] > 0.8
     again = run("test", "VOT")
     assert len(calls) == 2
-    for name in ("accuracy", "failures", "robustness", "eao_108_371"):
+    for name in ("accuracy", "failures", "robustness"):  # no sequence is long enough for an EAO
         assert again["metrics"][name]["value"] == pytest.approx(first["metrics"][name]["value"], abs=1e-6)
 
 

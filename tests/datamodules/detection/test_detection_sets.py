@@ -18,6 +18,7 @@ from datamodules.detection.folder import FolderDetection
 from datamodules.detection.imagenet_loc import ImageNetLoc, plan_published, read_classes
 from datamodules.detection.voc import VOCDetection
 from datamodules.detection.yolo import YoloDetection
+from datamodules.images import own_folder
 from datamodules.images.catalog import PhotoSplits
 from lightning_fewshot.sampling import EpisodePlan, write_episodes
 
@@ -225,9 +226,10 @@ def test_repmets_list_keeps_classes_and_counts_and_never_mixes_support_and_query
         plan_published([entry], data.sorted_names, "list")
 
 
-def test_ones_own_folder_is_predicted_from_all_its_labelled_photos(tmp_path):
+def test_ones_own_folder_is_predicted_from_all_its_labelled_photos(tmp_path, monkeypatch):
+    monkeypatch.setattr(own_folder, "CHUNK", 3)
     root = maker.make_folder(tmp_path, ["cup", "pen"], 3)
-    data = FolderDetection(str(root), chunk=3)
+    data = FolderDetection(str(root))
     data.setup("predict")
     assert data.counts["predict"] == 2
     first, second = data.episode("predict", 0), data.episode("predict", 1)

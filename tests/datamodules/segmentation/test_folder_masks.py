@@ -5,6 +5,7 @@ import pytest
 from masked_sets import maker
 from PIL import Image
 
+from datamodules.images import own_folder
 from datamodules.segmentation.folder_masks import FolderMasks
 from datamodules.segmentation.settings import MaskedImages
 from lightning_fewshot.images import read_mask
@@ -97,8 +98,9 @@ def test_a_bad_line_in_classes_is_named(own):
         folder(own).setup("predict")
 
 
-def test_ones_own_folder_is_predicted_from_all_its_masks(own):
-    data = folder(own, chunk=3)
+def test_ones_own_folder_is_predicted_from_all_its_masks(own, monkeypatch):
+    monkeypatch.setattr(own_folder, "CHUNK", 3)
+    data = folder(own)
     data.setup("predict")
     assert data.counts["predict"] == 2
     first, second = data.episode("predict", 0), data.episode("predict", 1)
