@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as __main__ does, before torch is imported
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core for each of pytest's processes
 
 ROOT = Path(__file__).parents[1]
 TOY = ["--model", "toy.ToyModel", "--data", "toy.ToyData", "--trainer.accelerator", "cpu", "--trainer.max_epochs", "2"]
