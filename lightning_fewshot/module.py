@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +22,7 @@ from lightning_fewshot.drawing import draw_episode
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.exporting import Exportable
 from lightning_fewshot.metrics.estimate import Estimate
+from lightning_fewshot.precision import full_precision
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.settings import Optimization
 from lightning_fewshot.shipped import load_shipped
@@ -177,8 +177,19 @@ class FewShotModule(LightningModule, ABC):
     # run --------------------------------------------------------------------------------------------------------
 
     def full_precision(self) -> torch.autocast:
-        """Return a context without AMP: distances and scores in bfloat16 would tie."""
-        return torch.autocast(self.device.type, enabled=False)
+        """Return a context without AMP on the module's device."""
+        return full_precision(self.device)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Refuse: Lightning would take defaults for all settings that it is not given, without a word.
+
+        Raises:
+            ValueError: Always; names the call that takes class and settings from the checkpoint.
+        """
+        raise ValueError(
+            f"use lightning_fewshot.load({str(checkpoint_path)!r}).module: it has the checkpoint's settings"
+        )
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return the optimiser with its schedule, stepped every batch."""
@@ -273,18 +284,3 @@ class FewShotModule(LightningModule, ABC):
             f"Last good checkpoint: {checkpoint}. "
             "Lower the learning rate, or clip gradients with --trainer.gradient_clip_val 10."
         )
-
-
-def decay_groups(parameters: Iterable[nn.Parameter], lr_factor: float = 1.0) -> list[dict[str, Any]]:
-    """Return parameter groups that keep weight decay off biases, normalisation and scales (what has one dimension).
-
-    Args:
-        parameters: Those that need no gradient are left out.
-        lr_factor: Multiple of the learning rate.
-    """
-    trained = [p for p in parameters if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "lr_factor": lr_factor},
-        {"params": [p for p in trained if p.ndim < 2], "lr_factor": lr_factor, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]

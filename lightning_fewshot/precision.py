@@ -1,4 +1,4 @@
-"""What a machine computes natively: bfloat16 that is emulated is nine times slower than float32."""
+"""Which precision a machine computes natively: emulated bfloat16 is nine times slower than float32."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def native_bfloat16(device: str | torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= FIRST_CUDA_CAPABILITY
     return device.type != "cpu" or bool(CPU_FLAGS & _cpu_flags())
+
+
+def full_precision(device: str | torch.device) -> torch.autocast:
+    """Return a context without AMP: distances, boxes, scores and losses in bfloat16 would tie."""
+    return torch.autocast(torch.device(device).type, enabled=False)
 
 
 def _cpu_flags() -> set[str]:

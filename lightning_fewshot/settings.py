@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -107,7 +108,22 @@ def optimizer_class(name: str) -> type[Optimizer]:
         module = importlib.import_module(module_name) if module_name else torch.optim
     except ImportError:
         module = None
-    found = getattr(module, class_name, None)
-    if not (isinstance(found, type) and issubclass(found, Optimizer)):
+    candidate = getattr(module, class_name, None)
+    if not (isinstance(candidate, type) and issubclass(candidate, Optimizer)):
         raise ValueError(f"optimizer is {name!r} but must name a subclass of torch.optim.Optimizer, such as 'AdamW'")
-    return found
+    return candidate
+
+
+def decay_groups(parameters: Iterable[nn.Parameter], lr_factor: float = 1.0) -> list[dict[str, Any]]:
+    """Return parameter groups that keep weight decay off biases, normalisation and scales (what has one dimension).
+
+    Args:
+        parameters: Those that need no gradient are left out.
+        lr_factor: Multiple of the learning rate.
+    """
+    trained = [p for p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "lr_factor": lr_factor},
+        {"params": [p for p in trained if p.ndim < 2], "lr_factor": lr_factor, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

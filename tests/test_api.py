@@ -120,3 +120,10 @@ def test_a_loaded_model_is_the_trained_one(trained, photos):
     module = lf.load(path).module
     assert module.init_args["encoder"].size == content["few_shot"]["init_args"]["encoder"]["size"]
     assert all(torch.equal(v, content["state_dict"][n]) for n, v in module.state_dict().items())
+
+
+def test_lightnings_own_loading_is_refused_and_names_the_right_call(trained):
+    """It would take defaults for every setting that it is not given."""
+    path = trained("learnet")
+    with pytest.raises(ValueError, match=r"use lightning_fewshot\.load"):
+        type(lf.load(path).module).load_from_checkpoint(path)

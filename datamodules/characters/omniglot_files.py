@@ -153,9 +153,9 @@ def read_drawing(path: Path, side: int) -> np.ndarray:
 def _check_level(root: Path, name: str) -> None:
     if root.name in ZIPS:
         raise ValueError(f"root is {root}, one level too low: give {root.parent}")
-    found = sorted(root.glob(f"*/{name}")) if root.is_dir() else []
-    if found:
-        raise ValueError(f"root is {root}, one level too high: give {found[0].parent}")
+    folders = sorted(root.glob(f"*/{name}")) if root.is_dir() else []
+    if folders:
+        raise ValueError(f"root is {root}, one level too high: give {folders[0].parent}")
 
 
 def _unpack(zipped: Path, folder: Path) -> None:

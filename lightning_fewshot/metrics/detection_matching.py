@@ -159,18 +159,18 @@ def match(pooled: PooledBoxes, iou_thresholds: Sequence[float], max_detections: 
     [[True, False]]
     """
     within_limit = _within_limit(pooled, max_detections)
-    found = torch.zeros(len(iou_thresholds), len(pooled.scores), dtype=torch.bool)
+    is_hit = torch.zeros(len(iou_thresholds), len(pooled.scores), dtype=torch.bool)
     for chunk in chunks(pooled):
         eligible = chunk.same & within_limit[chunk.index][..., None]
         hits = _greedy(chunk.overlap.masked_fill(~eligible, -1.0), iou_thresholds)
-        found[:, chunk.index[chunk.present]] = hits[:, chunk.present]
+        is_hit[:, chunk.index[chunk.present]] = hits[:, chunk.present]
     return Matches(
         scores=pooled.scores,
         labels=pooled.labels,
         ranks=torch.arange(len(pooled.scores)) - _starts(pooled.counts).repeat_interleave(pooled.counts),
         within_limit=within_limit,
-        found=found,
-        ignored=on_ignored(pooled, iou_thresholds) & ~found,
+        found=is_hit,
+        ignored=on_ignored(pooled, iou_thresholds) & ~is_hit,
         episodes=pooled.episodes.repeat_interleave(pooled.counts),
         target_labels=pooled.target_labels,
         target_episodes=pooled.episodes.repeat_interleave(pooled.target_counts),
@@ -233,18 +233,18 @@ def _greedy(overlap: Tensor, iou_thresholds: Sequence[float]) -> Tensor:
     """Match ``(B, D, G)`` overlaps (-1: not eligible) down the ranks: which detections matched, ``(T, B, D)``."""
     limits = torch.tensor([min(t, EXACT) for t in iou_thresholds], dtype=torch.float64)[:, None]  # (T, 1)
     n_images, n_ranks, n_objects = overlap.shape
-    found = torch.zeros(len(limits), n_images, n_ranks, dtype=torch.bool)
+    is_hit = torch.zeros(len(limits), n_images, n_ranks, dtype=torch.bool)
     if n_objects == 0:
-        return found
+        return is_hit
     taken = torch.zeros(len(limits), n_images, n_objects, dtype=torch.bool)
     flipped = overlap.flip(-1)  # max() names the first of equal values, COCO takes the last
     possible = (overlap >= limits.min()).any(-1).any(0)
     for rank in possible.nonzero()[:, 0].tolist():
         best, at = flipped[:, rank].masked_fill(taken, -1.0).max(-1)  # (T, B)
         hit = best >= limits
-        found[:, :, rank] = hit
+        is_hit[:, :, rank] = hit
         taken.scatter_(-1, at[..., None], hit[..., None] | taken.gather(-1, at[..., None]))
-    return found
+    return is_hit
 
 
 def _within_limit(pooled: PooledBoxes, limit: int) -> Tensor:

@@ -138,8 +138,8 @@ class SegmentationMetrics(Metric):
         """
         truth = episode.query.class_masks
         if truth is None or len(preds) != len(truth):
-            found = "no masks" if truth is None else f"{len(truth)} masks"
-            raise ValueError(f"episode {episode.index}: query has {found} to compare {len(preds)} predictions with")
+            given = "no masks" if truth is None else f"{len(truth)} masks"
+            raise ValueError(f"episode {episode.index}: query has {given} to compare {len(preds)} predictions with")
         numbers = episode.class_ids or range(len(episode.classes))
         is_frame = counted_frames(len(truth)) & (episode.protocol == "video")
         for i, (pred, mask) in enumerate(zip(preds, truth, strict=True)):

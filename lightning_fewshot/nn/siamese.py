@@ -25,6 +25,7 @@ from torch.nn.functional import max_pool2d, relu
 
 from lightning_fewshot.nn.correlation import cross_correlation
 from lightning_fewshot.nn.dynamic import FactorisedConv2d, FactorisedDynamicConv2d
+from lightning_fewshot.precision import full_precision
 
 SecondLayer = Literal["plain", "learned", "predicted"]
 KERNELS, STRIDES = (11, 5, 3, 3, 3), (2, 1, 1, 1, 1)  # AlexNet's; the first stride is 2 in both papers
@@ -144,7 +145,7 @@ class ResponseLayer(nn.Module):
             template: ``(P, K, h, w)``.
             maps: ``(P * R, K, H, W)``, exemplar by exemplar.
         """
-        with torch.autocast(maps.device.type, enabled=False):
+        with full_precision(maps.device):
             responses = cross_correlation(template.float(), maps.float())  # (P, R, H', W')
             flat = responses.flatten(0, 1).unsqueeze(1).to(self.adjust.weight.dtype)
             return self.adjust(flat).float().view_as(responses)

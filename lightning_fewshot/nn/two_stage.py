@@ -27,6 +27,7 @@ from lightning_fewshot.nn.image_batch import batch_images
 from lightning_fewshot.nn.roi_pooling import PyramidPool
 from lightning_fewshot.nn.rois import hardest, label_rois, roi_losses, sample_rois
 from lightning_fewshot.nn.two_stage_settings import Proposals, Pyramid, RoiHead
+from lightning_fewshot.precision import full_precision
 from lightning_fewshot.settings import BackboneSettings
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
@@ -176,7 +177,7 @@ class TwoStageDetector(nn.Module):
             rois: To train on.
             logits: ``(R, 1 + N)``, background first.
         """
-        with _full_precision(logits):
+        with full_precision(logits.device):
             classification, regression = roi_losses(logits, self.regress(rois.features), rois.labels, rois.deltas)
         kept = torch.arange(len(logits), device=logits.device)
         if self.roi_head.ohem:
@@ -207,7 +208,7 @@ class TwoStageDetector(nn.Module):
 
     def _refine(self, maps: Maps, proposals: list[Tensor], features: Tensor) -> list[Tensor]:
         """Regress the boxes of every image from its proposals, clipped, in pixels of the original images."""
-        with _full_precision(features):
+        with full_precision(features.device):
             boxes = self.coder.decode_single(self.regress(features), torch.cat(proposals))
         parts = boxes.split([len(p) for p in proposals])
         sizes = maps.images.image_sizes
@@ -239,8 +240,3 @@ def _region_proposals(pyramid: Pyramid, proposals: Proposals) -> ScoringRPN:
         post_nms_top_n=kept,
         nms_thresh=proposals.nms_iou,
     )
-
-
-def _full_precision(like: Tensor) -> torch.autocast:
-    """Return a context without AMP: boxes and losses in bfloat16 would tie."""
-    return torch.autocast(like.device.type, enabled=False)

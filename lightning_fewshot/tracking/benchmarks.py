@@ -75,10 +75,10 @@ def read_otb(folder: Path) -> list[Sequence]:
     table = folder / "OTB2015.json"
     attributes = _otb_attributes(folder / "OTB2015_attributes.json")
     if table.is_file():
-        found = [_otb_from_json(key, entry, table) for key, entry in read_json(table).items()]
+        sequences = [_otb_from_json(key, entry, table) for key, entry in read_json(table).items()]
     else:
-        found = [s for path in sorted(folder.glob("*/img")) for s in _otb_targets(path.parent)]
-    return sorted(s._replace(attributes=attributes.get(plain_name(s.name), ())) for s in found)
+        sequences = [s for path in sorted(folder.glob("*/img")) for s in _otb_targets(path.parent)]
+    return sorted(s._replace(attributes=attributes.get(plain_name(s.name), ())) for s in sequences)
 
 
 def _otb_from_json(key: str, entry: Any, path: Path) -> Sequence:
@@ -120,24 +120,24 @@ def _otb_attributes(path: Path) -> dict[str, tuple[str, ...]]:
 
 def read_templecolor(folder: Path) -> list[Sequence]:
     """Read TempleColor-128 (Liang, Blasch, Ling 2015): ``<name>/<name>_gt.txt``, ``<name>_frames.txt``, ``img``."""
-    found = []
+    sequences = []
     for path in sorted(folder.glob("*/*_gt.txt")):
         if path.name != f"{path.parent.name}_gt.txt":
             continue
         span = path.with_name(f"{path.parent.name}_frames.txt")
         first = _first_number(span) if span.is_file() else None
-        found.append(Sequence(path.parent.name, path.parent / "img", read_boxes(path), first, 1.0))
-    return found
+        sequences.append(Sequence(path.parent.name, path.parent / "img", read_boxes(path), first, 1.0))
+    return sequences
 
 
 def read_uav123(folder: Path) -> list[Sequence]:
     """Read UAV123 (Mueller, Smith, Ghanem 2016): ``anno/UAV123/<name>.txt``, ``data_seq/UAV123/<folder>``."""
     starts = {f"{v}_{i}": (v, n) for v, numbers in UAV123_PARTS.items() for i, n in enumerate(numbers, 1)}
-    found = []
+    sequences = []
     for path in sorted(folder.glob("anno/UAV123/*.txt")):
         video, first = starts.get(path.stem, (path.stem, 1))
-        found.append(Sequence(path.stem, folder / "data_seq/UAV123" / video, read_boxes(path), first, 1.0))
-    return found
+        sequences.append(Sequence(path.stem, folder / "data_seq/UAV123" / video, read_boxes(path), first, 1.0))
+    return sequences
 
 
 def read_vot(folder: Path) -> list[Sequence]:

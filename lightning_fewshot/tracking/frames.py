@@ -126,10 +126,10 @@ def list_images(folder: str | Path) -> list[Path]:
         ValueError: There is none.
     """
     folder = Path(folder)
-    found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not is_litter(p, folder)]
-    if not found:
+    files = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not is_litter(p, folder)]
+    if not files:
         raise ValueError(f"folder {folder} holds no image")
-    return sorted(found, key=lambda path: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", path.name)])
+    return sorted(files, key=lambda path: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", path.name)])
 
 
 def ahead(frames: Frames, depth: int = AHEAD) -> Iterator[Tensor]:

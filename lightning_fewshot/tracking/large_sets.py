@@ -55,8 +55,8 @@ def read_lasot(folder: Path) -> list[Sequence]:
     Frames of full occlusion or out of view do not count, as in its toolkit.
     """
     chosen = set(listed(folder / "testing_set.txt")) if (folder / "testing_set.txt").is_file() else None
-    found = sorted([*folder.glob("*/groundtruth.txt"), *folder.glob("*/*/groundtruth.txt")])
-    videos = [path.parent for path in found if (path.parent / "img").is_dir()]
+    tables = sorted([*folder.glob("*/groundtruth.txt"), *folder.glob("*/*/groundtruth.txt")])
+    videos = [path.parent for path in tables if (path.parent / "img").is_dir()]
     return [_lasot_sequence(video) for video in videos if chosen is None or video.name in chosen]
 
 
@@ -74,8 +74,8 @@ def read_trackingnet(folder: Path) -> list[Sequence]:
     Of the part TEST the first box alone is published: its videos are left out here, its server scores them.
     """
     paths = sorted(folder.glob("T*/anno/*.txt"))
-    found = [Sequence(p.stem, p.parents[1] / "frames" / p.stem, read_boxes(p)) for p in paths]
-    return [sequence for sequence in found if len(sequence.truth) > 1]
+    sequences = [Sequence(p.stem, p.parents[1] / "frames" / p.stem, read_boxes(p)) for p in paths]
+    return [sequence for sequence in sequences if len(sequence.truth) > 1]
 
 
 def read_nfs(folder: Path) -> list[Sequence]:

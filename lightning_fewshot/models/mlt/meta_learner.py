@@ -16,6 +16,7 @@ from lightning_fewshot.models.mlt.gradient import negative_gradient
 from lightning_fewshot.models.mlt.network import MatchingNetwork, MatchState
 from lightning_fewshot.models.mlt.settings import MetaLearnerSettings
 from lightning_fewshot.nn.response_loss import ResponseLoss
+from lightning_fewshot.precision import full_precision
 
 START = 0.3  # size of the first kernels, relative to ones that keep the size of what they see
 
@@ -90,7 +91,7 @@ class Specialiser(NamedTuple):
             hidden: ``(P * M, C, H, W)`` what the last layer sees of the patches.
             target: ``(P * M, H', W')``, 1 at the target's place.
         """
-        with torch.autocast(hidden.device.type, enabled=False):
+        with full_precision(hidden.device):
             layer, maps = self.network.last_layer(), (state.hidden.float(), hidden.float())
             delta = negative_gradient(layer, *maps, target=target, loss=self.loss)  # eq. (2)
         return self.network.with_kernels(state, self.meta(delta))  # eqs. (3) and (4)

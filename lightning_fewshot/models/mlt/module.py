@@ -143,10 +143,10 @@ class MetaLearnerTracker(MatchingModule):
     def on_validation_epoch_end(self) -> None:
         """Say so where no sequence was long enough for an update: all checkpoints then tie."""
         super().on_validation_epoch_end()
-        every = self.memory.update_every
-        if self._longest <= every and not self.trainer.sanity_checking:
+        period = self.memory.update_every
+        if self._longest <= period and not self.trainer.sanity_checking:
             warnings.warn(
-                f"memory.update_every is {every} but the longest validation sequence has {self._longest} frames: "
+                f"memory.update_every is {period} but the longest validation sequence has {self._longest} frames: "
                 "no update was used, so every checkpoint is as good as the next",
                 stacklevel=2,
             )

@@ -18,6 +18,7 @@ from torch.nn.functional import conv2d, normalize
 
 from lightning_fewshot.models.mlt.settings import MatchingSettings
 from lightning_fewshot.nn.siamese import ResponseLayer, SiameseStream
+from lightning_fewshot.precision import full_precision
 from lightning_fewshot.tracking.crops import EXEMPLAR
 
 KERNEL_SIZES = (11, 5, 3, 3, 1)  # section 3.2.1
@@ -110,7 +111,7 @@ class MatchingNetwork(nn.Module):
         Returns:
             ``(P * R, K + E, H, W)`` float32, of length 1 over channels.
         """
-        with torch.autocast(hidden.device.type, enabled=False):
+        with full_precision(hidden.device):
             if self.training:
                 conv, norm = self.stream.convs[-1], self.stream.norms[-1]
                 common = norm(conv(hidden.to(conv.weight.dtype))).float()

@@ -108,11 +108,11 @@ class MetaTracker(ResponseTracker):
     def learn(self, state: Following, frame: Tensor, response: Tensor) -> Knowledge:
         """Remember the new context patch; every T frames, make new kernels from the memory, if any, and empty it."""
         known: Knowledge = state.model._replace(frames=state.model.frames + 1)
-        every = self._memory.update_every
-        if not every:
+        period = self._memory.update_every
+        if not period:
             return known
         known = known._replace(memory=self._remember(known.memory, state, frame, response=response))
-        if known.frames % every or not known.memory:
+        if known.frames % period or not known.memory:
             return known
         patches = torch.stack([r.patch for r in known.memory])
         return Knowledge(self._specialiser.from_patches(known.match, patches), (), known.frames)

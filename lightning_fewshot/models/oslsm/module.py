@@ -33,8 +33,7 @@ from lightning_fewshot.models.oslsm.settings import (
     SupportEncoder,
     check_choice,
 )
-from lightning_fewshot.module import decay_groups
-from lightning_fewshot.settings import BackboneSettings, Optimization
+from lightning_fewshot.settings import BackboneSettings, Optimization, decay_groups
 
 
 class OSLSMSegmenter(PixelSegmenter):

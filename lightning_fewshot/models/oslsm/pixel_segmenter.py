@@ -28,8 +28,8 @@ from lightning_fewshot.models.oslsm.grid import location_labels, network_size, r
 from lightning_fewshot.models.oslsm.network import CHUNK
 from lightning_fewshot.models.oslsm.segmentation_branch import SegmentationBranch
 from lightning_fewshot.models.oslsm.settings import ImageSides, SegmentationBranchSettings
-from lightning_fewshot.module import FewShotModule, decay_groups
-from lightning_fewshot.settings import BackboneSettings, Optimization
+from lightning_fewshot.module import FewShotModule
+from lightning_fewshot.settings import BackboneSettings, Optimization, decay_groups
 
 VGG16 = BackboneSettings("vgg16")
 RUN = Optimization(warmup=0.02)

@@ -146,8 +146,8 @@ class EpisodeDetector(FewShotModule):
     def support_regions(self, support: Examples) -> SupportRegions:
         """Propose regions on the images of a support."""
         maps = self.network.maps(support.images)
-        found = self.network.propose(maps)
-        return SupportRegions(maps, found.boxes, found.objectness, maps.scaled(support.boxes), support.labels)
+        regions = self.network.propose(maps)
+        return SupportRegions(maps, regions.boxes, regions.objectness, maps.scaled(support.boxes), support.labels)
 
     def representatives_of(self, regions: SupportRegions, layer: tuple[Tensor, Tensor], mixture: Mixture) -> MetricHead:
         """Return the head whose representatives are the embeddings of the support's rois (section 5.2).

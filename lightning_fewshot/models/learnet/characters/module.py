@@ -20,8 +20,8 @@ from lightning_fewshot.models.learnet.characters.network import (
     PredictedLayer,
     PupilState,
 )
-from lightning_fewshot.module import FewShotModule, decay_groups
-from lightning_fewshot.settings import Optimization
+from lightning_fewshot.module import FewShotModule
+from lightning_fewshot.settings import Optimization, decay_groups
 
 
 class LabelledPupils(NamedTuple):

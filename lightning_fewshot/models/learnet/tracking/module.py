@@ -12,10 +12,9 @@ from lightning_fewshot.exporting import Exportable
 from lightning_fewshot.models.learnet.tracking.export import StaticTrackingPupil
 from lightning_fewshot.models.learnet.tracking.network import TemplateState, TrackingArchitecture, TrackingNetwork
 from lightning_fewshot.models.learnet.tracking.omega import Variant
-from lightning_fewshot.module import decay_groups
 from lightning_fewshot.nn.response_loss import SquareLoss, pair_targets, query_cells
 from lightning_fewshot.nn.siamese import RESPONSE_LR, split_parameters
-from lightning_fewshot.settings import Optimization
+from lightning_fewshot.settings import Optimization, decay_groups
 from lightning_fewshot.tracking.crops import CropSettings
 from lightning_fewshot.tracking.module import TrackingModule
 from lightning_fewshot.tracking.response import ResponseTracker, Search
