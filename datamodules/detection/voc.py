@@ -114,16 +114,19 @@ def read_xml(table: Path, image: Path, skipped: SkippedItems, difficult: bool = 
         skipped.add(f"{table.name} object {objects[i][0]}", reason)
     kept = [i for i in range(len(objects)) if i not in bad]
     ignored = [i for i in kept if not difficult and as_number(objects[i][1].findtext("difficult")) == 1]
-    counted = [i for i in kept if i not in ignored]
     classes = [item.findtext("name", "").strip() for _, item in objects]
+    photo = _photo(image, boxes, classes, counted=[i for i in kept if i not in ignored], ignored=ignored)
+    return photo._replace(size=(width, height), n_skipped=len(tree.findall("object")) - len(kept))
+
+
+def _photo(image: Path, boxes: np.ndarray, classes: list[str], counted: list[int], ignored: list[int]) -> Photo:
+    """Return the photo of the objects that count, and those that evaluation ignores."""
     return Photo(
         name=image.name,
         path=image,
         boxes=boxes[counted],
         classes=tuple(classes[i] for i in counted),
-        size=(width, height),
         ignored=IgnoredObjects(boxes[ignored], tuple(classes[i] for i in ignored), np.zeros(len(ignored), bool)),
-        n_skipped=len(tree.findall("object")) - len(kept),
     )
 
 

@@ -41,19 +41,18 @@ def track_to_files(
         progress: Called with the video's name, frames done and frames in all, after each frame.
 
     Returns:
-        A record with the files' names, the number of frames and the speed over all objects.
+        The files' names, the number of frames and the speed over all objects.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    film = folder / f"{frames.name}.mp4"
+    film = Path(folder) / f"{frames.name}.mp4"
+    film.parent.mkdir(parents=True, exist_ok=True)
     kept: list[list[Step]] = [[] for _ in boxes]
     for steps in write_film(follow_all(tracker, frames, boxes), film, getattr(frames, "fps", FPS)):
         for object_steps, step in zip(kept, steps, strict=True):
             object_steps.append(step._replace(frame=None))
         if progress is not None:
             progress(frames.name, steps[0].t + 1, len(frames))
-    tracks = [collect(object_steps) for object_steps in kept]
-    files = write_tracks(folder, frames, tracks)
+    tracks = list(map(collect, kept))
+    files = write_tracks(film.parent, frames, tracks)
     seconds = sum(float(track.seconds.sum()) for track in tracks)
     reading = sum(float(track.read_seconds.sum()) for track in tracks)
     return {

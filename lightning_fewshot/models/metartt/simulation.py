@@ -87,8 +87,7 @@ def simulate(
     head = adapt_initial(network.head(count), initial)[-1]
     estimated = candidates = None
     if settings.estimated_targets:
-        maps_between = between[0].detach()
-        estimated, candidates = estimate_targets(network, maps_between, between[1], head, search, generator)
+        estimated, candidates = estimate_targets(network, between[0].detach(), between[1], head, search, generator)
     targets = between[1].boxes if estimated is None else estimated
     online, online_boxes = collect(network, *between, targets, settings.frame, generator, ONLINE_NEGATIVES)  # D_on
     heads = adapt_online(head, online)
