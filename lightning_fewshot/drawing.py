@@ -21,6 +21,7 @@ from torchvision.utils import draw_segmentation_masks, make_grid
 from lightning_fewshot.episodes import VOID, Detections, Episode, Examples, Segmentation
 
 Color = tuple[int, int, int]
+Place = tuple[float, float, float, float]  # x1, y1, x2, y2
 TRUTH, PREDICTION = (60, 200, 80), (255, 140, 0)
 SIDE = 320  # pixels of the longer side of an image in the picture of an episode
 COLUMNS = 5
@@ -70,21 +71,24 @@ def draw_image(examples: Examples, i: int, classes: Sequence[str], pred: Any, si
         picture = draw_masks(picture, ((values > 0) & (values != VOID))[None], [TRUTH])
     if examples.instance_masks is not None and len(examples.instance_masks[i]):
         picture = draw_masks(picture, examples.instance_masks[i].cpu(), [TRUTH])
+    taken: list[Place] = []
     if examples.boxes is not None and examples.labels is not None:
         names = [classes[label] for label in examples.labels[i].tolist()]
-        picture = draw_boxes(picture, examples.boxes[i].cpu() * scale, names, TRUTH)
+        picture = draw_boxes(picture, examples.boxes[i].cpu() * scale, names, TRUTH, taken)
     if isinstance(pred, Detections):
-        picture = draw_detections(picture, pred, classes, scale)
+        picture = draw_detections(picture, pred, classes, scale=scale, taken=taken)
     elif isinstance(pred, Segmentation):
         picture = draw_segmentation(picture, pred, classes)
     return _captioned(picture, examples, i, classes, pred)
 
 
-def draw_detections(picture: Tensor, pred: Detections, classes: Sequence[str], scale: float = 1.0) -> Tensor:
+def draw_detections(
+    picture: Tensor, pred: Detections, classes: Sequence[str], scale: float = 1.0, taken: list[Place] | None = None
+) -> Tensor:
     """Draw the detections above the score threshold, of those in one place the best."""
     best = _best(Detections(*(part.cpu() for part in pred)))
     names = [f"{classes[c]} {s:.2f}" for c, s in zip(best.labels.tolist(), best.scores.tolist(), strict=True)]
-    return draw_boxes(picture, best.boxes * scale, names, PREDICTION)
+    return draw_boxes(picture, best.boxes * scale, names, PREDICTION, taken)
 
 
 def draw_segmentation(picture: Tensor, pred: Segmentation, classes: Sequence[str]) -> Tensor:
@@ -112,7 +116,9 @@ def _write_at(picture: Tensor, place: tuple[float, float], name: str, color: Col
     return _as_tensor(image)
 
 
-def draw_boxes(picture: Tensor, boxes: Tensor, names: Sequence[str], color: Color) -> Tensor:
+def draw_boxes(
+    picture: Tensor, boxes: Tensor, names: Sequence[str], color: Color, taken: list[Place] | None = None
+) -> Tensor:
     """Draw boxes ``(M, 4)`` in pixels of the picture, each with its name where no other label stands.
 
     Empty and inverted boxes are left out.
@@ -121,7 +127,7 @@ def draw_boxes(picture: Tensor, boxes: Tensor, names: Sequence[str], color: Colo
 
     image = Image.fromarray(picture.permute(1, 2, 0).numpy())
     canvas, font, width = ImageDraw.Draw(image), _font(_letters(picture)), _line_width(picture)
-    labels: list[tuple[float, float, float, float]] = []
+    labels = [] if taken is None else taken  # places of labels, also of those that other calls drew
     for box, name in zip(boxes.tolist(), names, strict=True):
         if not (box[2] > box[0] and box[3] > box[1]):
             continue

@@ -109,6 +109,16 @@ def test_labels_do_not_cover_each_other():
         taken.append(place)
 
 
+def test_labels_of_predictions_avoid_those_of_the_truth():
+    examples = _examples(1)
+    preds = Detections(examples.boxes[0], torch.tensor([0.9]), torch.tensor([0]))
+    (alone,) = draw_examples(examples, ["cat"], side=SIDE)
+    (both,) = draw_examples(examples, ["cat"], [preds], side=SIDE)
+    x, y = (round(v * SIDE / 56) for v in examples.boxes[0][0, :2].tolist())
+    label = (slice(None), slice(y - 11, y - 4), slice(x, x + 8))  # of the truth, above its box
+    assert torch.equal(both[label], alone[label])
+
+
 def test_an_episode_of_whole_images_shows_names_truth_and_prediction():
     query = Examples(torch.zeros(2, 3, 20, 20, dtype=torch.uint8), torch.tensor([0, 1]))
     preds = torch.tensor([[2.0, 1.0], [2.0, 1.0]])  # right, wrong
