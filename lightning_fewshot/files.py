@@ -18,6 +18,12 @@ def is_litter(path: Path, root: Path) -> bool:
     return litter or any((folder / RUN_MARKER).exists() for folder in folders)
 
 
+def matching(folder: Path, *patterns: str) -> list[Path]:
+    """Return what fits any of the glob patterns below a folder, sorted; without litter, in any folder on the way."""
+    paths = {path for pattern in patterns for path in folder.glob(pattern)}
+    return sorted(p for p in paths if not any(map(is_litter_name, p.relative_to(folder).parts)))
+
+
 def is_litter_name(name: str) -> bool:
     """Return whether a file or folder of this name is what an operating system or an editor leaves behind.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datamodules.images.roots import Download, find_root
 from datamodules.tracking.base import Target, TrackingData, as_splits, hold_out
+from lightning_fewshot.files import matching
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.tracking.frames import ImageFrames
 
@@ -88,7 +89,7 @@ class ImageNetVID(TrackingData):
     def _listed(self, part: str) -> list[str]:
         base = self.folder / "Annotations/VID" / part
         pattern = "*/*" if any(base.glob("ILSVRC2015_VID_train_*")) else "*"
-        return [f"{part}/{path.relative_to(base)}" for path in sorted(base.glob(pattern)) if path.is_dir()]
+        return [f"{part}/{path.relative_to(base)}" for path in matching(base, pattern) if path.is_dir()]
 
 
 class VidTarget(Target):
@@ -118,8 +119,8 @@ def list_video(folder: Path, name: str) -> tuple[list[Path], list[Path]]:
     Raises:
         ValueError: Their numbers differ; or there is none.
     """
-    notes = sorted((folder / "Annotations/VID" / name).glob("*.xml"))
-    images = sorted((folder / "Data/VID" / name).glob("*.JPEG"))
+    notes = matching(folder / "Annotations/VID" / name, "*.xml")
+    images = matching(folder / "Data/VID" / name, "*.JPEG")
     if not notes or [p.stem for p in notes] != [p.stem for p in images]:
         raise ValueError(f"video {name} has {len(images)} images and {len(notes)} annotations")
     return images, notes

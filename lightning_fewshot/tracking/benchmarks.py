@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lightning_fewshot.files import matching
 from lightning_fewshot.tracking.box_files import read_boxes, read_lines
 from lightning_fewshot.tracking.large_sets import read_got10k, read_lasot, read_nfs, read_trackingnet
 from lightning_fewshot.tracking.sequence import Sequence, listed, plain_name, read_json, truth_of
@@ -77,7 +78,7 @@ def read_otb(folder: Path) -> list[Sequence]:
     if table.is_file():
         sequences = [_otb_from_json(key, entry, table) for key, entry in read_json(table).items()]
     else:
-        sequences = [s for path in sorted(folder.glob("*/img")) for s in _otb_targets(path.parent)]
+        sequences = [s for path in matching(folder, "*/img") for s in _otb_targets(path.parent)]
     return sorted(s._replace(attributes=attributes.get(plain_name(s.name), ())) for s in sequences)
 
 
@@ -92,7 +93,7 @@ def _otb_from_json(key: str, entry: Any, path: Path) -> Sequence:
 
 
 def _otb_targets(folder: Path) -> list[Sequence]:
-    files = sorted(folder.glob("groundtruth_rect*.txt"))
+    files = matching(folder, "groundtruth_rect*.txt")
     if folder.name in OTB_ONE_TARGET:
         files = files[-1:]
     several = len(files) > 1
@@ -121,7 +122,7 @@ def _otb_attributes(path: Path) -> dict[str, tuple[str, ...]]:
 def read_templecolor(folder: Path) -> list[Sequence]:
     """Read TempleColor-128 (Liang, Blasch, Ling 2015): ``<name>/<name>_gt.txt``, ``<name>_frames.txt``, ``img``."""
     sequences = []
-    for path in sorted(folder.glob("*/*_gt.txt")):
+    for path in matching(folder, "*/*_gt.txt"):
         if path.name != f"{path.parent.name}_gt.txt":
             continue
         span = path.with_name(f"{path.parent.name}_frames.txt")
@@ -134,7 +135,7 @@ def read_uav123(folder: Path) -> list[Sequence]:
     """Read UAV123 (Mueller, Smith, Ghanem 2016): ``anno/UAV123/<name>.txt``, ``data_seq/UAV123/<folder>``."""
     starts = {f"{v}_{i}": (v, n) for v, numbers in UAV123_PARTS.items() for i, n in enumerate(numbers, 1)}
     sequences = []
-    for path in sorted(folder.glob("anno/UAV123/*.txt")):
+    for path in matching(folder, "anno/UAV123/*.txt"):
         video, first = starts.get(path.stem, (path.stem, 1))
         sequences.append(Sequence(path.stem, folder / "data_seq/UAV123" / video, read_boxes(path), first, 1.0))
     return sequences

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nan
 
+from lightning_fewshot.files import matching
 from lightning_fewshot.tracking.box_files import read_boxes, read_lines
 from lightning_fewshot.tracking.frames import list_images
 from lightning_fewshot.tracking.sequence import Sequence, listed
@@ -55,7 +56,7 @@ def read_lasot(folder: Path) -> list[Sequence]:
     Frames of full occlusion or out of view do not count, as in its toolkit.
     """
     chosen = set(listed(folder / "testing_set.txt")) if (folder / "testing_set.txt").is_file() else None
-    tables = sorted([*folder.glob("*/groundtruth.txt"), *folder.glob("*/*/groundtruth.txt")])
+    tables = matching(folder, "*/groundtruth.txt", "*/*/groundtruth.txt")
     videos = [path.parent for path in tables if (path.parent / "img").is_dir()]
     return [_lasot_sequence(video) for video in videos if chosen is None or video.name in chosen]
 
@@ -73,14 +74,14 @@ def read_trackingnet(folder: Path) -> list[Sequence]:
 
     Of the part TEST the first box alone is published: its videos are left out here, its server scores them.
     """
-    paths = sorted(folder.glob("T*/anno/*.txt"))
+    paths = matching(folder, "T*/anno/*.txt")
     sequences = [Sequence(p.stem, p.parents[1] / "frames" / p.stem, read_boxes(p)) for p in paths]
     return [sequence for sequence in sequences if len(sequence.truth) > 1]
 
 
 def read_nfs(folder: Path) -> list[Sequence]:
     """Read NfS (Kiani Galoogahi et al. 2017), 30 frames a second: ``<name>/30/<name>.txt``, ``<name>/30/<name>``."""
-    return [_nfs_sequence(path) for path in sorted(folder.glob(f"*/{NFS_FPS}/*.txt"))]
+    return [_nfs_sequence(path) for path in matching(folder, f"*/{NFS_FPS}/*.txt")]
 
 
 def _nfs_sequence(path: Path) -> Sequence:

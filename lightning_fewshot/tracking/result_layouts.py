@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Collection
 from pathlib import Path
 
-from lightning_fewshot.files import is_litter
+from lightning_fewshot.files import is_litter, matching
 from lightning_fewshot.tracking.sequence import plain_name
 
 PREFIXES = ("uav.", "nfs.", "tpl.")  # of pytracking
@@ -49,7 +49,7 @@ def find_results(folder: Path, sequences: Collection[str]) -> tuple[Results, lis
 
 def result_files(folder: Path) -> list[Path]:
     """Return all files that may hold boxes, in any layout."""
-    paths = sorted(folder.rglob("*.txt")) if folder.is_dir() else []
+    paths = matching(folder, "**/*.txt") if folder.is_dir() else []
     return [p for p in paths if p.parent.name != TIMES and not BESIDE.search(p.stem) and not is_litter(p, folder)]
 
 
