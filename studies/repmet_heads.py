@@ -27,7 +27,7 @@ from torch.nn.functional import cross_entropy
 from datamodules.detection.tiny_imagenet import Mosaic, TinyImageNetMosaics
 from lightning_fewshot.checkpoints import build_module
 from lightning_fewshot.data import EpisodeCounts
-from lightning_fewshot.episodes import Episode
+from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.metrics.detection import DetectionMetrics
 from lightning_fewshot.metrics.estimate import Estimate, mean_interval
 from lightning_fewshot.models.repmet.adaptation import MetricHead, gather_representatives, support_rois
@@ -93,7 +93,8 @@ def remembered(path: Path, make: Callable[[], Any]) -> Any:
     """Return what a file holds, or make it and write the file."""
     if not path.is_file():
         torch.save(make(), path)
-    return torch.load(path, weights_only=False)
+    with torch.serialization.safe_globals([CachedEpisode, Episode, Examples]):  # what a cache holds beside tensors
+        return torch.load(path, weights_only=True)
 
 
 @torch.no_grad()
