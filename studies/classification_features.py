@@ -7,7 +7,7 @@ Heads train on them in seconds. Images are shown as they are evaluated: the midd
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -48,5 +48,7 @@ def _compute(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for data_name in sys.argv[1:]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+", choices=sorted(DATA))
+    for data_name in parser.parse_args().data:
         print(data_name, tuple(features_of(data_name)["features"].shape))

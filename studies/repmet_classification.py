@@ -12,6 +12,7 @@ done, and not computed again; methods may be named: ``closed cub "RepMet K=3,sof
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import sys
@@ -226,4 +227,11 @@ def main(task: str, name: str, chosen: str = "") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=("closed", "episodes"))
+    parser.add_argument("data", choices=sorted(DATA))
+    parser.add_argument(
+        "methods", nargs="?", default="", help="names with commas between them; all where none is given"
+    )
+    options = parser.parse_args()
+    main(options.task, options.data, options.methods)

@@ -31,10 +31,11 @@ from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.metrics.detection import DetectionMetrics
 from lightning_fewshot.metrics.estimate import Estimate, mean_interval
 from lightning_fewshot.models.repmet.adaptation import MetricHead, gather_representatives, support_rois
-from lightning_fewshot.models.repmet.head import Representatives, embed
+from lightning_fewshot.models.repmet.head import Representatives
 from lightning_fewshot.models.repmet.plain import PlainDetector
 from lightning_fewshot.models.repmet.settings import Mixture
 from lightning_fewshot.nn.detections import DetectionFilter, collect_detections
+from lightning_fewshot.nn.embedding import embed
 from lightning_fewshot.nn.rois import label_rois
 
 BATCH = 256  # regions of a step, half of them objects
