@@ -231,7 +231,7 @@ if __name__ == "__main__":
     parser.add_argument("task", choices=("closed", "episodes"))
     parser.add_argument("data", choices=sorted(DATA))
     parser.add_argument(
-        "methods", nargs="?", default="", help="names with commas between them; all where none is given"
+        "methods", nargs="?", default="", help="names with commas between them; none: all"
     )
     options = parser.parse_args()
     main(options.task, options.data, options.methods)
