@@ -230,8 +230,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=("closed", "episodes"))
     parser.add_argument("data", choices=sorted(DATA))
-    parser.add_argument(
-        "methods", nargs="?", default="", help="names with commas between them; none: all"
-    )
+    parser.add_argument("methods", nargs="?", default="", help="names with commas between them; none: all")
     options = parser.parse_args()
     main(options.task, options.data, options.methods)
