@@ -68,7 +68,7 @@ class MetaLearnerTracker(MatchingModule):
             raise ValueError(
                 "init_from names no matching network: train one with `python -m lightning_fewshot fit "
                 "--config experiments/mlt/matching.yaml`, then --model.init_args.init_from "
-                "runs/mlt_matching/.../checkpoints/best.ckpt"
+                "runs/mlt-matching/latest/checkpoints/best.ckpt"
             )
 
     def train(self, mode: bool = True) -> MetaLearnerTracker:
