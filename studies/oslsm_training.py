@@ -6,7 +6,7 @@
 PASCAL-5i's folds of `pascal5i-animals`. Training pairs come from PASCAL's other classes (also photos of its val lists
 that show no evaluated class) and from COCO's things and stuff that are none of the evaluated classes, half each.
 
-CACHE is a folder: what is in it already is not computed again. What fc6 sees of a query photo, and the prototypes that g
+CACHE is a folder: what is in it is not computed again. What fc6 sees of a query photo, and the prototypes that g
 pools from a support photo, are computed once; phi's last convolution and g's last layer then train for seconds. A
 recipe says how fast each moves and what is minimised. Every recipe sees the same pairs in the same order.
 Differences from the start are paired: the bootstrap over query images draws the same images for both.
