@@ -67,7 +67,7 @@ def soft_class_posterior(probs: Tensor) -> Tensor:
     return probs.sum(dim=-1) / probs.sum(dim=(-1, -2)).unsqueeze(-1).clamp(min=1e-12)  # eq. (5)
 
 
-def posterior_logits(probs: Tensor, scale: float, kind: LogitKind = "log") -> Tensor:
+def posterior_logits(probs: Tensor, scale: float, kind: LogitKind = "log", negative: Tensor | None = None) -> Tensor:
     """Return logits of (background, class 1..N), whose softmax the cross-entropy takes; ``(R, 1 + N)``.
 
     The paper takes the cross-entropy of the posteriors of eqs. (2) and (3) and leaves open how they are normalised.
@@ -77,7 +77,11 @@ def posterior_logits(probs: Tensor, scale: float, kind: LogitKind = "log") -> Te
         scale: Sharpness; with "log", 1 normalises the posteriors to a sum of 1.
         kind: "log", ``scale`` times the logarithm of the posteriors; or "scaled", ``scale`` times the posteriors
             themselves as in the authors' code (there 15), whose slope vanishes far from every representative.
+        negative: ``(R,)``, posterior of the background's own representatives; where it is above eq. (3) it counts.
     """
     posterior = class_posterior(probs)
-    posteriors = torch.cat([background_posterior(posterior).unsqueeze(1), posterior], dim=1)
+    background = background_posterior(posterior)
+    if negative is not None:
+        background = torch.maximum(background, negative)
+    posteriors = torch.cat([background.unsqueeze(1), posterior], dim=1)
     return scale * (posteriors.clamp(min=SMALLEST).log() if kind == "log" else posteriors)
