@@ -86,10 +86,10 @@ RECIPES = {
     "g alone": Recipe(phi=0.0, g=3e-4),
     "g alone, fast": Recipe(phi=0.0, g=3e-3),
     "phi and g": Recipe(phi=3e-4, g=3e-4),
-    "phi and g, slow": Recipe(phi=1e-4, g=1e-4),
+    "phi and g, fast": Recipe(phi=1e-3, g=1e-3),
     "phi and g, contrast": Recipe(phi=3e-4, g=3e-4, loss=PixelLoss(dice=0.5, contrast=0.5)),
     "phi and g, pixels": Recipe(phi=3e-4, g=3e-4, loss=PixelLoss(dice=0.5)),
-    "phi and g, 1,200 steps": Recipe(phi=3e-4, g=3e-4, steps=1200),
+    "phi and g, 900 steps": Recipe(phi=3e-4, g=3e-4, steps=900),
 }
 
 
@@ -334,6 +334,7 @@ def measured(fold: int, options: argparse.Namespace) -> dict[str, Tensor]:
         test = Bootstrap(pairs_of(start, data, split, data.counts[split], options.cache / f"test{fold}.pt"))
         print(f"fold {fold}: {len(test.pairs.classes)} pairs, {test.images} query images", flush=True)
     rows["start"] = torch.tensor([value]) if test is None else test.values(start, threshold)
+    print(f"  start: {100 * float(rows['start'][0]):.1f}", flush=True)
     if test is not None:
         rows["start, mismatched support"] = test.values(start, threshold, mismatched(test.pairs))
     for name in [options.test] if options.test else options.recipes:

@@ -20,6 +20,7 @@ from lightning_fewshot.models.repmet.head import (
     class_posterior,
     mode_probabilities,
     posterior_logits,
+    remaining_posterior,
 )
 from lightning_fewshot.models.repmet.loss import embedding_loss
 from lightning_fewshot.models.repmet.settings import FineTuning, Mixture
@@ -97,8 +98,7 @@ class MetricHead(NamedTuple):
         if self.mixture.ranking == "softmax":
             return self.logits(distances).softmax(dim=1)[:, 1:]
         posterior = class_posterior(mode_probabilities(distances.modes, self.mixture.sigma, self.used))
-        negative = self._negative(distances)
-        return posterior if negative is None else posterior * (1 - negative)[:, None]
+        return remaining_posterior(posterior, self._negative(distances))
 
     def logits(self, distances: Distances) -> Tensor:
         """Return logits of (background, class 1..N), ``(R, 1 + N)``."""

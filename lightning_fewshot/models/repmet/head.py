@@ -62,6 +62,11 @@ def background_posterior(posterior: Tensor) -> Tensor:
     return 1 - posterior.amax(dim=-1)  # eq. (3)
 
 
+def remaining_posterior(posterior: Tensor, negative: Tensor | None) -> Tensor:
+    """Return the posteriors of classes ``(R, N)``, times what the background's posterior ``(R,)`` leaves them."""
+    return posterior if negative is None else posterior * (1 - negative)[:, None]
+
+
 def soft_class_posterior(probs: Tensor) -> Tensor:
     """Return the posterior with equally weighted modes and no background, eq. (5); ``(R, N)`` that sums to 1."""
     return probs.sum(dim=-1) / probs.sum(dim=(-1, -2)).unsqueeze(-1).clamp(min=1e-12)  # eq. (5)
@@ -77,11 +82,8 @@ def posterior_logits(probs: Tensor, scale: float, kind: LogitKind = "log", negat
         scale: Sharpness; with "log", 1 normalises the posteriors to a sum of 1.
         kind: "log", ``scale`` times the logarithm of the posteriors; or "scaled", ``scale`` times the posteriors
             themselves as in the authors' code (there 15), whose slope vanishes far from every representative.
-        negative: ``(R,)``, posterior of the background's own representatives; where it is above eq. (3) it counts.
+        negative: ``(R,)``, posterior of the background's own representatives, which is taken from the classes.
     """
-    posterior = class_posterior(probs)
-    background = background_posterior(posterior)
-    if negative is not None:
-        background = torch.maximum(background, negative)
-    posteriors = torch.cat([background.unsqueeze(1), posterior], dim=1)
+    posterior = remaining_posterior(class_posterior(probs), negative)
+    posteriors = torch.cat([background_posterior(posterior).unsqueeze(1), posterior], dim=1)
     return scale * (posteriors.clamp(min=SMALLEST).log() if kind == "log" else posteriors)

@@ -51,9 +51,8 @@ class Mixture:
         ranking: What a detection's score is: the "posterior" of eq. (2), or the "softmax" over background and classes
             of the logits, as in the authors' code.
         negatives: Representatives of the background that are learned in training and kept for every episode; 0, the
-            paper: the background is what is far from all classes, eq. (3). With some of them, the background's
-            posterior is the higher one of eq. (3) and of theirs, and the posterior of a class is multiplied by what
-            theirs leaves.
+            paper: the background is what is far from all classes, eq. (3). With some of them, the posterior of
+            every class is multiplied by what theirs, by eq. (2), leaves, before eq. (3).
 
     Raises:
         ValueError: A number out of range.

@@ -93,7 +93,7 @@ def test_representatives_of_the_background_take_from_the_classes_and_add_to_eq_3
     torch.testing.assert_close(head.scores(rois), torch.tensor(expected))
     assert plain.scores(rois)[2, 0] == pytest.approx(near, abs=1e-5)
     logits = head.logits(head.distances(rois)).exp() ** (1 / head.mixture.logit_scale)
-    torch.testing.assert_close(logits[:, 0], torch.tensor([far, 1.0, max(near, 1 - near)]))
+    torch.testing.assert_close(logits[:, 0], torch.tensor([far, 1.0, 1 - (1 - near) * near]))
 
 
 def test_a_detector_learns_its_negatives_and_adapts_with_them(scenes):
