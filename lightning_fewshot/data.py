@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_fewshot.episodes import Episode
+from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.loaders import EpisodeLoader, EpisodeOrder
 from lightning_fewshot.sampling import episode_rng
 
@@ -89,6 +89,10 @@ class EpisodicDataModule(LightningDataModule, ABC):
     def rng(self, split: str, index: int, stream: str = "") -> np.random.Generator:
         """Return the numpy generator of one episode."""
         return episode_rng(self.seed, split, index, stream)
+
+    def to_draw(self, episode: Episode) -> Examples:
+        """Return the images of a predicted episode as they are drawn; by default as the model sees them."""
+        return episode.query
 
     def protocol(self, split: str) -> dict[str, Any]:
         """Say how a split was evaluated, for the result file."""

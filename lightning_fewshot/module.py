@@ -16,6 +16,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from lightning_fewshot.advice import training_command
 from lightning_fewshot.checkpoint_entry import KEY, check_finite, check_fits, constructor_arguments, description
 from lightning_fewshot.checkpoint_files import load_weights
 from lightning_fewshot.drawing import draw_episode
@@ -34,7 +35,8 @@ class FewShotModule(LightningModule, ABC):
     """A paper as a LightningModule. Subclasses write ``adapt``, ``predict``, ``loss`` and ``build_metrics``.
 
     Every metric's ``compute`` returns ``{name: Estimate}``: a value, its 95 % interval and the number of episodes.
-    After a validation or a test they stand in ``estimates`` until the next one. Constructor arguments are plain data
+    After a validation or a test they stand in ``estimates`` until the next one, and curves of a metric that has some
+    in ``curves``. Constructor arguments are plain data
     and settings groups; they are kept in ``init_args`` and written into every checkpoint.
 
     Args:
@@ -66,6 +68,8 @@ class FewShotModule(LightningModule, ABC):
         self.init_from = init_from
         self.classes = None
         self.estimates = {}
+        self.curves: dict[str, list[float]] = {}
+        self.loaded_step: int | None = None
         self.run_seed: int | None = None
         self.trained = False
 
@@ -170,8 +174,10 @@ class FewShotModule(LightningModule, ABC):
 
     def compute_estimates(self, split: str) -> dict[str, Estimate]:
         """Return the estimates of all episodes of "val" or "test" that were counted, and forget them."""
-        estimates = self.metrics[split].compute()
-        self.metrics[split].reset()
+        metric = self.metrics[split]
+        estimates = metric.compute()
+        self.curves = getattr(metric, "curves", {})
+        metric.reset()
         return estimates
 
     # run --------------------------------------------------------------------------------------------------------
@@ -203,7 +209,8 @@ class FewShotModule(LightningModule, ABC):
             return
         self.run_seed = torch.initial_seed() % 2**32
         self.metrics = nn.ModuleDict({"val": self.build_metrics(), "test": self.build_metrics()})
-        if self.one_output_a_class and self.classes is None and (stage == "fit" or not self.trainer.ckpt_path):
+        known = stage == "predict" or (stage != "fit" and self.trainer.ckpt_path)  # or not asked for
+        if self.one_output_a_class and self.classes is None and not known:
             self.set_classes(self.trainer.datamodule.class_names())
         if stage == "fit" and self.init_from is not None:
             self.load_initial(self.init_from)
@@ -219,6 +226,7 @@ class FewShotModule(LightningModule, ABC):
         if classes is not None and (self._trainer is None or not self.trainer.training or self.classes is None):
             self.set_classes(tuple(classes))
         check_fits(self, checkpoint["state_dict"])
+        self.loaded_step = checkpoint.get("global_step")
         self.trained = True
 
     def on_train_start(self) -> None:
@@ -235,10 +243,10 @@ class FewShotModule(LightningModule, ABC):
             return
         shipped = load_shipped(self)
         if shipped is None:
+            command, checkpoint = training_command(type(self).__name__)
             raise ValueError(
-                f"{type(self).__name__} needs trained weights: make them with `python -m lightning_fewshot fit "
-                "--config experiments/<experiment>.yaml` and give `predict` the file that it leaves, "
-                "--ckpt_path runs/<experiment>/latest/checkpoints/best.ckpt"
+                f"{type(self).__name__} needs trained weights: make them with `{command}` and give `predict` the file "
+                f"that it leaves, --ckpt_path {checkpoint}"
             )
         self.trained = True
         self.print(f"weights that come with the package: {shipped} (see {shipped.with_suffix('.md').name} beside it)")
