@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_fewshot.episodes import Episode
+from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.loaders import EpisodeLoader, EpisodeOrder
 from lightning_fewshot.sampling import episode_rng
 
@@ -90,6 +90,10 @@ class EpisodicDataModule(LightningDataModule, ABC):
         """Return the numpy generator of one episode."""
         return episode_rng(self.seed, split, index, stream)
 
+    def to_draw(self, episode: Episode) -> Examples:
+        """Return the images of a predicted episode as they are drawn; by default as the model sees them."""
+        return episode.query
+
     def protocol(self, split: str) -> dict[str, Any]:
         """Say how a split was evaluated, for the result file."""
         return {
@@ -129,6 +133,7 @@ class EpisodicDataModule(LightningDataModule, ABC):
             _Episodes(self, split),
             sampler=order,
             batch_size=None,
+            collate_fn=_as_it_is,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -140,6 +145,11 @@ class EpisodicDataModule(LightningDataModule, ABC):
 
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+def _as_it_is(episode: Episode) -> Episode:
+    """Leave an episode alone; what PyTorch does by default looks at every name in it."""
+    return episode
 
 
 class _Episodes(Dataset):

@@ -30,10 +30,10 @@ class StaticTrackingPupil(nn.Module):
         self.stream = copy.deepcopy(network.stream)
         second = self.stream.convs[1]
         if isinstance(second, FactorisedDynamicConv2d):
-            self.stream.convs[1] = fixed_convolution(*second.fuse(state.filters[0]))
+            self.stream.convs[1] = fixed_convolution(*second.fuse(state.filters[0]), second.groups)
             self.stream.predicted = False
         elif isinstance(second, FactorisedConv2d):
-            self.stream.convs[1] = fixed_convolution(*second.fuse())
+            self.stream.convs[1] = fixed_convolution(*second.fuse(), second.groups)
         self.adjust = copy.deepcopy(network.response.adjust)
         self.register_buffer("template", state.template.detach().clone())  # (1, K, h, w)
         self.eval().requires_grad_(False)
