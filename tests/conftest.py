@@ -83,3 +83,46 @@ def start(in_tmp):
 def results():
     """Read results.json of a run folder."""
     return lambda run_dir="run": json.loads((Path(run_dir) / "results.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    """A folder with every data set in its real layout, as the makers in tests/data draw them."""
+    from tiny_experiments import make_tiny_data
+
+    return make_tiny_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def simulated_gpu(monkeypatch):
+    """Return what starts a simulated GPU, which training, validation and test steps then use."""
+    import torch
+    from pytorch_lightning.accelerators import CPUAccelerator
+    from pytorch_lightning.strategies import SingleDeviceStrategy, Strategy
+    from simulated_device import GPU, SimulatedDevice
+
+    from lightning_fewshot.module import FewShotModule
+
+    def begin():
+        device = SimulatedDevice()
+        monkeypatch.setattr(SingleDeviceStrategy, "root_device", property(lambda self: GPU))
+        monkeypatch.setattr(CPUAccelerator, "setup_device", lambda self, device: None)
+        steps = {"optimizer_step": "train", "training_step": "train", "validation_step": "val", "test_step": "test"}
+        for name, phase in steps.items():
+            step = getattr(Strategy, name)
+            monkeypatch.setattr(Strategy, name, lambda *a, s=step, p=phase, **k: device.counted(p, s)(*a, **k))
+        monkeypatch.setattr(FewShotModule, "_check_finite", lambda *args: None)  # of the first step: test_module.py
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda *args: device.wait("synchronize"))
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *args: 0)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda *args: "simulated GPU")
+        return device
+
+    return begin
+
+
+@pytest.fixture
+def documented_waits():
+    """Compare how often an experiment's steps waited with docs/scale.md."""
+    from waits import check
+
+    return check
