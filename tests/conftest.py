@@ -17,8 +17,12 @@ TOY = ["--model", "toy.ToyModel", "--data", "toy.ToyData", "--trainer.accelerato
 TOY += ["--checkpoint.monitor", "val/accuracy"]
 
 
-def pytest_collection_modifyitems(items):
-    """Skip what needs the real data where there is none."""
+def pytest_collection_modifyitems(config, items):
+    """Skip what needs the real data where there is none, and what takes minutes unless it is asked for."""
+    asked = config.getoption("-m") or ""
+    for item in items:
+        if item.get_closest_marker("every_experiment") and "every_experiment" not in asked:
+            item.add_marker(pytest.mark.skip(reason="takes minutes: -m every_experiment"))
     if "FEWSHOT_DATA" not in os.environ:
         for item in items:
             if item.get_closest_marker("real_data"):

@@ -35,21 +35,22 @@ def command(path):
     return words[0], configs, others
 
 
-def initial(path, run_dir):
+def initial(path, run_dir, *arguments):
     """Make the checkpoint that a header starts from, by the experiment that its name says; sizes may name their own."""
     words = shlex.split(header(path)[1])
     if INIT_FROM not in words or INIT_FROM.rpartition(".")[2] in (tiny_file(path) or path).read_text():
         return []
-    return [f"{INIT_FROM}={checkpoint(words[words.index(INIT_FROM) + 1], run_dir)}"]
+    return [f"{INIT_FROM}={checkpoint(words[words.index(INIT_FROM) + 1], run_dir, *arguments)}"]
 
 
-def checkpoint(named, run_dir):
+def checkpoint(named, run_dir, *arguments):
     """Make the checkpoint that ``runs/<experiment>/...`` means, of one training step; return its path."""
     wanted = named.split("/")[1]
     source = next(p for p in RUNNABLE if experiment_name([str(c) for c in command(p)[1]]) == wanted)
     made = Path(run_dir) / "checkpoints/last.ckpt"
     if not made.exists():
-        run_tiny(source, run_dir, "--trainer.fast_dev_run=false", "--trainer.max_steps=1", "--test_after_fit=false")
+        one_step = ["--trainer.fast_dev_run=false", "--trainer.max_steps=1", "--test_after_fit=false"]
+        run_tiny(source, run_dir, *one_step, *arguments)
     return made
 
 

@@ -31,6 +31,8 @@ def check(path, device):
     """
     counts = tuple(device.count(phase) for phase in PHASES)
     name = path.relative_to(FOLDER).as_posix()
+    with open("/tmp/waits.txt", "a") as f:  # DUMP
+        f.write(f"== {name} {counts}\n" + "\n".join(f"{n:5d} {phase}: {place}" for (phase, place), n in sorted(device.waits.items())) + "\n")  # DUMP
     if os.environ.get("WRITE_WAITS") and has_row(path):
         _write({**documented(), name: counts})
     if not has_row(path):
