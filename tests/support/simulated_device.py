@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ SIZE_IS_DATA = {"nonzero", "masked_select", "_unique2", "unique_dim", "unique_co
 WAITING = {*SIZE_IS_DATA, "_local_scalar_dense", "equal"}
 MOVES = {"to", "cpu", "cuda", "type_as"}
 BETWEEN_DEVICES = {"copy_", "_to_copy", "set_"}  # operations that may take tensors of both
+GROUPING = "_group_tensors_by_device_and_dtype"
 JOINS = {"cat", "stack"}  # that take not even a number from the CPU
 GETTERS = {"device": lambda gpu: GPU if gpu else CPU, "is_cuda": bool, "is_cpu": lambda gpu: not gpu}
 SOURCES = ("/lightning_fewshot/", "/datamodules/")
@@ -50,6 +52,7 @@ class SimulatedDevice:
 
     def __enter__(self) -> SimulatedDevice:
         self._stack = ExitStack()
+        self._stack.enter_context(patch.object(torch._C, GROUPING, self._grouped(getattr(torch._C, GROUPING))))
         self._stack.enter_context(_Kernels(self))
         self._stack.enter_context(_Calls(self))
         return self
@@ -60,6 +63,15 @@ class SimulatedDevice:
     def count(self, phase: str) -> int:
         """Return how often the host waited in a phase."""
         return sum(n for (where, _), n in self.waits.items() if where == phase)
+
+    def _grouped(self, group: Callable) -> Callable:
+        """Return what optimisers sort parameters by device with, which looks at the true one otherwise."""
+
+        def call(*args: Any) -> dict:
+            found = group(*args)
+            return {(self.place(lists[0][0]), dtype): (lists, i) for (_, dtype), (lists, i) in found.items()}
+
+        return call
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
@@ -82,6 +94,10 @@ class SimulatedDevice:
     def holds(self, tensor: Tensor) -> bool:
         """Whether a tensor lies on the GPU."""
         return _storage(tensor) in self._storages
+
+    def place(self, tensor: Tensor) -> torch.device:
+        """Return where a tensor lies."""
+        return GPU if self.holds(tensor) else CPU
 
     def put(self, tensor: Tensor, gpu: bool) -> None:
         """Let a tensor, and all its views, lie on the GPU or not."""

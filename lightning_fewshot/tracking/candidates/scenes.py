@@ -73,7 +73,7 @@ def look(network: CandidateNetwork, examples: list[Examples]) -> Clips:
     boxes = torch.stack([box.cpu() for p in range(count) for part in clips for _, box in part[p]])
     windows = scene_windows(boxes, network.scene)
     device = network.fc4.weight.device
-    scenes = [crop(f.to(device), w[None], network.scene_size) for f, w in zip(frames, windows, strict=True)]
+    scenes = [crop(f.to(device, non_blocking=True), w[None], network.scene_size) for f, w in zip(frames, windows, strict=True)]
     sizes = torch.tensor([[f.shape[2], f.shape[1]] for f in frames])
     limits = centre_limits(windows, sizes)
     fields = (torch.cat(scenes).to(network.fc4.weight), windows, boxes, limits)
@@ -100,7 +100,7 @@ def centre_limits(windows: Tensor, sizes: Tensor) -> Tensor:
 
 def in_scenes(boxes: Tensor, windows: Tensor, network: CandidateNetwork) -> Tensor:
     """Express boxes of frames in pixels of scenes, on the network's device."""
-    return to_crop(boxes, windows, network.scene_size).to(network.fc4.weight.device)
+    return to_crop(boxes, windows, network.scene_size).to(network.fc4.weight.device, non_blocking=True)
 
 
 def collect(
