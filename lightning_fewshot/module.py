@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -27,17 +26,16 @@ from lightning_fewshot.precision import full_precision
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.settings import Optimization
 from lightning_fewshot.shipped import load_shipped
+from lightning_fewshot.waiting import FewWaits
 
-CHECK_EVERY = 20  # training steps on a GPU between two looks at the loss, which wait for the device
 
-
-class FewShotModule(LightningModule, ABC):
+class FewShotModule(FewWaits, ABC):
     """A paper as a LightningModule. Subclasses write ``adapt``, ``predict``, ``loss`` and ``build_metrics``.
 
     Every metric's ``compute`` returns ``{name: Estimate}``: a value, its 95 % interval and the number of episodes.
     After a validation or a test they stand in ``estimates`` until the next one, and curves of a metric that has some
-    in ``curves``. Constructor arguments are plain data
-    and settings groups; they are kept in ``init_args`` and written into every checkpoint.
+    in ``curves``. Constructor arguments are plain data and settings groups; they are kept in ``init_args`` and written
+    into every checkpoint.
 
     Args:
         optimization: Optimiser and learning rate over the run.
@@ -99,9 +97,10 @@ class FewShotModule(LightningModule, ABC):
 
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
         """Sum the loss terms and log each."""
+        self.step_of_epoch = batch_idx
         terms = self.loss(episode)
         total = torch.stack(list(terms.values())).sum()
-        if self.device.type == "cpu" or batch_idx % CHECK_EVERY == 0:
+        if self.looks:
             self._check_finite(total, terms, episode)
         size = len(episode.query.images)
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)

@@ -18,6 +18,8 @@ CASES = [
     (lambda x: x + torch.tensor(1.0), 0),  # a number of the CPU travels with the operation
     (lambda x: x.clone().masked_fill_(x > 0, 0), 0),
     (lambda x: x.clone().__setitem__(x > 0, 0.0), 0),
+    (lambda x: x.clone().__setitem__(1, 0.0), 0),
+    (lambda x: x.clone().__setitem__(1, torch.tensor(0.0)), 1),
     (lambda x: torch.nn.functional.normalize(x[None]).T.reshape(-1)[1:], 0),
     (lambda x: x.repeat_interleave(torch.ones(3, dtype=torch.long, device=x.device)), 1),
     (lambda x: x.repeat_interleave(torch.ones(3, dtype=torch.long, device=x.device), output_size=3), 0),

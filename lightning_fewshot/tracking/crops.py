@@ -181,7 +181,7 @@ def to_crop(boxes: Tensor, windows: Tensor, size: float) -> Tensor:
     [20.0, 20.0, 60.0, 40.0]
     """
     scale = size / (windows[..., 2:] - windows[..., :2])
-    return (boxes - windows[..., [0, 1, 0, 1]]) * scale[..., [0, 1, 0, 1]]
+    return (boxes - _twice(windows[..., :2])) * _twice(scale)
 
 
 def from_crop(boxes: Tensor, windows: Tensor, size: float) -> Tensor:
@@ -191,7 +191,12 @@ def from_crop(boxes: Tensor, windows: Tensor, size: float) -> Tensor:
     [20.0, 20.0, 40.0, 30.0]
     """
     scale = (windows[..., 2:] - windows[..., :2]) / size
-    return boxes * scale[..., [0, 1, 0, 1]] + windows[..., [0, 1, 0, 1]]
+    return boxes * _twice(scale) + _twice(windows[..., :2])
+
+
+def _twice(points: Tensor) -> Tensor:
+    """Return (x, y, x, y) of points ``(..., 2)``; to index with a list would copy it to a GPU."""
+    return torch.cat((points, points), dim=-1)
 
 
 def _checked(frame: Tensor, windows: Tensor) -> list[list[float]]:

@@ -48,6 +48,7 @@ class SimulatedDevice:
         self.waits: Counter[tuple[str, str]] = Counter()
         self.phase: str | None = None
         self.inside = False  # whether a call that works on the GPU is being carried out
+        self.fills = False  # whether a number is being written, which needs no copy
         self._storages: dict[int, StorageWeakRef] = {}  # a weak reference keeps the number from being given anew
 
     def __enter__(self) -> SimulatedDevice:
@@ -131,7 +132,7 @@ class _Calls(TorchFunctionMode):
         kwargs, name, gpu = kwargs or {}, getattr(func, "__name__", ""), self.device
         if name == "__get__" and (getter := GETTERS.get(getattr(func.__self__, "__name__", ""))):
             return getter(gpu.holds(args[0]))
-        if name == "_parse_to":
+        if name == "_parse_to" or func is torch.device:
             return func(*args, **kwargs)
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         on_gpu = any(gpu.holds(t) for t in given)
@@ -141,11 +142,12 @@ class _Calls(TorchFunctionMode):
         if on_gpu and name in ("tolist", "numpy", "__array__"):
             (gpu.wait if name == "tolist" else gpu.refuse)(name)
         before, gpu.inside = gpu.inside, target == GPU if target is not None else on_gpu
+        gpu.fills = name == "__setitem__" and not isinstance(args[2], Tensor)
         self._check_generator(kwargs)
         try:
             out = func(*_on_cpu(args), **_on_cpu(kwargs))
         finally:
-            gpu.inside = before
+            gpu.inside, gpu.fills = before, False
         return self._placed(name, out, given, target if name != "new_tensor" or target else on_gpu and GPU)
 
     def _check_generator(self, kwargs: dict[str, Any]) -> None:
@@ -210,7 +212,7 @@ class _Kernels(TorchDispatchMode):
         if name in WAITING or (name == "repeat_interleave" and kwargs.get("output_size") is None):
             gpu.wait(name)
         if name == "copy_":
-            if places[0] != places[1] and not kwargs.get("non_blocking") and not (len(args) > 2 and args[2]):
+            if places[0] != places[1] and not gpu.fills and not kwargs.get("non_blocking") and not (len(args) > 2 and args[2]):
                 gpu.wait("a copy between the devices")
         elif name not in BETWEEN_DEVICES:
             if any(not on_gpu and (t.dim() or name in JOINS) for t, on_gpu in zip(given, places, strict=True)):

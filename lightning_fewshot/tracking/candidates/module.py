@@ -50,6 +50,8 @@ class CandidateModule(TrackingModule):
         init_from: Checkpoint to start training from, as far as names and shapes agree.
     """
 
+    stays_on_cpu = ("boxes",)  # samples are drawn there
+
     def __init__(
         self,
         network: CandidateNetworkSettings,
@@ -127,13 +129,6 @@ class CandidateModule(TrackingModule):
             boxes = found[:, 0]
             estimated.append(boxes)
         return torch.stack(estimated, dim=1).flatten(0, 1)
-
-    def transfer_batch_to_device(self, batch: Episode, device: torch.device, dataloader_idx: int) -> Episode:
-        """Leave boxes on the CPU, where samples are drawn: bringing them back would wait for the device."""
-        parts = {name: part for name in ("support", "query") if (part := getattr(batch, name)) is not None}
-        bare = batch._replace(**{name: part._replace(boxes=None) for name, part in parts.items()})
-        moved = super().transfer_batch_to_device(bare, device, dataloader_idx)
-        return moved._replace(**{n: getattr(moved, n)._replace(boxes=part.boxes) for n, part in parts.items()})
 
     def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
         """Report the largest memory of a step on a GPU."""

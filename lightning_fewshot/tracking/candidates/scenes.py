@@ -126,7 +126,8 @@ def collect(
     Returns:
         The samples of all frames of a clip together, and their boxes ``(P, O, n, 4)`` in pixels of the scenes.
     """
-    flat, limits, windows = (part.flatten(0, 1) for part in (targets, clips.limits, clips.windows))
+    parts = (part.to(targets.device, non_blocking=True) for part in (targets, clips.limits, clips.windows))
+    flat, limits, windows = (part.flatten(0, 1) for part in parts)
     away = negative_boxes(flat, counts[1], limits, generator, **(negatives or {}))
     drawn = (positive_boxes(flat, counts[0], generator), away)
     boxes = in_scenes(torch.cat(drawn, dim=1), windows[:, None], network)  # (P * O, n, 4)
@@ -147,6 +148,8 @@ def estimate_targets(
 ) -> tuple[Tensor, Tensor]:
     """Return the candidates with the largest score ``(P, O, 4)``, drawn around the truth, and all ``(P, O, n, 4)``.
 
+    Both lie on the network's device.
+
     Args:
         network: The tracker's.
         maps: ``(P, O, C, h, w)``.
@@ -162,7 +165,8 @@ def estimate_targets(
     features = network.describe(maps.flatten(0, 1), in_scenes(drawn, windows[:, None], network))
     scores = margin(score(head, features.view(count, -1, network.features))).view(count, frames, -1)
     drawn = drawn.unflatten(0, (count, frames))
-    best = scores.argmax(dim=2).cpu()[..., None, None].expand(-1, -1, 1, 4)
+    best = scores.argmax(dim=2)[..., None, None].expand(-1, -1, 1, 4)
+    drawn = drawn.to(best.device, non_blocking=True)
     return drawn.gather(2, best)[:, :, 0], drawn
 
 
