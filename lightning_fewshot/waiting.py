@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import torch
 from pytorch_lightning import LightningModule
 
 from lightning_fewshot.episodes import Episode, Examples
@@ -27,13 +26,22 @@ class FewWaits(LightningModule):
         """Whether values may be looked at, to tell what is wrong with them: in training on a GPU every 20th step."""
         return not self.training or self.device.type == "cpu" or self.step_of_epoch % LOOK_EVERY == 0
 
-    def transfer_batch_to_device(self, batch: Episode, device: torch.device, dataloader_idx: int) -> Episode:
-        """Move an episode, but for what ``stays_on_cpu``."""
-        parts = {name: part for name in ("support", "query") if (part := getattr(batch, name)) is not None}
-        nothing = dict.fromkeys(self.stays_on_cpu)
-        bare = batch._replace(**{name: part._replace(**nothing) for name, part in parts.items()})
-        moved = super().transfer_batch_to_device(bare, device, dataloader_idx)
-        return moved._replace(**{name: self._whole(getattr(moved, name), part) for name, part in parts.items()})
 
-    def _whole(self, moved: Examples, original: Examples) -> Examples:
-        return moved._replace(**{field: getattr(original, field) for field in self.stays_on_cpu})
+def without(episode: Episode, fields: tuple[str, ...]) -> Episode:
+    """Return an episode without some fields of its support and query."""
+    return _with(episode, {name: dict.fromkeys(fields) for name in _parts(episode)})
+
+
+def with_those_of(episode: Episode, other: Episode, fields: tuple[str, ...]) -> Episode:
+    """Return an episode with some fields of another one's support and query."""
+    taken = {name: {f: getattr(part, f) for f in fields} for name, part in _parts(other).items()}
+    return _with(episode, taken)
+
+
+def _parts(episode: Episode) -> dict[str, Examples]:
+    return {name: part for name in ("support", "query") if (part := getattr(episode, name)) is not None}
+
+
+def _with(episode: Episode, fields: dict[str, dict[str, Any]]) -> Episode:
+    parts = {name: part._replace(**fields[name]) for name, part in _parts(episode).items()}
+    return episode._replace(**parts)

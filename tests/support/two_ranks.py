@@ -5,6 +5,7 @@
 writes what was seen of each experiment to OUT, a line of JSON each, and ends at the first that fails.
 """
 
+import faulthandler
 import json
 import math
 import os
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-TWO = {"train": 4, "val": 2, "test": 3}  # episodes: two training steps each, and a test that does not divide by two
+COUNTS = {"train": 4, "val": 3, "test": 3}  # episodes: two training steps each, evaluations that do not divide by two
+LONGEST_S = 100.0  # an experiment that takes longer waits for ever
 RANKS = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.enable_progress_bar=false"]
 OPTIONS = [*RANKS, "--trainer.precision=bf16-mixed", "--trainer.fast_dev_run=2"]
 
@@ -30,6 +32,7 @@ def main(rank, port, data, out, names):
     seen.watch()
     with open(out, "w") as lines:
         for name in names:
+            faulthandler.dump_traceback_later(LONGEST_S, exit=True)
             try:
                 record = _run(FOLDER / name, Path(out).parent / name.replace("/", "-"), seen)
             except SystemExit as error:
@@ -48,13 +51,12 @@ def _run(path, folder, seen):
         start = initial(path, folder / "initial", *RANKS)
         seen.clear()
         cli = run_tiny(path, folder / "run", *start, *OPTIONS)
-    module, loss = cli.model, cli.trainer.callback_metrics.get("train/loss")
+    module = cli.model
     digest = [float(p.detach().double().abs().sum()) for p in module.parameters()]
     both = [None, None]
     torch.distributed.all_gather_object(both, {"weights": digest, "seen": seen.indices, "test": seen.updates})
     return {
-        "loss": None if loss is None else float(loss),
-        "finite": loss is None or math.isfinite(loss),
+        "losses": seen.losses,
         "precision": cli.trainer.precision,
         "same_weights": both[0]["weights"] == both[1]["weights"],
         "finite_weights": all(map(math.isfinite, digest)),
@@ -74,20 +76,24 @@ class _Seen:
         """Forget the experiment before."""
         self.indices = {"train": [], "val": [], "test": []}
         self.updates = []
+        self.losses = []
 
     def watch(self):
         """Look at every episode and every update from now on."""
         import lightning_fewshot.cli.run as command_line
-        from lightning_fewshot.data import EpisodicDataModule
+        from lightning_fewshot.data import EpisodicDataModule, _Episodes
         from lightning_fewshot.module import FewShotModule
 
-        load, set_up = EpisodicDataModule._loader, FewShotModule.setup
+        load, get = EpisodicDataModule._loader, _Episodes.__getitem__
+        set_up, train = FewShotModule.setup, FewShotModule.training_step
 
         def loader(data, split):
-            data.counts[split] = TWO.get(split, 2)
-            draw = data.episode
-            data.episode = lambda s, i: self.indices[s].append(i) or draw(s, i)
+            data.counts[split] = COUNTS.get(split, 2)
             return load(data, split)
+
+        def take(episodes, index):
+            self.indices[episodes.split].append(index)
+            return get(episodes, index)
 
         def setup(module, stage):
             fresh = module.run_seed is None
@@ -97,7 +103,13 @@ class _Seen:
                 update = metric.update
                 metric.update = lambda *args: self.updates.append(args) or update(*args)
 
-        EpisodicDataModule._loader, FewShotModule.setup = loader, setup
+        def step(module, episode, batch_idx):
+            loss = train(module, episode, batch_idx)
+            self.losses.append(float(loss.detach()))
+            return loss
+
+        EpisodicDataModule._loader, _Episodes.__getitem__ = loader, take
+        FewShotModule.setup, FewShotModule.training_step = setup, step
         FewShotModule.needs_training = False  # the header's checkpoint is left out
         command_line.native_bfloat16 = lambda device: True  # emulated where the machine has none
 
