@@ -140,6 +140,7 @@ class EpisodicDataModule(LightningDataModule, ABC):
             _Episodes(self, split),
             sampler=order,
             batch_size=None,
+            collate_fn=_as_it_is,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -151,6 +152,11 @@ class EpisodicDataModule(LightningDataModule, ABC):
 
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+def _as_it_is(episode: Episode) -> Episode:
+    """Leave an episode alone; what PyTorch does by default looks at every name in it."""
+    return episode
 
 
 class _Episodes(Dataset):

@@ -96,15 +96,13 @@ class FewShotModule(FewWaits, ABC):
         return self.predict(self.state_of(episode), episode.query)
 
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
-        """Sum the loss terms and log each."""
+        """Sum the loss terms, and log them."""
         self.step_of_epoch = batch_idx
         terms = self.loss(episode)
         total = torch.stack(list(terms.values())).sum()
         if self.looks:
             self._check_finite(total, terms, episode)
-        size = len(episode.query.images)
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
-        self.log("train/loss", total.detach(), batch_size=size, prog_bar=True)
+        self._log_terms(terms | {"loss": total}, len(episode.query.images))
         return total
 
     def validation_step(self, episode: Episode, batch_idx: int) -> Any:
@@ -250,9 +248,13 @@ class FewShotModule(FewWaits, ABC):
         self.trained = True
         self.print(f"weights that come with the package: {shipped} (see {shipped.with_suffix('.md').name} beside it)")
 
+    def transfer_batch_to_device(self, batch: Episode, device: torch.device, dataloader_idx: int) -> Episode:
+        """Move an episode; on a CPU it is there, and Lightning would look at every name in it."""
+        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
         """Make the randomness of a step a function of (seed, episode), so that a resumed run repeats it."""
-        torch.manual_seed(self.step_seed("train", batch.index))
+        self._seed_step("train", batch)
 
     def on_validation_epoch_end(self) -> None:
         """Compute, log and keep the estimates."""
@@ -263,10 +265,17 @@ class FewShotModule(FewWaits, ABC):
         self._finish("test")
 
     def _evaluate(self, episode: Episode, split: str) -> Any:
-        torch.manual_seed(self.step_seed(split, episode.index))
+        self._seed_step(split, episode)
         preds = self(episode)
         self.metrics[split].update(preds, episode)
         return preds
+
+    def _seed_step(self, split: str, episode: Episode) -> None:
+        seed = self.step_seed(split, episode.index)
+        if self.device.type == "cpu":  # torch.manual_seed would note a stack for each kind of device that is not there
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def step_seed(self, split: str, index: int) -> int:
         """Return the seed of one step: a function of (seed of the run, split, episode)."""
@@ -275,6 +284,11 @@ class FewShotModule(FewWaits, ABC):
     def _finish(self, split: str) -> None:
         self.estimates = self.compute_estimates(split)
         self.log_dict({f"{split}/{name}": float(e.value) for name, e in self.estimates.items()}, rank_zero_only=False)
+
+    def _log_terms(self, terms: dict[str, Tensor], size: int) -> None:
+        """Log in the steps that the trainer writes down: in all others Lightning would drop what took it long."""
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0 or self.trainer.is_last_batch:
+            self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
 
     def _check_finite(self, total: Tensor, terms: dict[str, Tensor], episode: Episode) -> None:
         if torch.isfinite(total):

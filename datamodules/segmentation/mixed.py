@@ -14,16 +14,24 @@ from lightning_fewshot.episodes import Episode
 class MixedSegmentation(EpisodicDataModule):
     """Training batches from several sources, each with its share; validation and test are the first source's.
 
+    The classes that the first source validates or tests on are left out of the others' training: their pixels are
+    background there, or void (``rules.untrained``).
+
     Args:
         sources: Sets of masked photos. Their sizes of images and batches should be the same.
         shares: Of the training batches, one a source; None: the same for each.
+        same: Names of the first source's classes that are called otherwise in another, such as sofa: couch.
 
     Raises:
-        ValueError: There is no source, the shares do not fit, or a source trains on a class, by name, that the first
-            one evaluates: set its ``splits.novel_classes``.
+        ValueError: There is no source, or the shares do not fit.
     """
 
-    def __init__(self, sources: list[PhotoSegmentation], shares: list[float] | None = None) -> None:
+    def __init__(
+        self,
+        sources: list[PhotoSegmentation],
+        shares: list[float] | None = None,
+        same: dict[str, str] | None = None,
+    ) -> None:
         if not sources:
             raise ValueError("sources is empty but must name at least one set of masked photos")
         shares = [1.0] * len(sources) if shares is None else shares
@@ -42,6 +50,7 @@ class MixedSegmentation(EpisodicDataModule):
         )
         self.sources = list(sources)
         self.shares = np.array(shares) / sum(shares)
+        self.same = same or {}
         self.counts = first.counts  # it may count them only when it is set up
 
     def prepare_data(self) -> None:
@@ -55,15 +64,11 @@ class MixedSegmentation(EpisodicDataModule):
         if stage != "fit":
             return
         splits = self.sources[0].catalog.split_classes
-        evaluated = {*splits["val"], *splits["test"]}.difference(splits["train"])
+        evaluated = {*splits["val"], *self.sources[0].novel_names()}.difference(splits["train"])
+        names = frozenset(evaluated.union(self.same[name] for name in evaluated.intersection(self.same)))
         for source in self.sources[1:]:
+            source.left_out = names
             _ = source.pair_names
-            shared = sorted(evaluated.intersection(source.class_names()))
-            if shared:
-                raise ValueError(
-                    f"{type(source).__name__} trains on {shared[0]!r}, which {type(self.sources[0]).__name__} "
-                    "evaluates: name it in that source's splits.novel_classes"
-                )
 
     def class_names(self) -> tuple[str, ...]:
         """Return the training classes of all sources, one after the other."""

@@ -49,6 +49,7 @@ class SiameseLearnet(FewShotModule):
         comparison: Column of table 1.
         predicted: The layer that is predicted, or factorised; None: the paper's, where the architecture has one.
         batch_norm: Normalise between layers and on predicted filters; the paper says it of tracking only.
+        score_norm: Normalise similarities over the batch before the loss; the paper does not say.
         init_std: Standard deviation of the Gaussian initialisation; None scales it by fan-in.
         optimization: Optimiser and learning rate over the run.
         init_from: Checkpoint of another run to start training from, as far as names and shapes agree.
@@ -66,12 +67,15 @@ class SiameseLearnet(FewShotModule):
         comparison: ComparisonName = "weighted_l1",
         predicted: PredictedLayer | None = None,
         batch_norm: bool = True,
+        score_norm: bool = True,
         init_std: float | None = None,
         optimization: Optimization = Optimization(),
         init_from: str | None = None,
     ) -> None:
         super().__init__(optimization, init_from)
-        self.network = LearnetNetwork(architecture, comparison, predicted, batch_norm=batch_norm, init_std=init_std)
+        self.network = LearnetNetwork(
+            architecture, comparison, predicted, batch_norm=batch_norm, score_norm=score_norm, init_std=init_std
+        )
 
     def adapt(self, support: Examples) -> PupilState:
         """Return the parameters of P pupils for P exemplars; labels are not used, each exemplar is a class."""
