@@ -123,7 +123,12 @@ class EpisodicDataModule(LightningDataModule, ABC):
         return self._loader("predict")
 
     def transfer_batch_to_device(self, batch: Episode, device: torch.device, dataloader_idx: int) -> Episode:
-        """Move an episode to the device, but for what the model says ``stays_on_cpu``."""
+        """Move an episode, but for what the model says ``stays_on_cpu``.
+
+        On a CPU all is there, and Lightning would look at every name in it.
+        """
+        if device.type == "cpu":
+            return batch
         fields = getattr(self.trainer.lightning_module, "stays_on_cpu", ())
         moved = super().transfer_batch_to_device(without(batch, fields), device, dataloader_idx)
         return with_those_of(moved, batch, fields)

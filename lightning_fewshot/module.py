@@ -248,10 +248,6 @@ class FewShotModule(FewWaits, ABC):
         self.trained = True
         self.print(f"weights that come with the package: {shipped} (see {shipped.with_suffix('.md').name} beside it)")
 
-    def transfer_batch_to_device(self, batch: Episode, device: torch.device, dataloader_idx: int) -> Episode:
-        """Move an episode; on a CPU it is there, and Lightning would look at every name in it."""
-        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
         """Make the randomness of a step a function of (seed, episode), so that a resumed run repeats it."""
         self._seed_step("train", batch)
@@ -289,19 +285,3 @@ class FewShotModule(FewWaits, ABC):
         """Log in the steps that the trainer writes down: in all others Lightning would drop what took it long."""
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0 or self.trainer.is_last_batch:
             self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
-
-    def _check_finite(self, total: Tensor, terms: dict[str, Tensor], episode: Episode) -> None:
-        if torch.isfinite(total):
-            return
-        values = ", ".join(f"{name} {float(value):g}" for name, value in terms.items())
-        raise FloatingPointError(
-            f"the loss is {float(total)} at step {self.global_step} ({values}); training episode {episode.index}, "
-            f"images {', '.join(episode.query.names or ()) or 'unnamed'}. {self._advice()}"
-        )
-
-    def _advice(self) -> str:
-        checkpoint = getattr(self.trainer.checkpoint_callback, "last_good_path", None) or "none was saved yet"
-        return (
-            f"Last good checkpoint: {checkpoint}. "
-            "Lower the learning rate, or clip gradients with --trainer.gradient_clip_val 10."
-        )

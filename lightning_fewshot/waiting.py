@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from pytorch_lightning import LightningModule
+from torch import Tensor
 
 from lightning_fewshot.episodes import Episode, Examples
 
@@ -25,6 +27,22 @@ class FewWaits(LightningModule):
     def looks(self) -> bool:
         """Whether values may be looked at, to tell what is wrong with them: in training on a GPU every 20th step."""
         return not self.training or self.device.type == "cpu" or self.step_of_epoch % LOOK_EVERY == 0
+
+    def _check_finite(self, total: Tensor, terms: dict[str, Tensor], episode: Episode) -> None:
+        if torch.isfinite(total):
+            return
+        values = ", ".join(f"{name} {float(value):g}" for name, value in terms.items())
+        raise FloatingPointError(
+            f"the loss is {float(total)} at step {self.global_step} ({values}); training episode {episode.index}, "
+            f"images {', '.join(episode.query.names or ()) or 'unnamed'}. {self._advice()}"
+        )
+
+    def _advice(self) -> str:
+        checkpoint = getattr(self.trainer.checkpoint_callback, "last_good_path", None) or "none was saved yet"
+        return (
+            f"Last good checkpoint: {checkpoint}. "
+            "Lower the learning rate, or clip gradients with --trainer.gradient_clip_val 10."
+        )
 
 
 def without(episode: Episode, fields: tuple[str, ...]) -> Episode:
