@@ -48,7 +48,7 @@ class BaseClassifierSegmenter(PixelSegmenter):
     def loss(self, episode: Episode) -> dict[str, Tensor]:
         """Return the cross-entropy of the base classifier on the query images; the support has no part in it."""
         images, masks = stacked(episode.query)
-        numbers = torch.as_tensor(episode.class_ids, device=self.device)
+        numbers = torch.tensor(episode.class_ids).to(self.device, non_blocking=True)
         logits = self.classify(self.batch_features(images)).float()
         scores = upsampled(logits, masks.shape[-2:], self.sides.align_corners)
         return {"pixels": base_loss(scores, masks, numbers)}
