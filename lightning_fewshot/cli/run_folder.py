@@ -12,7 +12,7 @@ from lightning_fewshot.files import RUN_MARKER
 
 RUN_DIR_VARIABLE = "LIGHTNING_FEWSHOT_RUN_DIR"  # the ranks of one run share its folder
 LATEST = "latest"
-ROOM_NAMES = ("data", "baselines", "ablations")  # folders of experiments that add nothing to a name
+ROOM_NAMES = ("data", "baselines", "ablations", "strategies")  # folders of experiments that add nothing to a name
 
 
 @contextmanager
