@@ -1,8 +1,8 @@
 """ImageNet Attributes (Rippel et al., ICLR 2016): classes of ImageNet some of whose images have attributes.
 
-The attributes are those of Russakovsky and Fei-Fei (2010): 25 of them, judged on about 25 images of each class. The file
-``attrann.mat`` holds ``images`` (names without extension, the synset first), ``attributes`` and ``labels`` (1 yes, -1 no,
-0 unclear), images by attributes.
+The 25 attributes are those of Russakovsky and Fei-Fei (2010), judged on about 25 images of each class. ``attrann.mat``
+holds ``images`` (names without extension, the synset first), ``attributes``, and ``labels`` of images by attributes: 1
+yes, -1 no, 0 unclear.
 """
 
 from __future__ import annotations

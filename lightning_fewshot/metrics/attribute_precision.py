@@ -1,7 +1,7 @@
 """Are images of the same attribute neighbours in an embedding that never saw the attributes? (RepMet, figure 6 (a))
 
-The protocol of Rippel et al. (Magnet loss, ICLR 2016, section 4.2): for each image and each of its attributes, the share
-of its nearest neighbours that have the attribute too, over neighbourhoods of different sizes.
+The protocol of Rippel et al. (Magnet loss, ICLR 2016): for each image and each of its attributes, the share of its
+nearest neighbours that have the attribute too, over neighbourhoods of different sizes.
 
 Shapes: n images, e embedding, A attributes.
 """

@@ -15,7 +15,15 @@ from lightning_fewshot.callbacks.progress import Progress
 from lightning_fewshot.cli import main
 
 GOAL = 0.95
-STEPS = {"repmet": 20, "repmet_classifier": 20, "oslsm": 10, "learnet": 30, "learnet_tracker": 4, "mlt": 4, "metartt": 4}
+STEPS = {
+    "repmet": 20,
+    "repmet_classifier": 20,
+    "oslsm": 10,
+    "learnet": 30,
+    "learnet_tracker": 4,
+    "mlt": 4,
+    "metartt": 4,
+}
 WARM, EPISODES, ROUNDS = 2, 3, 2
 
 
@@ -33,7 +41,11 @@ _CLOCK = []
 def _fit(name, folder, start=None):
     """Run a fit with its loader, loggers and progress, but prepared episodes; return its steps' seconds, and the CLI."""
     _CLOCK.clear()
-    options = [f"--trainer.max_steps={STEPS.get(name, 2) + WARM + 1}", "--trainer.limit_val_batches=0", "--test_after_fit=false"]
+    options = [
+        f"--trainer.max_steps={STEPS.get(name, 2) + WARM + 1}",
+        "--trainer.limit_val_batches=0",
+        "--test_after_fit=false",
+    ]
     options += ["--trainer.accelerator=cpu", "--checkpoint.monitor=null", "--data.num_workers=0"]
     options += [] if start is None else [f"--model.init_from={start}"]
     cli = main(["fit", "--config", f"experiments/{name}.yaml", "--run_dir", str(folder), *options])
