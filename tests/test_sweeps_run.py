@@ -12,7 +12,12 @@ from lightning_fewshot.cli.sweeping.file import read_sweep
 from lightning_fewshot.cli.sweeping.metric import read_metric
 
 FIXED = [FAST, "--trainer.accelerator=cpu", "--trainer.precision=32-true", "--trainer.enable_progress_bar=false"]
-FEWER = {"{steps: 100}": "{steps: 2}", "steps=100": "steps=2", "episodes.test=30": "episodes.test=2", "val_alphabets=5": "val_alphabets=1"}
+FEWER = {
+    "{steps: 100}": "{steps: 2}",
+    "steps=100": "steps=2",
+    "episodes.test=30": "episodes.test=2",
+    "val_alphabets=5": "val_alphabets=1",
+}
 
 
 @pytest.fixture(scope="module")
