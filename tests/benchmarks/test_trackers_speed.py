@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Trainer
-from timing import processor_times, say
+from timing import say
 
 from datamodules.tracking.drawn_videos import DrawnVideos
 from lightning_fewshot import MatchingTracker, MetaLearnerTracker, SiameseLearnetTracker
