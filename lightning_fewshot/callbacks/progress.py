@@ -48,9 +48,7 @@ class Progress(ProgressBar):
         """Open the bar over all steps of the fit."""
         self._start("fit", trainer.estimated_stepping_batches, trainer.global_step)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any) -> None:
         """Advance."""
         self._advance(trainer.global_step, lambda: outputs["loss"])
 

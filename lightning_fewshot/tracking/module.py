@@ -173,6 +173,11 @@ class SequenceMetrics(Metric):
         """Return the estimates of the protocol that was run; of one-pass evaluation where nothing was."""
         return (self.supervised if self.is_supervised else self.one_pass).compute()
 
+    @property
+    def curves(self) -> dict[str, list[float]]:
+        """The curves of one-pass evaluation, after ``compute``."""
+        return {} if self.is_supervised else self.one_pass.curves
+
     def reset(self) -> None:
         """Forget all sequences."""
         super().reset()
