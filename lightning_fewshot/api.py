@@ -176,7 +176,7 @@ class Model:
         box = torch.as_tensor(box, dtype=torch.float32)
         if box.shape != (4,) or not (box[2] > box[0] and box[3] > box[1]):
             raise ValueError(f"box is {box.tolist()} but must be (x1, y1, x2, y2) with x2 > x1 and y2 > y1")
-        return Target(self.module.tracker(), as_image(frame), box)
+        return Target(self.module.running_tracker(), as_image(frame), box)
 
     def _moved(self, examples: Examples) -> Examples:
         device = self.module.device

@@ -79,6 +79,10 @@ class ClassImages(EpisodicDataModule):
         """Return the classes of "train", "val" and "test" where the data set has such a split."""
         return None
 
+    def attributes_of(self, image: ClassImage) -> frozenset[str]:
+        """Return what is known of an image besides its class, such as "striped"; models are never shown it."""
+        return frozenset()
+
     def read(self, image: ClassImage) -> np.ndarray:
         """Return an image as ``(H, W, 3)`` uint8 RGB."""
         return read_image(image.path)

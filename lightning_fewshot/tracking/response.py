@@ -10,6 +10,7 @@ Shapes: N scales, R cells of a response's side, S pixels of a crop's side.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -118,8 +119,11 @@ class ResponseTracker(ABC):
         device: Where crops are cut and matched.
 
     Attributes:
+        predict: The network's, from the model's state and crops to responses ``(1, N, R, R)``; or another engine's.
         settings: The numbers of ``search`` and ``crops``; public and plain, so part of a result file's fingerprint.
     """
+
+    predict: Callable[[Any, Tensor], Tensor]
 
     def __init__(
         self,

@@ -82,7 +82,10 @@ def test_classify_works_before_anything_is_trained(drawn, in_tmp, monkeypatch):
     }
     for row in rows:
         assert sum(float(row[name]) for name in ("kite", "turtle", "moon")) == pytest.approx(1, abs=1e-5)
-        picture, image = Image.open(in_tmp / "run/pictures" / row["image"]), Image.open(drawn / "classify" / row["image"])
+        picture, image = (
+            Image.open(in_tmp / "run/pictures" / row["image"]),
+            Image.open(drawn / "classify" / row["image"]),
+        )
         assert np.array_equal(np.asarray(picture)[: image.height], np.asarray(image)), "whole, with the name below"
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -37,12 +40,33 @@ def run_command(words: list[str], folder: str, threads: int | None = None) -> in
         print("$", *words, file=log, flush=True)
         try:
             child = subprocess.Popen(
-                words, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
-            )
+                words, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
+                preexec_fn=end_with_parent(),
+            )  # fmt: skip
         except OSError as error:
             print(error, file=log)
             return 127  # what a shell reports for a command that cannot be found
         return _wait(child, path / HEARTBEAT)
+
+
+def end_with_parent() -> Callable[[], None] | None:
+    """Return what a child calls first, so that it ends with the process that started it, also when that is killed.
+
+    Else the sweep that is started again would resume a run that is still being written. None: this system cannot.
+    """
+    kill_with_parent = 1  # PR_SET_PDEATHSIG of Linux
+    parent = os.getpid()
+    try:
+        control = ctypes.CDLL(None).prctl
+    except (AttributeError, OSError, TypeError):
+        return None
+
+    def prepare() -> None:
+        control(kill_with_parent, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended since
+            os._exit(1)
+
+    return prepare
 
 
 def _note_command(words: list[str], folder: Path) -> None:

@@ -78,6 +78,6 @@ def magnet_loss(distances: Tensor, labels: Tensor, margin: float) -> Tensor:
         dim=-1
     )  # the nearest cluster of the image's class
     variance = right.mean().clamp(min=TINY)
-    of_class = torch.nn.functional.one_hot(labels, distances.shape[1]).bool()[..., None]
+    of_class = (labels[:, None] == torch.arange(distances.shape[1], device=labels.device))[..., None]
     others = (-distances / (2 * variance)).masked_fill(of_class, float("-inf")).flatten(1).logsumexp(dim=1)
     return (right / (2 * variance) + margin + others).clamp(min=0)
