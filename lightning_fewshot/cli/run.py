@@ -35,6 +35,7 @@ from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.precision import native_bfloat16
 from lightning_fewshot.tracking.module import TrackingModule
 
+ESTIMATE = "--estimate"  # of fit
 ENGINE = "What runs a tracker's network; onnxruntime needs pip install -e '.[onnxruntime]'."
 TRAINER_DEFAULTS = {
     "max_epochs": 10,
@@ -52,8 +53,8 @@ def run(command: str, args: list[str]) -> FewShotCLI:
     limit_yaml()
     try:
         with shared_run_dir(), one_line_errors():
-            request = read_request(command, args)
-            return FewShotCLI(request, read_resumed(request))
+            request = read_request(command, [arg for arg in args if arg != ESTIMATE])
+            return _cli(args)(request, read_resumed(request))
     finally:
         finish_loggers(failed=sys.exc_info()[0] is not None)
         torch.set_num_threads(threads)
@@ -188,6 +189,15 @@ class SaveConfig(SaveConfigCallback):
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         for logger in trainer.loggers:
             logger.log_hyperparams(config)
+
+
+def _cli(args: list[str]) -> type[FewShotCLI]:
+    """Return what runs a command: with --estimate what only measures a step."""
+    if ESTIMATE not in args:
+        return FewShotCLI
+    from lightning_fewshot.cli.estimate import EstimateCLI
+
+    return EstimateCLI
 
 
 def _use_native_precision(trainer: Namespace) -> None:
