@@ -11,9 +11,10 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_fewshot.episodes import Episode
+from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.loaders import EpisodeLoader, EpisodeOrder
 from lightning_fewshot.sampling import episode_rng
+from lightning_fewshot.waiting import with_those_of, without
 
 STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 
@@ -90,6 +91,10 @@ class EpisodicDataModule(LightningDataModule, ABC):
         """Return the numpy generator of one episode."""
         return episode_rng(self.seed, split, index, stream)
 
+    def to_draw(self, episode: Episode) -> Examples:
+        """Return the images of a predicted episode as they are drawn; by default as the model sees them."""
+        return episode.query
+
     def protocol(self, split: str) -> dict[str, Any]:
         """Say how a split was evaluated, for the result file."""
         return {
@@ -117,6 +122,17 @@ class EpisodicDataModule(LightningDataModule, ABC):
         """Return this rank's episodes to predict."""
         return self._loader("predict")
 
+    def transfer_batch_to_device(self, batch: Episode, device: torch.device, dataloader_idx: int) -> Episode:
+        """Move an episode, but for what the model says ``stays_on_cpu``.
+
+        On a CPU all is there, and Lightning would look at every name in it.
+        """
+        if device.type == "cpu":
+            return batch
+        fields = getattr(self.trainer.lightning_module, "stays_on_cpu", ())
+        moved = super().transfer_batch_to_device(without(batch, fields), device, dataloader_idx)
+        return with_those_of(moved, batch, fields)
+
     def _loader(self, split: str) -> DataLoader:
         rank, world_size = self._rank()
         if 0 < self.counts[split] < world_size:
@@ -129,6 +145,7 @@ class EpisodicDataModule(LightningDataModule, ABC):
             _Episodes(self, split),
             sampler=order,
             batch_size=None,
+            collate_fn=_as_it_is,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -140,6 +157,11 @@ class EpisodicDataModule(LightningDataModule, ABC):
 
     def _rank(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+def _as_it_is(episode: Episode) -> Episode:
+    """Leave an episode alone; what PyTorch does by default looks at every name in it."""
+    return episode
 
 
 class _Episodes(Dataset):

@@ -50,7 +50,9 @@ def draw_examples(
     limit: int | None = None,
     side: int | None = None,
 ) -> list[Tensor]:
-    """Return a picture of each of the first ``limit`` images, with truth and prediction drawn into it.
+    """Return pictures of ``limit`` images, with truth and prediction drawn into them.
+
+    They are the first ones; of images that show one class each, whose order is that of the classes, some of all.
 
     Args:
         examples: B images and what is known of them.
@@ -59,8 +61,8 @@ def draw_examples(
         limit: None: all images.
         side: Scale images to this longer side, in pixels; None: their own size.
     """
-    count = len(examples.images) if limit is None else min(limit, len(examples.images))
-    return [draw_image(examples, i, classes, None if preds is None else preds[i], side) for i in range(count)]
+    chosen = _chosen(examples, len(examples.images) if limit is None else min(limit, len(examples.images)))
+    return [draw_image(examples, i, classes, None if preds is None else preds[i], side) for i in chosen]
 
 
 def draw_image(examples: Examples, i: int, classes: Sequence[str], pred: Any, side: int | None) -> Tensor:
@@ -226,6 +228,13 @@ def _captioned(picture: Tensor, examples: Examples, i: int, classes: Sequence[st
         right = label is None or best == label
         lines.append((f"{'' if right else 'wrong: '}{classes[best]}", (200, 90, 0) if right else (200, 0, 0)))
     return caption(picture, lines) if lines else picture
+
+
+def _chosen(examples: Examples, count: int) -> list[int]:
+    one_class_each = isinstance(examples.labels, Tensor) and examples.labels.ndim == 1
+    if not one_class_each or count < 2:
+        return list(range(count))
+    return torch.linspace(0, len(examples.images) - 1, count).long().tolist()
 
 
 def _best(found: Detections) -> Detections:

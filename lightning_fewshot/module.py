@@ -12,10 +12,10 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from lightning_fewshot.advice import training_command
 from lightning_fewshot.checkpoint_entry import KEY, check_finite, check_fits, constructor_arguments, description
 from lightning_fewshot.checkpoint_files import load_weights
 from lightning_fewshot.drawing import draw_episode
@@ -26,16 +26,16 @@ from lightning_fewshot.precision import full_precision
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.settings import Optimization
 from lightning_fewshot.shipped import load_shipped
+from lightning_fewshot.waiting import FewWaits
 
-CHECK_EVERY = 20  # training steps on a GPU between two looks at the loss, which wait for the device
 
-
-class FewShotModule(LightningModule, ABC):
+class FewShotModule(FewWaits, ABC):
     """A paper as a LightningModule. Subclasses write ``adapt``, ``predict``, ``loss`` and ``build_metrics``.
 
     Every metric's ``compute`` returns ``{name: Estimate}``: a value, its 95 % interval and the number of episodes.
-    After a validation or a test they stand in ``estimates`` until the next one. Constructor arguments are plain data
-    and settings groups; they are kept in ``init_args`` and written into every checkpoint.
+    After a validation or a test they stand in ``estimates`` until the next one, and curves of a metric that has some
+    in ``curves``. Constructor arguments are plain data and settings groups; they are kept in ``init_args`` and written
+    into every checkpoint.
 
     Args:
         optimization: Optimiser and learning rate over the run.
@@ -66,6 +66,8 @@ class FewShotModule(LightningModule, ABC):
         self.init_from = init_from
         self.classes = None
         self.estimates = {}
+        self.curves: dict[str, list[float]] = {}
+        self.loaded_step: int | None = None
         self.run_seed: int | None = None
         self.trained = False
 
@@ -94,14 +96,13 @@ class FewShotModule(LightningModule, ABC):
         return self.predict(self.state_of(episode), episode.query)
 
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
-        """Sum the loss terms and log each."""
+        """Sum the loss terms, and log them."""
+        self.step_of_epoch = batch_idx
         terms = self.loss(episode)
         total = torch.stack(list(terms.values())).sum()
-        if self.device.type == "cpu" or batch_idx % CHECK_EVERY == 0:
+        if self.looks:
             self._check_finite(total, terms, episode)
-        size = len(episode.query.images)
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
-        self.log("train/loss", total.detach(), batch_size=size, prog_bar=True)
+        self._log_terms(terms | {"loss": total}, len(episode.query.images))
         return total
 
     def validation_step(self, episode: Episode, batch_idx: int) -> Any:
@@ -170,8 +171,10 @@ class FewShotModule(LightningModule, ABC):
 
     def compute_estimates(self, split: str) -> dict[str, Estimate]:
         """Return the estimates of all episodes of "val" or "test" that were counted, and forget them."""
-        estimates = self.metrics[split].compute()
-        self.metrics[split].reset()
+        metric = self.metrics[split]
+        estimates = metric.compute()
+        self.curves = getattr(metric, "curves", {})
+        metric.reset()
         return estimates
 
     # run --------------------------------------------------------------------------------------------------------
@@ -203,7 +206,8 @@ class FewShotModule(LightningModule, ABC):
             return
         self.run_seed = torch.initial_seed() % 2**32
         self.metrics = nn.ModuleDict({"val": self.build_metrics(), "test": self.build_metrics()})
-        if self.one_output_a_class and self.classes is None and (stage == "fit" or not self.trainer.ckpt_path):
+        known = stage == "predict" or (stage != "fit" and self.trainer.ckpt_path)  # or not asked for
+        if self.one_output_a_class and self.classes is None and not known:
             self.set_classes(self.trainer.datamodule.class_names())
         if stage == "fit" and self.init_from is not None:
             self.load_initial(self.init_from)
@@ -219,6 +223,7 @@ class FewShotModule(LightningModule, ABC):
         if classes is not None and (self._trainer is None or not self.trainer.training or self.classes is None):
             self.set_classes(tuple(classes))
         check_fits(self, checkpoint["state_dict"])
+        self.loaded_step = checkpoint.get("global_step")
         self.trained = True
 
     def on_train_start(self) -> None:
@@ -235,17 +240,17 @@ class FewShotModule(LightningModule, ABC):
             return
         shipped = load_shipped(self)
         if shipped is None:
+            command, checkpoint = training_command(type(self).__name__)
             raise ValueError(
-                f"{type(self).__name__} needs trained weights: make them with `python -m lightning_fewshot fit "
-                "--config experiments/<experiment>.yaml` and give `predict` the file that it leaves, "
-                "--ckpt_path runs/<experiment>/latest/checkpoints/best.ckpt"
+                f"{type(self).__name__} needs trained weights: make them with `{command}` and give `predict` the file "
+                f"that it leaves, --ckpt_path {checkpoint}"
             )
         self.trained = True
         self.print(f"weights that come with the package: {shipped} (see {shipped.with_suffix('.md').name} beside it)")
 
     def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
         """Make the randomness of a step a function of (seed, episode), so that a resumed run repeats it."""
-        torch.manual_seed(self.step_seed("train", batch.index))
+        self._seed_step("train", batch)
 
     def on_validation_epoch_end(self) -> None:
         """Compute, log and keep the estimates."""
@@ -256,10 +261,17 @@ class FewShotModule(LightningModule, ABC):
         self._finish("test")
 
     def _evaluate(self, episode: Episode, split: str) -> Any:
-        torch.manual_seed(self.step_seed(split, episode.index))
+        self._seed_step(split, episode)
         preds = self(episode)
         self.metrics[split].update(preds, episode)
         return preds
+
+    def _seed_step(self, split: str, episode: Episode) -> None:
+        seed = self.step_seed(split, episode.index)
+        if self.device.type == "cpu":  # torch.manual_seed would note a stack for each kind of device that is not there
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def step_seed(self, split: str, index: int) -> int:
         """Return the seed of one step: a function of (seed of the run, split, episode)."""
@@ -269,18 +281,7 @@ class FewShotModule(LightningModule, ABC):
         self.estimates = self.compute_estimates(split)
         self.log_dict({f"{split}/{name}": float(e.value) for name, e in self.estimates.items()}, rank_zero_only=False)
 
-    def _check_finite(self, total: Tensor, terms: dict[str, Tensor], episode: Episode) -> None:
-        if torch.isfinite(total):
-            return
-        values = ", ".join(f"{name} {float(value):g}" for name, value in terms.items())
-        raise FloatingPointError(
-            f"the loss is {float(total)} at step {self.global_step} ({values}); training episode {episode.index}, "
-            f"images {', '.join(episode.query.names or ()) or 'unnamed'}. {self._advice()}"
-        )
-
-    def _advice(self) -> str:
-        checkpoint = getattr(self.trainer.checkpoint_callback, "last_good_path", None) or "none was saved yet"
-        return (
-            f"Last good checkpoint: {checkpoint}. "
-            "Lower the learning rate, or clip gradients with --trainer.gradient_clip_val 10."
-        )
+    def _log_terms(self, terms: dict[str, Tensor], size: int) -> None:
+        """Log in the steps that the trainer writes down: in all others Lightning would drop what took it long."""
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0 or self.trainer.is_last_batch:
+            self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)

@@ -1,33 +1,33 @@
 """RepMet's classifier and its baselines on cached features of a frozen efficientnet_lite0.
 
-    FEWSHOT_DATA=/data python studies/repmet_classification.py closed cub
-    FEWSHOT_DATA=/data python studies/repmet_classification.py closed grocery
-    FEWSHOT_DATA=/data python studies/repmet_classification.py episodes cub
-    FEWSHOT_DATA=/data python studies/repmet_classification.py episodes miniimagenet
+    FEWSHOT_DATA=/data python studies/repmet_classification.py closed cub|grocery [--recipe plain|views|wide]
+    FEWSHOT_DATA=/data python studies/repmet_classification.py closed cub|grocery --merged families|random5
+    FEWSHOT_DATA=/data python studies/repmet_classification.py episodes cub|miniimagenet
 
-Each method's learning rate is chosen on the validation part with seed 0; then it trains with three seeds and is tested
-once. Differences are paired over images (closed set) or over episodes. Each method is kept in a JSON file when it is
-done, and not computed again; methods may be named: ``closed cub "RepMet K=3,softmax"``.
+What a recipe leaves open of a method is chosen on validation images (closed set) or validation classes (episodes) with
+seed 0; a closed set is then trained on training and validation images together. Three seeds are tested once, and
+differences are paired over images or episodes. A method is kept in a JSON file when it is done, and not computed again;
+methods may be named: ``--methods "RepMet K=3,softmax"``.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import math
 import sys
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from classification_features import DATA, features_of
+from classification_cached import MERGED, Cached, labels_of
+from classification_features import DATA
+from classification_tables import tables
 from torch import Tensor, nn
 
-import datamodules
-from datamodules.classification.catalog import ClassCatalog
-from datamodules.classification.settings import ClassSplits
-from datamodules.classification.training import ClassBatch, TaskTraining
+from datamodules.classification.training import ClassBatch, ClassTraining, TaskTraining
 from lightning_fewshot import (
     MagnetClassifier,
     PrototypeClassifier,
@@ -39,197 +39,215 @@ from lightning_fewshot import (
 )
 from lightning_fewshot.classification.module import ClassifierModule
 from lightning_fewshot.classification.settings import EmbeddingHead
-from lightning_fewshot.episodes import Episode, Examples
-from lightning_fewshot.metrics.accuracy import correct_predictions
+from lightning_fewshot.metrics.accuracy import auroc, correct_predictions
 from lightning_fewshot.models.repmet.classifier_settings import ClassMixture
-from lightning_fewshot.sampling import EpisodePlan, EpisodeSampler, episode_rng
+from lightning_fewshot.sampling import EpisodePlan
 from lightning_fewshot.settings import BackboneSettings, Optimization
 
-STEPS, SEEDS, N_EPISODES, N_VAL = 200, (0, 1, 2), 600, 50
-RATES = (1e-3, 3e-3)
-HEAD = EmbeddingHead((512,), 256)
+SEEDS, N_EPISODES, N_VAL, N_QUERY = (0, 1, 2), 600, 100, 15
 BACKBONE = BackboneSettings("efficientnet_lite0")  # gives the width; its place is taken by the cached features
-SPLITS = {"closed": ClassSplits("closed", val_images=2 / 22, test_images=7 / 22), "episodes": ClassSplits()}
-Make = Callable[[Optimization], ClassifierModule]
-Test = Callable[[ClassifierModule], Tensor]
+NARROW, WIDE = EmbeddingHead((512,), 256), EmbeddingHead((2048,), 1024)  # the second is the paper's
+BATCHES = ClassBatch()  # the paper's: 12 classes with 4 images each
+FOLDER = Path("runs/studies/repmet_classification")
+Evaluate = Callable[[ClassifierModule], dict[str, Tensor]]
 
 
-def repmet(n_modes: int) -> Make:
-    """Return what makes RepMet with K modes."""
-    return lambda o: RepMetClassifier(BACKBONE, HEAD, ClassMixture(n_modes=n_modes), o)
+@dataclass(frozen=True)
+class Recipe:
+    """How heads are trained.
+
+    Args:
+        head: Their layers.
+        steps: Of AdamW with a cosine.
+        views: Train on random views of the images, not on the middle alone.
+        rates: Learning rates to choose from.
+        tuned: Choose each method's own setting too, else it keeps its default.
+    """
+
+    head: EmbeddingHead = NARROW
+    steps: int = 600
+    views: bool = True
+    rates: tuple[float, ...] = (1e-3, 3e-3)
+    tuned: bool = True
 
 
-METHODS: dict[str, Make] = {
-    "RepMet K=3": repmet(3),
-    "RepMet K=1": repmet(1),
-    "softmax": lambda o: SoftmaxClassifier(BACKBONE, HEAD, o),
-    "triplet": lambda o: TripletClassifier(BACKBONE, HEAD, optimization=o),
-    "Magnet": lambda o: MagnetClassifier(BACKBONE, HEAD, optimization=o),
-    "SoftTriple": lambda o: ProxyClassifier(BACKBONE, HEAD, optimization=o),
-    "prototypical network": lambda o: PrototypicalNetwork(BACKBONE, HEAD, o),
-    "class means of the features": lambda o: PrototypeClassifier(BACKBONE),
+RECIPES = {
+    "plain": Recipe(steps=200, views=False, tuned=False),
+    "views": Recipe(),
+    "wide": Recipe(head=WIDE, rates=(1e-3,)),
 }
 
 
-class Cached:
-    """Features in place of images, sorted into a data set's splits."""
+@dataclass(frozen=True)
+class Method:
+    """One row of a table.
 
-    def __init__(self, name: str, task: str) -> None:
-        kept = features_of(name)
-        data = getattr(datamodules, DATA[name][0])(splits=SPLITS[task])
-        number = {image: i for i, image in enumerate(kept["names"])}
-        images = [image for image in data.list_images() if image.name in number]
-        self.features = kept["features"][[number[image.name] for image in images]]
-        self.catalog = ClassCatalog(images, SPLITS[task], seed=0, class_parts=data.class_parts())
+    Args:
+        make: From layers, the method's own setting and an optimiser, an untrained model.
+        settings: Values of its own setting: the default, then others to choose from.
+        training: What a training episode is; None: its own setting says so.
+    """
 
-    def classes(self) -> tuple[str, ...]:
-        """Return the training classes."""
-        return self.catalog.split_classes["train"]
-
-    def batch(self, split: str) -> Episode:
-        """Return all images of a split as one batch of a closed set."""
-        items = self.catalog.items[split]
-        numbers = [n for name in self.classes() for n in items[name]]
-        labels = [label for label, name in enumerate(self.classes()) for _ in items[name]]
-        return Episode(None, Examples(self.features[numbers], torch.tensor(labels)), self.classes(), protocol="batch")
-
-    def training_episode(self, on_tasks: bool, seed: int, index: int) -> Episode:
-        """Return a batch of 12 classes with 4 images each, or a task of about as many."""
-        training = TaskTraining(8, 3, 3) if on_tasks else ClassBatch()
-        plan = training.plan(self.catalog.items["train"], seed, index, episode_rng(seed, "train", index))
-        if on_tasks:
-            return self.task(plan)
-        order = {name: label for label, name in enumerate(self.classes())}
-        labels = torch.tensor([order[name] for name, row in zip(plan.classes, plan.query, strict=True) for _ in row])
-        return Episode(None, Examples(self._rows(plan.query), labels), self.classes(), index, protocol="batch")
-
-    def task(self, plan) -> Episode:
-        """Return the task of a plan."""
-        parts = [Examples(self._rows(rows), _labels(rows)) for rows in (plan.support, plan.query)]
-        return Episode(parts[0], parts[1], plan.classes)
-
-    def plans(self, split: str, k_shot: int, count: int) -> list[EpisodePlan]:
-        """Return the plans of 5-way tasks with 15 queries a class, the same for every method."""
-        sampler = EpisodeSampler(self.catalog.items[split], 5, k_shot, 15, seed=0, split=split)
-        return [sampler[i] for i in range(count)]
-
-    def _rows(self, rows) -> Tensor:
-        return self.features[[number for row in rows for number in row]]
+    make: Callable[[EmbeddingHead, Any, Optimization], ClassifierModule]
+    settings: tuple[Any, ...] = (None,)
+    training: ClassTraining | None = BATCHES
 
 
-def _labels(rows) -> Tensor:
-    return torch.tensor([label for label, row in enumerate(rows) for _ in row])
+def repmet(n_modes: int) -> Method:
+    """Return RepMet with K modes; its own setting is sigma."""
+    return Method(
+        lambda h, sigma, o: RepMetClassifier(BACKBONE, h, ClassMixture(n_modes, sigma), o), settings=(0.5, 0.3, 0.2)
+    )
 
 
-def train(method: str, data: Cached, lr: float, seed: int) -> ClassifierModule:
-    """Train the head of a method on cached features."""
+TASKS = (TaskTraining(8, 3, 3), TaskTraining(8, 1, 5), TaskTraining(16, 1, 2))
+METHODS: dict[str, Method] = {
+    "RepMet K=3": repmet(3),
+    "RepMet K=1": repmet(1),
+    "RepMet K=5": repmet(5),
+    "softmax": Method(
+        lambda h, decay, o: SoftmaxClassifier(BACKBONE, h, replace(o, weight_decay=decay)), (0.01, 0.1, 0.5)
+    ),
+    "triplet": Method(
+        lambda h, margin, o: TripletClassifier(BACKBONE, h, margin=margin, optimization=o), (0.2, 0.1, 0.4)
+    ),
+    "Magnet": Method(
+        lambda h, margin, o: MagnetClassifier(BACKBONE, h, margin=margin, optimization=o), (1.0, 0.5, 2.0)
+    ),
+    "SoftTriple": Method(
+        lambda h, scale, o: ProxyClassifier(BACKBONE, h, scale=scale, optimization=o), (20.0, 10.0, 5.0)
+    ),
+    "SoftTriple K=1": Method(
+        lambda h, scale, o: ProxyClassifier(BACKBONE, h, n_modes=1, scale=scale, optimization=o), (20.0, 10.0, 5.0)
+    ),
+    "prototypical network": Method(lambda h, _, o: PrototypicalNetwork(BACKBONE, h, o), TASKS, None),
+    "class means of the features": Method(lambda h, _, o: PrototypeClassifier(BACKBONE)),
+}
+UNTRAINED = "class means of the features"
+ONLY_MERGED = ("RepMet K=5", "SoftTriple K=1")  # rows about the number of modes
+
+
+def train(name: str, data: Cached, recipe: Recipe, lr: float, setting: Any, split: str, seed: int) -> ClassifierModule:
+    """Train the head of a method on cached features of a split."""
     torch.manual_seed(seed)
-    model = METHODS[method](Optimization("AdamW", lr=lr, weight_decay=1e-2))
+    model = METHODS[name].make(recipe.head, setting, Optimization("AdamW", lr=lr, weight_decay=1e-2))
     model.encoder = nn.Identity()
-    model.set_classes(data.classes())
-    if method in ("class means of the features",):
+    model.set_classes(data.classes)
+    if name == UNTRAINED:
         return model.eval()
+    training = METHODS[name].training or setting
     optimizer = model.optimization.make_optimizer(model.parameter_groups())
-    schedule = model.optimization.make_schedule(optimizer, STEPS)
-    on_tasks = isinstance(model, PrototypicalNetwork)
+    schedule = model.optimization.make_schedule(optimizer, recipe.steps)
     model.train()
-    for step in range(STEPS):
+    for step in range(recipe.steps):
         if isinstance(model, MagnetClassifier) and step % model.refresh == 0:
-            model.index_classes([data.batch("train")])
-        loss = torch.stack(list(model.loss(data.training_episode(on_tasks, seed, step)).values())).sum()
+            model.index_classes([data.batch(split)])
+        loss = torch.stack(list(model.loss(data.training_episode(training, split, seed, step)).values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
+    if data.closed and model.keeps_training_classes:
+        model.index_classes([data.batch(split)])
     return model.eval()
 
 
 @torch.no_grad()
-def closed_set(model: ClassifierModule, data: Cached, split: str) -> Tensor:
+def closed_set(model: ClassifierModule, data: Cached, split: str) -> dict[str, Tensor]:
     """Return whether each image of a split is classified right, ``(Q,)``."""
-    if model.keeps_training_classes:
-        model.index_classes([data.batch("train")])
+    if model.keeps_training_classes and not bool(model.centres_used.any()):  # frozen features
+        model.index_classes([data.batch("both")])
     batch = data.batch(split)
-    return correct_predictions(model(batch), batch.query.labels)
+    return {"closed": correct_predictions(model(batch), batch.query.labels)}
 
 
 @torch.no_grad()
-def in_episodes(model: ClassifierModule, data: Cached, plans: list[EpisodePlan]) -> Tensor:
-    """Return the accuracy of each task, ``(E,)``; every image is embedded once."""
-    embedded, accuracies = model.embed(data.features), []
-    for plan in plans:
-        support, query = ([number for row in rows for number in row] for rows in (plan.support, plan.query))
-        state = model.modes_of(embedded[support], _labels(plan.support))
-        accuracies.append(correct_predictions(model.scores(state, embedded[query]), _labels(plan.query)).mean())
-    return torch.stack(accuracies)
+def in_episodes(
+    model: ClassifierModule, data: Cached, plans: dict[str, list[EpisodePlan]], split: str
+) -> dict[str, Tensor]:
+    """Return the accuracy of each task and, where images of other classes are left, its AUROC of rejecting them."""
+    embedded, rejection = model.embed(data.features), model.build_metrics().rejection
+    rows: dict[str, list[Tensor]] = {}
+    for test, listed in plans.items():
+        for index, plan in enumerate(listed):
+            support, query = ([number for row in part for number in row] for part in (plan.support, plan.query))
+            state = model.modes_of(embedded[support], labels_of(plan.support))
+            scores = model.scores(state, embedded[query])
+            rows.setdefault(test, []).append(correct_predictions(scores, labels_of(plan.query)).mean())
+            if len(plan.classes) == 5:
+                strangers = data.strangers(split, plan, index, N_QUERY)
+                unknown = rejection(torch.cat([scores, model.scores(state, embedded[strangers])]))
+                is_stranger = torch.arange(len(unknown)) >= len(query)
+                rows.setdefault(f"{test}, AUROC", []).append(auroc(unknown, is_stranger))
+    return {test: torch.stack(values) for test, values in rows.items()}
 
 
-def half(values: Tensor) -> float:
-    """Return half of the 95 % interval of a mean."""
-    return 1.96 * float(values.std()) / math.sqrt(len(values))
+def measure(name: str, data: Cached, recipe: Recipe, choose: Callable[[ClassifierModule], float], test: Evaluate):
+    """Return what was chosen of a method and, of each test, its values over images or episodes, a row a seed."""
+    method = METHODS[name]
+    settings = method.settings if recipe.tuned else method.settings[:1]
+    grid = list(itertools.product(recipe.rates, settings)) if name != UNTRAINED else [(recipe.rates[0], None)]
+    chosen, best = grid[0], -1.0
+    for lr, setting in grid if len(grid) > 1 else ():
+        value = choose(train(name, data, recipe, lr, setting, "train", SEEDS[0]))
+        if value > best:
+            chosen, best = (lr, setting), value
+    seeds = SEEDS if name != UNTRAINED else SEEDS[:1]
+    split = "both" if data.closed else "train"
+    results = [test(train(name, data, recipe, *chosen, split, seed)) for seed in seeds]
+    return {
+        "lr": chosen[0],
+        "setting": str(chosen[1]),
+        "validation": best,
+        **{key: [values[key].tolist() for values in results] for key in results[0]},
+    }
 
 
-def measure(method: str, data: Cached, validate: Test, tests: dict[str, Test]) -> dict:
-    """Return a method's learning rate and, of each test, its values over images or episodes, a row a seed."""
-    trained = not method.startswith("class means")
-    first = {lr: train(method, data, lr, SEEDS[0]) for lr in (RATES if trained else RATES[:1])}
-    rate = max(first, key=lambda lr: float(validate(first[lr]).mean()))
-    models = [first[rate], *(train(method, data, rate, seed) for seed in (SEEDS[1:] if trained else ()))]
-    return {"lr": rate, **{name: [test(model).tolist() for model in models] for name, test in tests.items()}}
+def tasks_of(data: Cached) -> dict[str, list[EpisodePlan]]:
+    """Return the test tasks: 5- and 20-way, 1 and 5 shots."""
+    ways = [(n, k) for n in (5, 20) for k in (1, 5)]
+    return {f"{n}-way {k}-shot": data.plans("test", n, k, N_QUERY, N_EPISODES) for n, k in ways}
 
 
-def table(title: str, results: dict, test: str, error: bool) -> str:
-    """Return one table: value, interval, seeds, difference of the first method, all in percent."""
-    lines = [f"### {title}", "", "| method | % | seeds | first row minus it, paired | learning rate |"]
-    lines.append("|---|---:|---|---:|---:|")
-    runs = {m: torch.tensor(row[test]).double() for m, row in results.items()}
-    runs = {m: 100 * (1 - values if error else values) for m, values in runs.items()}
-    first = next(iter(runs))  # RepMet, where it is done
-    reference = runs[first].mean(dim=0)
-    for method, values in runs.items():
-        mean, difference = values.mean(dim=0), reference - values.mean(dim=0)
-        paired = "" if method == first else f"{float(difference.mean()):+.1f} ± {half(difference):.1f}"
-        seeds = ", ".join(f"{value:.1f}" for value in values.mean(dim=1).tolist())
-        value = f"{float(mean.mean()):.1f} ± {half(mean):.1f}"
-        lines.append(f"| {method} | {value} | {seeds} | {paired} | {results[method]['lr']:g} |")
-    return "\n".join(lines)
+def evaluations(data: Cached) -> tuple[Callable[[ClassifierModule], float], Evaluate]:
+    """Return how a setting is chosen, and the tests."""
+    if data.closed:
+        return lambda m: float(closed_set(m, data, "val")["closed"].mean()), lambda m: closed_set(m, data, "test")
+    val, tests = {"val": data.plans("val", 5, 1, N_QUERY, N_VAL)}, tasks_of(data)
+    return lambda m: float(in_episodes(m, data, val, "val")["val"].mean()), lambda m: in_episodes(
+        m, data, tests, "test"
+    )
 
 
-def main(task: str, name: str, chosen: str = "") -> None:
-    """Measure one task on one data set; of the chosen methods, or of all. What a file holds is not computed again."""
-    data, folder = Cached(name, task), Path(f"runs/studies/repmet_classification/{task}_{name}")
+def methods_of(closed: bool, merged: str) -> list[str]:
+    """Return the rows of a table."""
+    left_out = set() if merged else set(ONLY_MERGED)
+    return [name for name in METHODS if name not in left_out and not (closed and name == "prototypical network")]
+
+
+def main(task: str, name: str, merged: str, recipe: str, chosen: str) -> None:
+    """Measure one task on one data set. What a file holds is not computed again."""
+    folder = FOLDER / "_".join(filter(None, (task, name, merged, recipe)))
     folder.mkdir(parents=True, exist_ok=True)
-    if task == "closed":
-        left_out = {"prototypical network"}
-        validate, tests = (
-            partial(closed_set, data=data, split="val"),
-            {"closed": partial(closed_set, data=data, split="test")},
-        )
-    else:
-        left_out = {"triplet", "Magnet", "SoftTriple", "softmax", "RepMet K=1"}
-        validate = partial(in_episodes, data=data, plans=data.plans("val", 1, N_VAL))
-        tests = {f"{k}": partial(in_episodes, data=data, plans=data.plans("test", k, N_EPISODES)) for k in (1, 5)}
-    methods = [method for method in METHODS if method not in left_out]
-    for method in chosen.split(",") if chosen else methods:
+    data = Cached(name, task == "closed", merged, RECIPES[recipe].views)
+    choose, test = evaluations(data)
+    names = methods_of(data.closed, merged)
+    for method in chosen.split(",") if chosen else names:
         path = folder / f"{method}.json"
         if not path.is_file():
-            path.write_text(json.dumps(measure(method, data, validate, tests)))
+            path.write_text(json.dumps(measure(method, data, RECIPES[recipe], choose, test)))
         print(method, file=sys.stderr, flush=True)
-    files = {method: folder / f"{method}.json" for method in methods}
+    files = {method: folder / f"{method}.json" for method in names}
     results = {method: json.loads(path.read_text()) for method, path in files.items() if path.is_file()}
-    for test in tests:
-        if task == "closed":
-            count = len(data.batch("test").query.labels)
-            title = f"{name}, closed set: error, {count} images of {len(data.classes())} classes"
-        else:
-            title = f"{name}, 5-way {test}-shot on novel classes: accuracy, {N_EPISODES} episodes"
-        print(table(title, results, test, error=task == "closed"))
+    print(tables(", ".join(filter(None, (name, merged, f"recipe {recipe}"))), results))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=("closed", "episodes"))
     parser.add_argument("data", choices=sorted(DATA))
-    parser.add_argument("methods", nargs="?", default="", help="names with commas between them; none: all")
+    parser.add_argument("--merged", choices=MERGED, default="", help="several classes taken as one")
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="views")
+    parser.add_argument("--methods", default="", help="names with commas between them; none: all")
     options = parser.parse_args()
-    main(options.task, options.data, options.methods)
+    main(options.task, options.data, options.merged, options.recipe, options.methods)

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torchvision.ops import box_iou
 
 from datamodules.detection.tiny_imagenet import Mosaic, TinyImageNetMosaics
 from lightning_fewshot.checkpoints import build_module
@@ -51,7 +52,11 @@ HEADS = {
     "sigma 0.5, squared": Mixture(margin_unit="squared"),
     "sigma 0.3, squared": Mixture(sigma=0.3, margin_unit="squared"),
     "sigma 0.5, background": Mixture(background_margin=True),
+    "sigma 0.5, negatives": Mixture(negatives=20),
     "sigma 0.3, squared, background": Mixture(sigma=0.3, margin_unit="squared", background_margin=True),
+    "sigma 0.3, squared, background, negatives": Mixture(
+        sigma=0.3, margin_unit="squared", background_margin=True, negatives=20
+    ),
 }
 DML = "baseline-DML"
 AUTHORS = {"logits": "scaled", "logit_scale": 15.0, "ranking": "softmax"}
@@ -83,6 +88,7 @@ class TrainedHead:
     layers: nn.Module
     last: tuple[Tensor, Tensor]
     mixture: Mixture
+    negatives: Tensor | None = None
 
 
 def inputs(detector: PlainDetector, pooled: Tensor) -> Tensor:
@@ -146,16 +152,19 @@ def train(detector: PlainDetector, regions: tuple[Tensor, Tensor], mixture: Mixt
     n_classes, size = len(detector.classes), detector.network.n_features
     layers, last = copy.deepcopy(detector.network.head[FIRST:]).train(), nn.Linear(size, EMBEDDING)
     learned = Representatives(n_classes, 5, EMBEDDING) if mixture else copy.deepcopy(detector.classify)
+    negatives = Representatives(1, mixture.negatives, EMBEDDING) if mixture and mixture.negatives else None
     groups = [
         {"params": [*layers.parameters(), *(last.parameters() if mixture else ())]},
         {"params": list(learned.parameters()), "lr": LR * (REPRESENTATIVES_LR if mixture else 1)},
+        {"params": list(negatives.parameters()) if negatives else [], "lr": LR * REPRESENTATIVES_LR},
     ]
     optimizer = torch.optim.AdamW(groups, lr=LR, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for pooled, labels in batches(*regions, steps):
         features = layers(pooled)
         if mixture:
-            head = MetricHead(last.weight, last.bias, learned.weight, None, mixture)
+            ground = None if negatives is None else negatives.weight[0]
+            head = MetricHead(last.weight, last.bias, learned.weight, None, mixture, ground)
             loss = head.losses(features, labels).mean()
         else:
             loss = cross_entropy(learned(features), labels)
@@ -164,16 +173,21 @@ def train(detector: PlainDetector, regions: tuple[Tensor, Tensor], mixture: Mixt
         optimizer.step()
         schedule.step()
     layer = (last.weight.detach(), last.bias.detach()) if mixture else (torch.eye(size), torch.zeros(size))
-    return TrainedHead(layers.eval(), layer, mixture or Mixture())
+    ground = None if negatives is None else negatives()[0].detach()
+    return TrainedHead(layers.eval(), layer, mixture or Mixture(), ground)
 
 
 @torch.no_grad()
-def average_precision(head: TrainedHead, item: CachedEpisode) -> float:
-    """Return mAP at IoU 0.5 of one episode."""
+def average_precision(head: TrainedHead, item: CachedEpisode, known_background: bool = False) -> float:
+    """Return mAP at IoU 0.5 of one episode; with ``known_background`` proposals that are no object score 0."""
     embedded = embed(head.layers(item.support.float()), *head.last)
     n_way, slots = len(item.episode.classes), max(5, 2 * int(torch.bincount(item.classes).max()))
     representatives = gather_representatives(embedded, item.classes, n_way, slots)
-    scores = MetricHead(*head.last, *representatives, head.mixture).scores(head.layers(item.query.float()))
+    metric_head = MetricHead(*head.last, *representatives, head.mixture, head.negatives)
+    scores = metric_head.scores(head.layers(item.query.float()))
+    if known_background:
+        pairs = zip(item.boxes, item.episode.query.boxes, strict=True)
+        scores = scores * torch.cat([box_iou(boxes, truth).amax(1) >= 0.5 for boxes, truth in pairs])[:, None]
     preds = collect_detections(item.boxes, list(scores.split([len(b) for b in item.boxes])), FILTER)
     metric = DetectionMetrics(resamples=0, pooled=False, recall_at=())
     metric.update(preds, item.episode)
@@ -193,9 +207,11 @@ def measured(
     head = train(detector, regions, mixture, steps)
     heads = {name: head}
     if mixture is not None:
-        heads[f"{name}, its features"] = replace(head, last=(torch.eye(size), torch.zeros(size)))
+        heads[f"{name}, its features"] = replace(head, last=(torch.eye(size), torch.zeros(size)), negatives=None)
         heads[f"{name}, authors' ranking"] = replace(head, mixture=replace(mixture, **AUTHORS))
-    return {row: torch.tensor([average_precision(h, item) for item in items]) for row, h in heads.items()}
+    rows = {row: torch.tensor([average_precision(h, item) for item in items]) for row, h in heads.items()}
+    oracle = torch.tensor([average_precision(head, item, known_background=True) for item in items])
+    return rows | {f"{name}, background known": oracle}
 
 
 def main() -> None:

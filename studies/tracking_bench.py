@@ -3,14 +3,16 @@
     python studies/tracking_bench.py --data videos davis otb drawn --methods identity untrained runs/a/best.ckpt
 
 A tracker is started on the first frame of a sequence. Then, at frames spread over the sequence, it is put onto the true
-box of the frame before and asked for the next box. Nothing drifts, so every pair of frames counts. A *hit* has its
-centre within a quarter of the target's mean side of the true centre, two cells of a siamese tracker's response; the IoU
-is that of the box. Both are averaged within a sequence, then over sequences; intervals (95 %) are over sequences, and
-differences are paired by sequence with the method named first.
+box of the frame before and asked for the next box. Nothing drifts, so every pair of frames counts; what a tracker
+learns on the way it keeps, and its updates count the frames that it is asked. A *hit* has its centre within a quarter
+of the target's mean side of the true centre, two cells of a siamese tracker's response; the IoU is that of the box.
+Both are averaged within a sequence, then over sequences; intervals (95 %) are over sequences, and differences are
+paired by sequence with the method named first.
 
 A method is "identity" (the box stays where it was), "untrained" (the matching network of mlt/matching.yaml as
-initialised), or a checkpoint. Of a checkpoint of Learnet's tracker whose filters are predicted, two controls are run
-beside it: w(z) replaced by its mean over all exemplars, and by that of the next sequence's exemplar.
+initialised), or a checkpoint. Some checkpoints bring controls along. Learnet's tracker whose filters are predicted:
+w(z) replaced by its mean over all exemplars, and by that of the next sequence's exemplar. MLT: the same network without
+updates, and with the M patches of an update chosen at random.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +36,7 @@ from lightning_fewshot.data import EpisodeCounts
 from lightning_fewshot.metrics.estimate import Estimate, mean_interval
 from lightning_fewshot.models.learnet.tracking.module import SiameseTracker
 from lightning_fewshot.models.learnet.tracking.network import TemplateState
-from lightning_fewshot.models.mlt import MatchingTracker
+from lightning_fewshot.models.mlt import MatchingTracker, MetaLearnerTracker
 from lightning_fewshot.models.mlt.settings import MatchingSettings
 from lightning_fewshot.tracking.crops import crop, exemplar_windows
 from lightning_fewshot.tracking.module import TrackingModule
@@ -41,6 +44,7 @@ from lightning_fewshot.tracking.tracker import Tracker
 
 NEAR = 0.25  # of the target's mean side: a hit
 LEAST_SIDE = 4.0  # pixels of a box that is judged
+MEMORIES: dict[str, dict[str, Any]] = {"no updates": {"update_every": 0}, "random patches": {"choice": "random"}}
 UNTRAINED = MatchingSettings((32, 64, 96, 96), 48)  # experiments/mlt/matching.yaml
 MEASURES = ("hit", "iou")
 TrackerOf = Callable[[int], Tracker | None]
@@ -108,6 +112,11 @@ def methods_of(name: str, clips: Sequence[Clip]) -> dict[str, TrackerOf]:
     module = build_module(path)
     label = label or f"{type(module).__name__} {Path(path).parent.parent.name}"
     found: dict[str, TrackerOf] = {label: lambda i, tracker=module.tracker(): tracker}
+    if isinstance(module, MetaLearnerTracker):
+        memory = module.memory
+        for control, change in MEMORIES.items():
+            module.memory = replace(memory, **change)
+            found[f"{label}, {control}"] = lambda i, tracker=module.tracker(): tracker
     if getattr(module.network, "learnet", None) is not None:
         filters = predicted_filters(module, clips)
         mean, swapped = filters.mean(0, keepdim=True), filters.roll(-1, 0)
@@ -132,16 +141,19 @@ def judge(clip: Clip, tracker: Tracker | None) -> dict[str, float]:
     """Return the mean of every measure over the pairs of a clip."""
     boxes = clip.target.boxes().float()
     state = None if tracker is None else tracker.init(clip.target.frames[0], boxes[0])
-    found = torch.stack([_next_box(state, tracker, clip, boxes[t - 1], t) for t in clip.times])
+    found = []
+    for t in clip.times:
+        state, box = _next_box(state, tracker, clip, boxes[t - 1], t)
+        found.append(box)
     truth = boxes[list(clip.times)]
-    return {name: float(value.mean()) for name, value in measures(found, truth).items()}
+    return {name: float(value.mean()) for name, value in measures(torch.stack(found), truth).items()}
 
 
-def _next_box(state: Any, tracker: Tracker | None, clip: Clip, before: Tensor, t: int) -> Tensor:
+def _next_box(state: Any, tracker: Tracker | None, clip: Clip, before: Tensor, t: int) -> tuple[Any, Tensor]:
     if tracker is None:
-        return before
+        return state, before
     placed = state._replace(box=before, **({"found": True} if hasattr(state, "found") else {}))
-    return tracker.update(placed, clip.target.frames[t])[1]
+    return tracker.update(placed, clip.target.frames[t])[:2]
 
 
 def measures(found: Tensor, truth: Tensor) -> dict[str, Tensor]:

@@ -23,8 +23,14 @@ def commands():
     for page in PAGES:
         for block in BLOCK.findall((ROOT / f"docs/{page}.md").read_text()):
             lines = block.replace("\\\n", " ").splitlines()
-            found += [(page, shlex.split(line)[3:]) for line in lines if line.startswith("python -m lightning_fewshot")]
+            found += [(page, _words(line)) for line in lines if "-m lightning_fewshot" in line]
     return found
+
+
+def _words(line):
+    """Return what follows the program, whatever starts it: python, torchrun, srun."""
+    words = shlex.split(line)
+    return words[words.index("lightning_fewshot") + 1 :]
 
 
 @pytest.mark.parametrize(("page", "words"), commands(), ids=lambda value: " ".join(value)[:60])

@@ -119,8 +119,7 @@ def test_a_gpu_is_waited_for_only_every_nth_step(monkeypatch):
     """On a CPU every loss is looked at; on a GPU, where a look waits, the first and then every 20th."""
     module, looks = ToyModel(), []
     monkeypatch.setattr(module, "loss", lambda episode: {"loss": torch.zeros(())})
-    monkeypatch.setattr(module, "log_dict", lambda *args, **kwargs: None)
-    monkeypatch.setattr(module, "log", lambda *args, **kwargs: None)
+    monkeypatch.setattr(module, "_log_terms", lambda *args: None)
     monkeypatch.setattr(module, "_check_finite", lambda *args: looks.append(args))
     episode = Episode(None, Examples(torch.zeros(1, 3, 8, 8)), ("a",))
     for device, expected in {"cpu": 41, "cuda": 3}.items():

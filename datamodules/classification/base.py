@@ -79,6 +79,10 @@ class ClassImages(EpisodicDataModule):
         """Return the classes of "train", "val" and "test" where the data set has such a split."""
         return None
 
+    def attributes_of(self, image: ClassImage) -> frozenset[str]:
+        """Return what is known of an image besides its class, such as "striped"; models are never shown it."""
+        return frozenset()
+
     def read(self, image: ClassImage) -> np.ndarray:
         """Return an image as ``(H, W, 3)`` uint8 RGB."""
         return read_image(image.path)
@@ -146,6 +150,10 @@ class ClassImages(EpisodicDataModule):
         labelled = self._held_out("train")
         for first in range(0, len(labelled), CLOSED_BATCH):
             yield self._batch_of(labelled[first : first + CLOSED_BATCH], index=first // CLOSED_BATCH)
+
+    def evaluation_images(self, numbers: Sequence[int]) -> Tensor:
+        """Return images by their number in the list, as they are shown in an evaluation, ``(n, 3, S, S)`` uint8."""
+        return torch.stack([self._shown(self.listed[1][number], None) for number in numbers])
 
     def protocol(self, split: str) -> dict[str, Any]:
         """Say how a split was evaluated."""

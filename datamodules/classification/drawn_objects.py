@@ -70,6 +70,10 @@ class DrawnObjects(ClassImages):
         """Return the classes of each split."""
         return self.parts
 
+    def attributes_of(self, image: ClassImage) -> frozenset[str]:
+        """Return the shape and the pattern of the object."""
+        return frozenset(image.label.partition(" ")[2].split("-")[:2])
+
     def read(self, image: ClassImage) -> np.ndarray:
         """Draw an image, ``(S, S, 3)`` uint8."""
         part = next(part for part in PARTS if image.label in self.parts[part])

@@ -27,8 +27,12 @@ class Scenes(SceneEpisodes):
         return self._batch(index) if split == "train" else self._task(split, index)
 
     def _batch(self, index: int) -> Episode:
-        pool, rng, most = self.classes["train"], self.rng("train", index), self.scene.max_objects
-        drawn = (rng.integers(len(pool), size=rng.integers(1, most + 1)).tolist() for _ in range(self.batch_size))
+        pool, rng, (fewest, most) = (
+            self.classes["train"],
+            self.rng("train", index),
+            self.scene.crowd or (1, self.scene.max_objects),
+        )
+        drawn = (rng.integers(len(pool), size=rng.integers(fewest, most + 1)).tolist() for _ in range(self.batch_size))
         query = _examples([self._scene(rng, pool, labels) for labels in drawn], f"train{index}q")
         return Episode(
             support=None,

@@ -43,6 +43,7 @@ class PhotoSplits:
         small_classes: What to do with an evaluated class that has too few photos for an episode: "error", or "drop":
             leave it out, and list it in a warning.
         episodes_file: A list of test episodes to use as it is; items are photo names.
+        train_on_spare: Train also on photos that the data set keeps for evaluation and that show no class evaluated.
     """
 
     novel_classes: tuple[str, ...] | None = None
@@ -51,6 +52,7 @@ class PhotoSplits:
     eval_classes: Literal["novel", "seen"] = "novel"
     small_classes: Literal["error", "drop"] = "error"
     episodes_file: str | None = None
+    train_on_spare: bool = False
 
     def __post_init__(self) -> None:
         if self.novel_classes is not None:
@@ -165,7 +167,14 @@ class PhotoCatalog:
 
     def _kept_out(self, photo: AnnotatedPhoto) -> bool:
         place = zlib.crc32(f"{self.seed} {photo.name}".encode()) / 2**32
-        return photo.evaluation_only or place < self.splits.held_out
+        return self._evaluates(photo) or place < self.splits.held_out
+
+    def _evaluates(self, photo: AnnotatedPhoto) -> bool:
+        """Return whether the data set keeps a photo for evaluation, and it may be needed for it here."""
+        if not (photo.evaluation_only and self.splits.train_on_spare):
+            return photo.evaluation_only
+        evaluated = {*self.split_classes["val"], *self.split_classes["test"]}
+        return not evaluated.isdisjoint(photo.classes)
 
 
 def named_apart(photos: Sequence[AnnotatedPhoto]) -> list[AnnotatedPhoto]:

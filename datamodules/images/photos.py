@@ -59,6 +59,8 @@ class PhotoEpisodes(EpisodicDataModule):
 
     # what a data set says ---------------------------------------------------------------------------------------
 
+    left_out: frozenset[str] = frozenset()  # classes that another set evaluates, where several train together
+
     @abstractmethod
     def read_photos(self) -> Sequence[AnnotatedPhoto]:
         """Read all annotations; no image is decoded."""
@@ -75,8 +77,8 @@ class PhotoEpisodes(EpisodicDataModule):
         return self.benchmark_names() if named is None else self.catalog.named(named)
 
     def base_names(self) -> Names:
-        """Return the classes for training and validation: all others."""
-        return sorted(self.catalog.shown_classes.difference(self.novel_names()))
+        """Return the classes for training and validation: all others but those that are left out."""
+        return sorted(self.catalog.shown_classes.difference(self.novel_names(), self.left_out))
 
     def advice(self) -> str:
         """Say what to do where no photo is left to train on."""

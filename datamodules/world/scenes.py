@@ -23,12 +23,14 @@ class SceneSettings:
         image_size: Side of a scene, in pixels, at least 32.
         max_objects: Objects of a training or query scene at most.
         clutter: Fewest and most unlabelled objects of a scene.
+        crowd: Fewest and most objects of a training scene of detection; None: one to ``max_objects``.
         variation: How far instances of a class differ.
     """
 
     image_size: int = 160
     max_objects: int = 4
     clutter: tuple[int, int] = (0, 2)
+    crowd: tuple[int, int] | None = None
     variation: Variation = DEFAULT_VARIATION
 
     def __post_init__(self) -> None:

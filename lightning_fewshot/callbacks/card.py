@@ -16,24 +16,23 @@ PROGRAM = "python -m lightning_fewshot"
 NOT_KNOWN = "not known: see the source of the data"
 
 
-def write_card(record: dict[str, Any], module: FewShotModule, data: EpisodicDataModule, run_dir: Path) -> Path:
-    """Write ``card.md`` beside the run's checkpoints; of a run that has none into its folder.
+def write_card(record: dict[str, Any], module: FewShotModule, data: EpisodicDataModule, folder: Path) -> Path:
+    """Write ``card.md``.
 
     Args:
         record: What ``results.json`` holds.
         module: Whose card it is.
         data: What it was measured on.
-        run_dir: Folder of the run.
+        folder: That of the run's checkpoints; of a run that has none its own.
 
     Raises:
         OSError: It cannot be written.
     """
-    folder = run_dir / "checkpoints" if (run_dir / "checkpoints").is_dir() else run_dir
-    write_atomically(folder / "card.md", card_text(record, paper_of(type(module)), data, command()))
+    write_atomically(folder / "card.md", card_text(record, paper_of(type(module)), data))
     return folder / "card.md"
 
 
-def card_text(record: dict[str, Any], paper: str, data: EpisodicDataModule, given: str) -> str:
+def card_text(record: dict[str, Any], paper: str, data: EpisodicDataModule) -> str:
     """Return the card as Markdown."""
     protocol = record["protocol"]
     said = {
@@ -41,7 +40,7 @@ def card_text(record: dict[str, Any], paper: str, data: EpisodicDataModule, give
         "Data": f"{record['data']}: {first_line(type(data))}",
         "Licence of the data": getattr(data, "data_license", None) or NOT_KNOWN,
         "Training steps": record["step"],
-        "Command": f"`{given}`",
+        "Command": f"`{record['command']}`",
         "Commit": record["commit"] or "not a checkout",
         "Device": record["device"],
         "Version": f"lightning_fewshot {record['versions']['lightning_fewshot']}, torch {record['versions']['torch']}",

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_fewshot.callbacks.prediction_tables import CocoResults, Posteriors
-from lightning_fewshot.episodes import Detections, Episode, Segmentation
+from lightning_fewshot.episodes import Detections, Episode, Examples, Segmentation
 from lightning_fewshot.files import OutputNames, write_atomically
 
 
@@ -56,7 +56,8 @@ class PredictionFiles(Callback):
             else:
                 self._records += self._keep(name, image, preds, batch.classes)
         try:
-            self._draw(batch, files, outputs)
+            query = trainer.datamodule.to_draw(batch)._replace(boxes=None)
+            self._draw(query, batch.classes, files, outputs)
         except OSError as error:
             rank_zero_warn(f"cannot write all pictures: {error}")
 
@@ -90,11 +91,10 @@ class PredictionFiles(Callback):
             if share > 0
         ]
 
-    def _draw(self, episode: Episode, files: list[str], preds: Any) -> None:
+    def _draw(self, query: Examples, classes: tuple[str, ...], files: list[str], preds: Any) -> None:
         from lightning_fewshot.drawing import draw_examples, write_png
 
-        query = episode.query._replace(boxes=None)
-        pictures = draw_examples(query, episode.classes, preds, limit=len(files))
+        pictures = draw_examples(query, classes, preds, limit=len(files))
         for file, picture in zip(files, pictures, strict=True):
             path = self.run_dir / "pictures" / file
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from torch import Tensor
 
 LINES = 10  # a log file gets this many lines a fit instead of a moving bar
 FIRST_LINE = 5.0  # seconds after which it gets one more, where the first tenth takes longer
@@ -47,9 +48,9 @@ class Progress(ProgressBar):
         """Open the bar over all steps of the fit."""
         self._start("fit", trainer.estimated_stepping_batches, trainer.global_step)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any) -> None:
         """Advance."""
-        self._advance(trainer.global_step, lambda: trainer.progress_bar_metrics.get("train/loss"))
+        self._advance(trainer.global_step, lambda: outputs["loss"])
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bar."""
@@ -125,13 +126,13 @@ class Progress(ProgressBar):
             self._task = self._bar.add_task(name, total=total, completed=done, loss="")
             self._bar.start()
 
-    def _advance(self, done: int, loss: Callable[[], float | None] = lambda: None) -> None:
+    def _advance(self, done: int, loss: Callable[[], Tensor | None] = lambda: None) -> None:
         """Show how far the work is, where that is due; only then the loss is asked for, which waits for a GPU."""
         spent = time.monotonic() - self._began if self._enabled else 0.0
         if not self._enabled or not self._is_due(done, spent):
             return
         value = loss()
-        text = "" if value is None else f"loss {value:.3f}"
+        text = "" if value is None else f"loss {float(value):.3f}"
         if self._bar is not None:
             self._bar.update(self._task, completed=done, loss=text)
             return

@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_fewshot import __version__
-from lightning_fewshot.callbacks.card import write_card
+from lightning_fewshot.callbacks.card import command, write_card
+from lightning_fewshot.callbacks.episode_values import EpisodeValues
 from lightning_fewshot.callbacks.loggers import wandb_loggers
 from lightning_fewshot.files import write_atomically
 
@@ -38,12 +39,23 @@ class ResultsFile(Callback):
     def __init__(self, run_dir: Path, experiment: str) -> None:
         self.run_dir, self.experiment = Path(run_dir), experiment
         self._began = time.monotonic()
+        self._episodes = EpisodeValues()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self._began = time.monotonic()
+        self._episodes = EpisodeValues()
 
     on_test_start = on_validation_start
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Measure the episode by itself; not in training, where the next validation would replace it."""
+        if trainer.state.fn != "fit":
+            self._episodes.add(pl_module, outputs, batch)
+
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write; print where validation is what was asked for."""
@@ -54,11 +66,13 @@ class ResultsFile(Callback):
         self._finish(trainer, pl_module, "test", show=True)
 
     def _finish(self, trainer: pl.Trainer, module: pl.LightningModule, split: str, show: bool) -> None:
+        per_episode = self._episodes.collect(list(module.estimates))  # all processes take part
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
-        record = self._record(trainer, module, split)
+        record = self._record(trainer, module, split) | {"per_episode": per_episode}
         write_atomically(self.run_dir / "results.json", json.dumps(record, indent=1, allow_nan=False))
-        write_card(record, module, trainer.datamodule, self.run_dir)
+        is_kept = (self.run_dir / "checkpoints").is_dir() or (trainer.state.fn == "fit" and trainer.checkpoint_callback)
+        write_card(record, module, trainer.datamodule, self.run_dir / "checkpoints" if is_kept else self.run_dir)
         for logger in wandb_loggers(trainer):
             logger.log_summary({f"{split}_results": record["metrics"]})
         if show:
@@ -83,7 +97,9 @@ class ResultsFile(Callback):
                 name: {"value": _number(e.value), "ci95": [_number(e.low), _number(e.high)], "n": e.n}
                 for name, e in module.estimates.items()
             },
-            "step": trainer.global_step,
+            "curves": module.curves,
+            "step": module.loaded_step if weights else trainer.global_step,
+            "command": command(),
             "versions": {"lightning_fewshot": __version__, "python": platform.python_version()}
             | {name: version(name) for name in LIBRARIES},
             "commit": _commit(),

@@ -121,6 +121,11 @@ class ClassifierModule(FewShotModule):
         """Return the modes of the training classes, for a closed set."""
         return ClassMixtures(self.centres, self.centres_used)
 
+    def modes_of_training(self, embedded: Tensor, labels: Tensor) -> ClassMixtures:
+        """Return the modes of training classes: those that were learned, else those of embedded training images."""
+        learned = None if self.keeps_training_classes else self.training_classes()
+        return self.modes_of(embedded, labels) if learned is None else learned
+
     @torch.no_grad()
     def index_classes(self, episodes: Iterable[Episode]) -> None:
         """Compute the modes of the training classes from all their images."""

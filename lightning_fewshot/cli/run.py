@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -34,7 +34,9 @@ from lightning_fewshot.cli.run_folder import experiment_name, make_run_dir, shar
 from lightning_fewshot.data import EpisodicDataModule
 from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.precision import native_bfloat16
+from lightning_fewshot.tracking.module import TrackingModule
 
+ENGINE = "What runs a tracker's network; onnxruntime needs pip install -e '.[onnxruntime]'."
 TRAINER_DEFAULTS = {
     "max_epochs": 10,
     "use_distributed_sampler": False,  # episodes are sharded by their number: EpisodeOrder
@@ -93,6 +95,7 @@ class FewShotCLI(LightningCLI):
         """Add what is configurable beside model, data and trainer."""
         parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of this run; made if missing.")
         parser.add_argument("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after fit.")
+        parser.add_argument("--engine", type=Literal["torch", "onnxruntime"], default="torch", help=ENGINE)
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
         parser.add_lightning_class_args(EpisodePictures, "pictures")
 
@@ -159,8 +162,16 @@ class FewShotCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Leave a core to every process that prepares data: threads that wait for one another wait for the slowest."""
         super().instantiate_classes()
+        self._choose_engine(self.config_init[self.subcommand].engine)
         free = (os.cpu_count() or 1) - self.datamodule.num_workers
         torch.set_num_threads(max(1, min(free, torch.get_num_threads())))
+
+    def _choose_engine(self, name: str) -> None:
+        if name == "torch":
+            return
+        if self.subcommand == "fit" or not isinstance(self.model, TrackingModule):
+            raise ValueError(f"engine is {name!r} but counts for validate, test and predict of a tracker alone")
+        self.model.use_engine(name)
 
     def after_fit(self) -> None:
         """Test the best checkpoint, so that one command ends with numbers on unseen classes."""

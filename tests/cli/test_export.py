@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
-from test_experiments import FOLDER, config_arguments
+from tiny_experiments import FOLDER, config_arguments
 
 import datamodules
 from lightning_fewshot.checkpoints import build_module

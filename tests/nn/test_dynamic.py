@@ -102,10 +102,13 @@ def test_fused_filters_are_an_ordinary_convolution(draw, layer_class):
     torch.testing.assert_close(layer(x, w), conv2d(x, *layer.fuse(w[0])))
 
 
-def test_factorised_conv_keeps_its_own_filters(draw):
-    layer = FactorisedConv2d(4, 6, 3, factors=5).double()
+@pytest.mark.parametrize("groups", [1, 2])
+def test_factorised_conv_keeps_its_own_filters(draw, groups):
+    layer = FactorisedConv2d(4, 6, 3, factors=8, groups=groups).double()
     x = draw(5, 4, 8, 8)
-    torch.testing.assert_close(layer(x), conv2d(x, *layer.fuse()))
+    weight, bias = layer.fuse()
+    assert weight.shape == (6, 4 // groups, 3, 3)
+    torch.testing.assert_close(layer(x), conv2d(x, weight, bias, groups=groups))
     assert layer.filters.requires_grad
 
 

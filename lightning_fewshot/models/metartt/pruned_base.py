@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -22,6 +23,8 @@ from lightning_fewshot.tracking.candidates.settings import Batches, CandidateNet
 from lightning_fewshot.tracking.candidates.strategy import Strategy, TrackState, View
 from lightning_fewshot.tracking.episodes import is_sequence
 
+SPARSITY_STEP = 0.1  # of the logarithm of lambda, for a prune rate that is wrong by 1
+
 
 class PruningModule(MetaRTT):
     """Prune a meta-trained tracker. A subclass makes ``psi`` after the constructor, which returns masks by layer.
@@ -34,12 +37,15 @@ class PruningModule(MetaRTT):
         tracking: Numbers of the tracker.
         inner: Gradient steps with the learned rates.
         online: The online adaptation.
-        sparsity: lambda of eq. (9).
+        sparsity: lambda of eq. (9); where a prune rate is wanted, its first value.
         optimization: Optimiser and learning rate over the run.
         init_from: The meta-trained checkpoint.
+        prune_rate: Wanted share of removed parameters: lambda rises after a step that removes less, and falls after one
+            that removes more. None: lambda stays as it is.
     """
 
     psi: nn.Module
+    found_sparsity: Tensor
 
     def __init__(
         self,
@@ -53,6 +59,7 @@ class PruningModule(MetaRTT):
         sparsity: float,
         optimization: Optimization,
         init_from: str | None,
+        prune_rate: float | None = None,
     ) -> None:
         super().__init__(
             network=network,
@@ -67,7 +74,15 @@ class PruningModule(MetaRTT):
         )
         if sparsity < 0:
             raise ValueError(f"sparsity is {sparsity} but must be at least 0")
+        if prune_rate is not None and not (0 < prune_rate < 1 and sparsity > 0):
+            raise ValueError(
+                f"prune_rate is {prune_rate} and sparsity {sparsity}, but the rate must be above 0 and below 1, and "
+                "lambda is found from a start above 0"
+            )
         self.sparsity = sparsity
+        self.prune_rate = prune_rate
+        if prune_rate is not None:
+            self.register_buffer("found_sparsity", torch.tensor(sparsity))
         self.requires_grad_(False)  # theta and its rates are kept fixed while phi is learned
 
     @abstractmethod
@@ -79,7 +94,24 @@ class PruningModule(MetaRTT):
         with torch.no_grad():
             tau = self.simulate(episode)
             pooled = pooled_maps(self.network, View(tau.clips.scenes[:, :1], tau.boxes[0][:, None], tau.after_initial))
-        return {"prune": trajectory_loss(self.network, self.psi(pooled), tau, self.sparsity).mean()}  # eq. (12)
+        sparsity = self.sparsity
+        if self.prune_rate is not None:
+            sparsity = float(self.found_sparsity)
+            self._find_sparsity(pooled)
+        return {"prune": trajectory_loss(self.network, self.psi(pooled), tau, sparsity).mean()}  # eq. (12)
+
+    @torch.no_grad()
+    def _find_sparsity(self, pooled: Head) -> None:
+        """Move lambda by the rate at which the present masks prune; dropout does not count."""
+        learning = self.psi.training
+        masks = self.psi.eval()(pooled)
+        self.psi.train(learning)
+        clips = range(len(next(iter(masks.values()))))
+        rates = [remove_channels(self.network, {n: m[p : p + 1] for n, m in masks.items()}).rate for p in clips]
+        rate = sum(rates) / len(rates)
+        self.found_sparsity.copy_(next_sparsity(self.found_sparsity, rate, self.prune_rate))
+        self.log("train/prune_rate", rate, batch_size=len(clips))
+        self.log("train/sparsity", self.found_sparsity, batch_size=len(clips))
 
     def strategy(self) -> Strategy:
         """Return how the tracker adapts, and that it prunes for every video."""
@@ -157,3 +189,12 @@ class PruningModule(MetaRTT):
         counts = [-(-total // boxes.shape[1]) for total in self.episode_settings.first]
         near = boxes[:, :, : min(counts[0], positives)]
         return torch.cat((near, boxes[:, :, positives : positives + counts[1]]), dim=2)
+
+
+def next_sparsity(sparsity: Tensor, rate: float, wanted: float) -> Tensor:
+    """Return lambda after a step that pruned at ``rate``: larger where less was removed than is wanted.
+
+    >>> [round(next_sparsity(torch.tensor(0.1), rate, 0.5).item(), 4) for rate in (0.3, 0.5, 0.7)]
+    [0.102, 0.1, 0.098]
+    """
+    return sparsity * math.exp(SPARSITY_STEP * (wanted - rate))

@@ -24,10 +24,11 @@ class PrunedMetaRTT(PruningModule):
         tracking: Numbers of the tracker.
         inner: Gradient steps with the learned rates.
         online: The online adaptation.
-        sparsity: lambda of eq. (9).
+        sparsity: lambda of eq. (9); where a prune rate is wanted, its first value.
         perceptrons: The pruning network.
         optimization: Optimiser and learning rate over the run.
         init_from: The meta-trained checkpoint.
+        prune_rate: Wanted share of removed parameters, for which lambda is found in training; None: lambda stays.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class PrunedMetaRTT(PruningModule):
         perceptrons: Perceptrons = Perceptrons(),
         optimization: Optimization = Optimization(),
         init_from: str | None = None,
+        prune_rate: float | None = None,
     ) -> None:
         super().__init__(
             network=network,
@@ -55,6 +57,7 @@ class PrunedMetaRTT(PruningModule):
             sparsity=sparsity,
             optimization=optimization,
             init_from=init_from,
+            prune_rate=prune_rate,
         )
         self.perceptrons = perceptrons
         self.psi = PruningNetwork(self.network, perceptrons)

@@ -29,9 +29,10 @@ class StaticPrunedMetaRTT(PruningModule):
         tracking: Numbers of the tracker.
         inner: Gradient steps with the learned rates.
         online: The online adaptation.
-        sparsity: lambda of eq. (9).
+        sparsity: lambda of eq. (9); where a prune rate is wanted, its first value.
         optimization: Optimiser and learning rate over the run.
         init_from: The meta-trained checkpoint.
+        prune_rate: Wanted share of removed parameters, for which lambda is found in training; None: lambda stays.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class StaticPrunedMetaRTT(PruningModule):
         sparsity: float = 0.2,
         optimization: Optimization = Optimization(),
         init_from: str | None = None,
+        prune_rate: float | None = None,
     ) -> None:
         super().__init__(
             network=network,
@@ -58,6 +60,7 @@ class StaticPrunedMetaRTT(PruningModule):
             sparsity=sparsity,
             optimization=optimization,
             init_from=init_from,
+            prune_rate=prune_rate,
         )
         self.psi = StaticMasks(self.network)
 

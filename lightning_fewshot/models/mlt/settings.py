@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+Choice = Literal["entropy", "random"]  # of remembered patches
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Memory:
         update_every: T, frames from one update of the tracker to the next; 0: no updates.
         least_score: Logit that a response must exceed somewhere for its patch to be remembered; None: every patch
             may be, as in the paper.
+        choice: Which M of the T patches are kept: those of least "entropy", eq. (5), or "random" ones, a control.
 
     Raises:
         ValueError: A number is out of range.
@@ -69,9 +73,12 @@ class Memory:
     size: int = 4
     update_every: int = 90
     least_score: float | None = None
+    choice: Choice = "entropy"
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"size is {self.size} but must be at least 1")
         if self.update_every < 0:
             raise ValueError(f"update_every is {self.update_every} but must be at least 0")
+        if self.choice not in get_args(Choice):
+            raise ValueError(f"choice is {self.choice!r} but must be one of {', '.join(get_args(Choice))}")

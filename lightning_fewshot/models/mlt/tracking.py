@@ -24,11 +24,11 @@ class Remembered(NamedTuple):
     """One context patch of the memory.
 
     Args:
-        entropy: Of the response that found the target, eq. (5).
+        rank: Lower stays: the entropy of the response that found the target, eq. (5), or a random number.
         patch: ``(3, S, S)`` float32 in [0, 255], the target at its centre.
     """
 
-    entropy: float
+    rank: float
     patch: Tensor
 
 
@@ -37,7 +37,7 @@ class Knowledge(NamedTuple):
 
     Args:
         match: Exemplar and kernels.
-        memory: At most M patches of the last T frames, by rising entropy.
+        memory: At most M patches of the last T frames, by rising rank.
         frames: Frames seen, the first one included.
     """
 
@@ -61,6 +61,7 @@ class MatchTracker(ResponseTracker):
     ) -> None:
         super().__init__(search, crops, network.stream.stride, device)
         self._network = network
+        self.predict = network.predict
 
     def adapt(self, exemplar: Tensor) -> MatchState:
         """Look at the exemplar."""
@@ -68,7 +69,7 @@ class MatchTracker(ResponseTracker):
 
     def respond(self, model: MatchState, crops: Tensor) -> Tensor:
         """Match all scales at once, eq. (1)."""
-        return self._network.predict(model, crops)[0]
+        return self.predict(model, crops)[0]
 
 
 class MetaTracker(ResponseTracker):
@@ -96,6 +97,7 @@ class MetaTracker(ResponseTracker):
         self.gradient_settings = astuple(specialiser.loss)
         self._memory = memory
         self._specialiser = specialiser
+        self.predict = specialiser.network.predict
 
     def adapt(self, exemplar: Tensor) -> Knowledge:
         """Match with the first exemplar; there are no target-specific kernels yet."""
@@ -103,7 +105,7 @@ class MetaTracker(ResponseTracker):
 
     def respond(self, model: Knowledge, crops: Tensor) -> Tensor:
         """Match all scales at once, eq. (1), or eq. (4) once there are kernels."""
-        return self._specialiser.network.predict(model.match, crops)[0]
+        return self.predict(model.match, crops)[0]
 
     def learn(self, state: Following, frame: Tensor, response: Tensor) -> Knowledge:
         """Remember the new context patch; every T frames, make new kernels from the memory, if any, and empty it."""
@@ -120,16 +122,16 @@ class MetaTracker(ResponseTracker):
     def _remember(
         self, remembered: tuple[Remembered, ...], state: Following, frame: Tensor, response: Tensor
     ) -> tuple[Remembered, ...]:
-        """Keep the M patches of least entropy. One that is not among them, or has no match, is not even cut."""
+        """Keep the M patches of least rank. One that is not among them, or has no match, is not even cut."""
         least = -inf if self._memory.least_score is None else self._memory.least_score
         if float(response.amax()) <= least:
             return remembered
-        entropy = float(response_entropy(response))
-        if len(remembered) == self._memory.size and entropy >= remembered[-1].entropy:
+        rank = float(response_entropy(response) if self._memory.choice == "entropy" else torch.rand(()))
+        if len(remembered) == self._memory.size and rank >= remembered[-1].rank:
             return remembered
         window = search_windows(state.box, context=self.crops.context, ratio=self.crops.ratio)
         patch = crop(frame, window[None], self.crops.search, state.fill)[0]
-        kept = sorted((*remembered, Remembered(entropy, patch)), key=lambda r: r.entropy)
+        kept = sorted((*remembered, Remembered(rank, patch)), key=lambda r: r.rank)
         return tuple(kept[: self._memory.size])
 
 

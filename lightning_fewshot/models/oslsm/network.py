@@ -74,6 +74,9 @@ class ConditioningNetwork(nn.Module):
         self.frozen_batchnorm = backbone.frozen_batchnorm
         if encoder.conditioning == "channel":
             add_input_channel(self.body)
+        if encoder.trained == "last":
+            self.body.requires_grad_(False)
+            self.body.get_classifier().requires_grad_(True)
         mean, std = input_statistics(backbone.name, backbone.weights)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
@@ -93,16 +96,25 @@ class ConditioningNetwork(nn.Module):
             images: ``(S, 3, H, W)`` in [0, 255], or a list of ``(3, H, W)``.
             objects: ``(S, H, W)`` bool, or a list of ``(H, W)``: the pixels of the object.
         """
-        if isinstance(images, Tensor):
-            inputs = self._inputs(images, torch.as_tensor(objects))
-        else:
-            inputs = torch.cat([self._inputs(i[None], o[None]) for i, o in zip(images, objects, strict=True)])
-        if self.encoder.pooling is None:
-            return self.body(inputs.contiguous(memory_format=torch.channels_last))
+        if self.encoder.pooling is not None:
+            return self.code(self.pooled(images, objects))
+        return self.body(self._together(images, objects).contiguous(memory_format=torch.channels_last))
+
+    def pooled(self, images: Sequence[Tensor] | Tensor, objects: Sequence[Tensor] | Tensor) -> Tensor:
+        """Return the prototypes ``(S, F)`` of the network's last map, where ``pooling`` is set; arguments as above."""
+        inputs = self._together(images, objects)
         maps = self.body.forward_features(inputs[:, :3].contiguous(memory_format=torch.channels_last))
         weights = pooling_weights(inputs[:, 3:], maps.shape[-2:], self.align_corners)
-        pooled = prototypes(maps, weights, self.encoder.pooling.background)
+        return prototypes(maps, weights, self.encoder.pooling.background)
+
+    def code(self, pooled: Tensor) -> Tensor:
+        """Return the code ``(S, 1000)`` of prototypes ``(S, F)``."""
         return self.body.forward_head(pooled[:, :, None, None])  # its own pooling sees one location
+
+    def _together(self, images: Sequence[Tensor] | Tensor, objects: Sequence[Tensor] | Tensor) -> Tensor:
+        if isinstance(images, Tensor):
+            return self._inputs(images, torch.as_tensor(objects))
+        return torch.cat([self._inputs(i[None], o[None]) for i, o in zip(images, objects, strict=True)])
 
     def _inputs(self, images: Tensor, objects: Tensor) -> Tensor:
         """Return normalised images with what they carry of the mask, ``(S, 3 to 5, size, size)``."""
@@ -153,8 +165,12 @@ class ConditioningBranch(nn.Module):
         """
         parts = range(0, len(images), CHUNK)
         codes = torch.cat([self.network(images[i : i + CHUNK], objects[i : i + CHUNK]) for i in parts])
-        classifiers = self.to_classifier(self.norm(codes.float()))  # eq. (1)
-        return classifiers[:, :-1] * self.n_features**-0.5, classifiers[:, -1]
+        return self.classifiers(codes)
+
+    def classifiers(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return w ``(S, D)`` and b ``(S,)`` of codes ``(S, 1000)``."""
+        outputs = self.to_classifier(self.norm(codes.float()))  # eq. (1)
+        return outputs[:, :-1] * self.n_features**-0.5, outputs[:, -1]
 
     @torch.no_grad()
     def start_from_prototypes(self) -> None:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 Conditioning = Literal["masked", "channel"]
 Reduction = Literal["mean", "sum"]
 ShotAggregation = Literal["or", "mean"]
+TrainedLayers = Literal["all", "last"]
 
 MIN_SIDE = 32  # pixels; a smaller image is enlarged, so that every backbone has a feature-map location
 
@@ -117,6 +118,7 @@ class SupportEncoder:
         code_norm: Give each code mean 0 and variance 1 before it is hashed. Without ImageNet weights, codes are too
             small to learn from.
         dropout: Before and between the network's last layers, in [0, 1) (0.5 in the authors' code).
+        trained: "all" of g's network, as in the paper, or "last": its last layer alone.
         lr_factor: Learning rate of g, as a multiple (section 4.3: 0.1).
     """
 
@@ -128,10 +130,12 @@ class SupportEncoder:
     hashing: bool = True
     code_norm: bool = False
     dropout: float = 0.0
+    trained: TrainedLayers = "all"
     lr_factor: float = 0.1
 
     def __post_init__(self) -> None:
         check_choice("conditioning", self.conditioning, get_args(Conditioning))
+        check_choice("trained", self.trained, get_args(TrainedLayers))
         check_side("support encoder's size", self.size)
         check_dropout(self.dropout)
         if self.pooling is not None and self.conditioning != "masked":

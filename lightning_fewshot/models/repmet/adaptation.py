@@ -20,6 +20,7 @@ from lightning_fewshot.models.repmet.head import (
     class_posterior,
     mode_probabilities,
     posterior_logits,
+    remaining_posterior,
 )
 from lightning_fewshot.models.repmet.loss import embedding_loss
 from lightning_fewshot.models.repmet.settings import FineTuning, Mixture
@@ -32,6 +33,18 @@ IMPRINT_SCALE = 10.0  # logit of a feature at the mean of its class
 N_HARD = 512  # rois of a fine-tuning step
 
 
+class Distances(NamedTuple):
+    """Squared distances of rois.
+
+    Args:
+        modes: To the representatives of the classes, ``(R, N, K)``.
+        negatives: To those of the background, ``(R, 1, M)``, where there are some.
+    """
+
+    modes: Tensor
+    negatives: Tensor | None = None
+
+
 class MetricHead(NamedTuple):
     """Head that compares embeddings with representatives: that of an episode, and that of the training classes.
 
@@ -41,6 +54,7 @@ class MetricHead(NamedTuple):
         representatives: ``(N, K, e)``, brought to unit length where they are used.
         used: ``(N, K)`` bool; classes with fewer embeddings than K leave slots unused. None: all are used.
         mixture: Constants of eqs. (1) and (4).
+        negatives: ``(M, e)`` representatives of the background, see ``Mixture.negatives``; None: eq. (3) alone.
     """
 
     weight: Tensor
@@ -48,6 +62,7 @@ class MetricHead(NamedTuple):
     representatives: Tensor
     used: Tensor | None
     mixture: Mixture
+    negatives: Tensor | None = None
 
     def merged(self, other: MetricHead, places: Tensor) -> MetricHead:
         """Return the head with the representatives of both.
@@ -69,33 +84,43 @@ class MetricHead(NamedTuple):
         slots[places, k:], used[places, k:] = other.representatives, True if other.used is None else other.used
         return self._replace(representatives=slots, used=used)
 
-    def distances(self, features: Tensor) -> Tensor:
-        """Return squared distances of ``(R, F)`` features to the representatives, ``(R, N, K)``."""
+    def distances(self, features: Tensor) -> Distances:
+        """Return squared distances of ``(R, F)`` features to the representatives."""
         embedded = embed(features, self.weight, self.bias)
-        return squared_distances(embedded, normalize(self.representatives, dim=-1))
+        modes = squared_distances(embedded, normalize(self.representatives, dim=-1))
+        if self.negatives is None:
+            return Distances(modes)
+        return Distances(modes, squared_distances(embedded, normalize(self.negatives, dim=-1)[None]))
 
     def scores(self, features: Tensor) -> Tensor:
         """Return the score of every class, ``(R, N)`` in [0, 1]: eq. (2), or the softmax that the mixture asks for."""
         distances = self.distances(features)
         if self.mixture.ranking == "softmax":
             return self.logits(distances).softmax(dim=1)[:, 1:]
-        return class_posterior(mode_probabilities(distances, self.mixture.sigma, self.used))
+        posterior = class_posterior(mode_probabilities(distances.modes, self.mixture.sigma, self.used))
+        return remaining_posterior(posterior, self._negative(distances))
 
-    def logits(self, distances: Tensor) -> Tensor:
-        """Return logits of (background, class 1..N), ``(R, 1 + N)``, from squared distances."""
-        probs = mode_probabilities(distances, self.mixture.sigma, self.used)
-        return posterior_logits(probs, self.mixture.logit_scale, self.mixture.logits)
+    def logits(self, distances: Distances) -> Tensor:
+        """Return logits of (background, class 1..N), ``(R, 1 + N)``."""
+        probs = mode_probabilities(distances.modes, self.mixture.sigma, self.used)
+        return posterior_logits(probs, self.mixture.logit_scale, self.mixture.logits, self._negative(distances))
 
-    def margin_loss(self, distances: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of eq. (4) of each roi, ``(R,)``, from squared distances and labels (0 background)."""
+    def margin_loss(self, distances: Distances, labels: Tensor) -> Tensor:
+        """Return the loss of eq. (4) of each roi, ``(R,)``, from distances and labels (0 background)."""
         options = {"squared": self.mixture.margin_unit == "squared", "background": self.mixture.background_margin}
-        return embedding_loss(distances, labels, self.mixture.margin, self.used, **options)
+        return embedding_loss(distances.modes, labels, self.mixture.margin, self.used, **options)
 
     def losses(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return cross-entropy plus eq. (4) of each roi, ``(R,)``."""
         distances = self.distances(features)
         classification = cross_entropy(self.logits(distances), labels, reduction="none")
         return classification + self.margin_loss(distances, labels)
+
+    def _negative(self, distances: Distances) -> Tensor | None:
+        """Return the posterior of the background's own representatives, ``(R,)``, where there are some."""
+        if distances.negatives is None:
+            return None
+        return class_posterior(mode_probabilities(distances.negatives, self.mixture.sigma))[:, 0]
 
 
 class LinearHead(NamedTuple):

@@ -59,6 +59,7 @@ class PlainMetricDetector(SoftmaxDetector):
     ) -> None:
         if foreground < 0:
             raise ValueError(f"foreground is {foreground} but must be at least 0")
+        mixture.refuse_negatives("PlainMetricDetector")
         network = TwoStageDetector(
             backbone, pyramid=pyramid, proposals=proposals, roi_head=roi_head, make_head=embedding_layers
         )

@@ -61,6 +61,7 @@ class ExternalMetricDetector(EpisodeDetector):
         for name, value, least in (("foreground", foreground, 0), ("dim", dim, 1)):
             if value < least:
                 raise ValueError(f"{name} is {value} but must be at least {least}")
+        mixture.refuse_negatives("ExternalMetricDetector")
         network = TwoStageDetector(
             backbone, pyramid=pyramid, proposals=proposals, roi_head=roi_head, make_head=embedding_layers
         )

@@ -62,12 +62,17 @@ def background_posterior(posterior: Tensor) -> Tensor:
     return 1 - posterior.amax(dim=-1)  # eq. (3)
 
 
+def remaining_posterior(posterior: Tensor, negative: Tensor | None) -> Tensor:
+    """Return the posteriors of classes ``(R, N)``, times what the background's posterior ``(R,)`` leaves them."""
+    return posterior if negative is None else posterior * (1 - negative)[:, None]
+
+
 def soft_class_posterior(probs: Tensor) -> Tensor:
     """Return the posterior with equally weighted modes and no background, eq. (5); ``(R, N)`` that sums to 1."""
     return probs.sum(dim=-1) / probs.sum(dim=(-1, -2)).unsqueeze(-1).clamp(min=1e-12)  # eq. (5)
 
 
-def posterior_logits(probs: Tensor, scale: float, kind: LogitKind = "log") -> Tensor:
+def posterior_logits(probs: Tensor, scale: float, kind: LogitKind = "log", negative: Tensor | None = None) -> Tensor:
     """Return logits of (background, class 1..N), whose softmax the cross-entropy takes; ``(R, 1 + N)``.
 
     The paper takes the cross-entropy of the posteriors of eqs. (2) and (3) and leaves open how they are normalised.
@@ -77,7 +82,8 @@ def posterior_logits(probs: Tensor, scale: float, kind: LogitKind = "log") -> Te
         scale: Sharpness; with "log", 1 normalises the posteriors to a sum of 1.
         kind: "log", ``scale`` times the logarithm of the posteriors; or "scaled", ``scale`` times the posteriors
             themselves as in the authors' code (there 15), whose slope vanishes far from every representative.
+        negative: ``(R,)``, posterior of the background's own representatives, which is taken from the classes.
     """
-    posterior = class_posterior(probs)
+    posterior = remaining_posterior(class_posterior(probs), negative)
     posteriors = torch.cat([background_posterior(posterior).unsqueeze(1), posterior], dim=1)
     return scale * (posteriors.clamp(min=SMALLEST).log() if kind == "log" else posteriors)

@@ -94,12 +94,14 @@ class RepMetDetector(EpisodeDetector):
         if self.auxiliary.weight:
             self.classify = self.make_classifier(len(classes))
         self.representatives = Representatives(len(classes), self.mixture.n_modes, self.embedding.dim)
+        if self.mixture.negatives:
+            self.negatives = Representatives(1, self.mixture.negatives, self.embedding.dim)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return all trained parameters, the representatives with a learning rate of their own."""
-        learned = self.representatives.weight
-        rest = [p for p in self.parameters() if p.requires_grad and p is not learned]
-        return [{"params": rest}, {"params": [learned], "lr_factor": self.embedding.representatives_lr}]
+        learned = [p for m in self.modules() if isinstance(m, Representatives) for p in m.parameters()]
+        rest = [p for p in self.parameters() if p.requires_grad and not any(p is other for other in learned)]
+        return [{"params": rest}, {"params": learned, "lr_factor": self.embedding.representatives_lr}]
 
     def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
         """Switch from pretraining to distances, a function of the step, so that a resumed run repeats it."""
@@ -128,7 +130,12 @@ class RepMetDetector(EpisodeDetector):
         learned = self.representatives.weight
         last = self.network.head.last
         modes = learned if class_ids is None else learned[class_ids]
-        return MetricHead(last.weight, last.bias, modes, None, self.mixture)
+        return MetricHead(last.weight, last.bias, modes, None, self.mixture, self.learned_negatives)
+
+    @property
+    def learned_negatives(self) -> Tensor | None:
+        """The representatives of the background, ``(M, e)``, where the mixture has some."""
+        return self.negatives.weight[0] if self.mixture.negatives else None
 
     def state_of(self, episode: Episode) -> MetricHead:
         """Return the head of the training classes where these are evaluated, else adapt to the support."""
@@ -146,6 +153,8 @@ class RepMetDetector(EpisodeDetector):
         regions = self.support_regions(support)
         last = self.network.head.last
         head = self.representatives_of(regions, (last.weight.detach(), last.bias.detach()), self.mixture)
+        if self.mixture.negatives:
+            head = head._replace(negatives=self.learned_negatives.detach())
         return head if self.finetuning is None else self.finetuned(head, regions, self.finetuning)
 
     def score_rois(self, state: MetricHead | LinearHead, pooled: Tensor, features: Tensor) -> Tensor:

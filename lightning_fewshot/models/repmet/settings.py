@@ -50,6 +50,9 @@ class Mixture:
         logit_scale: Factor of either (the authors' code has 15 with "scaled").
         ranking: What a detection's score is: the "posterior" of eq. (2), or the "softmax" over background and classes
             of the logits, as in the authors' code.
+        negatives: Representatives of the background that are learned in training and kept for every episode; 0, the
+            paper: the background is what is far from all classes, eq. (3). With some of them, the posterior of
+            every class is multiplied by what theirs, by eq. (2), leaves, before eq. (3).
 
     Raises:
         ValueError: A number out of range.
@@ -63,10 +66,13 @@ class Mixture:
     logits: LogitKind = "log"
     logit_scale: float = 3.0
     ranking: Ranking = "posterior"
+    negatives: int = 0
 
     def __post_init__(self) -> None:
         if self.n_modes < 1:
             raise ValueError(f"n_modes is {self.n_modes} but must be at least 1")
+        if self.negatives < 0:
+            raise ValueError(f"negatives is {self.negatives} but must be at least 0")
         for name in ("sigma", "logit_scale"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)} but must be above 0")
@@ -80,6 +86,11 @@ class Mixture:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r} but must be {allowed[0]!r} or {allowed[1]!r}")
+
+    def refuse_negatives(self, method: str) -> None:
+        """Refuse representatives of the background for a method that learns none."""
+        if self.negatives:
+            raise ValueError(f"mixture.negatives is {self.negatives} but {method} learns no representatives: set 0")
 
 
 @dataclass(frozen=True)

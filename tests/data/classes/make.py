@@ -113,8 +113,23 @@ def make_flowers(root: Path) -> None:
     savemat(str(folder / "setid.mat"), {key: value[None] for key, value in parts.items()})
 
 
+def make_attributes(root: Path) -> None:
+    """Write ImageNet Attributes: three of six images of a synset were judged, and some by a shape or a color."""
+    from scipy.io import savemat
+
+    folder, names, labels = root / "imagenet_attributes", [], []
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        for i in range(6):
+            photo(folder / f"images/n{number:08d}/n{number:08d}_{i}.JPEG", number, rng)
+        names += [f"n{number:08d}_{i}" for i in range(3)]
+        labels += [[1, -1, 0] if number % 2 else [-1, 1, 1]] * 3
+    cells = [np.array(values, dtype=object)[:, None] for values in (names, ["red", "round", "shiny"])]
+    savemat(str(folder / "attrann.mat"), {"attrann": {"images": cells[0], "attributes": cells[1], "labels": labels}})
+
+
 def make_all(root: Path) -> None:
     """Make the layouts that the experiments read."""
     make_folders(root / "image_folder")
-    for make in (make_cub, make_grocery, make_miniimagenet, make_pets, make_dogs, make_flowers):
+    for make in (make_cub, make_grocery, make_miniimagenet, make_pets, make_dogs, make_flowers, make_attributes):
         make(root)

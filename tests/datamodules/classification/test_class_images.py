@@ -4,13 +4,23 @@ import pytest
 import torch
 from class_folders import CLOSED, NOVEL, SMALL, TASK, folder_data, make
 
-from datamodules import CUB, DrawnObjects, Flowers102, Grocery, ImageFolder, MiniImageNet, Pets37, StanfordDogs
+from datamodules import (
+    CUB,
+    DrawnObjects,
+    Flowers102,
+    Grocery,
+    ImageFolder,
+    ImageNetAttributes,
+    MiniImageNet,
+    Pets37,
+    StanfordDogs,
+)
 from datamodules.classification.drawn_objects import ObjectSettings
 from datamodules.classification.settings import ClassSplits, ImageSettings
 from datamodules.classification.training import ClassBatch, TaskTraining
 from datamodules.world.scenes import SceneClasses
 
-SETS = [CUB, Flowers102, Grocery, ImageFolder, MiniImageNet, Pets37, StanfordDogs]
+SETS = [CUB, Flowers102, Grocery, ImageFolder, ImageNetAttributes, MiniImageNet, Pets37, StanfordDogs]
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +72,21 @@ def test_grocery_levels(root):
 def test_mini_imagenet_keeps_the_published_classes(root):
     data = MiniImageNet(root=str(root), images=SMALL, **TASK)
     assert data.catalog.split_classes["test"] == ("n00000006", "n00000007", "n00000008")
+
+
+def test_attributes_of_judged_images(root):
+    data = ImageNetAttributes(root=str(root), images=SMALL)
+    attributes = {image.name: data.attributes_of(image) for image in data.list_images()}
+    assert attributes["n00000001/n00000001_0.JPEG"] == {"red"}
+    assert attributes["n00000002/n00000002_2.JPEG"] == {"round", "shiny"}
+    assert attributes["n00000001/n00000001_3.JPEG"] == set()
+
+
+def test_attributes_of_drawn_objects():
+    data = DrawnObjects(SceneClasses(train=3, val=1, test=1), ObjectSettings(2), images=SMALL)
+    image = data.list_images()[0]
+    assert data.attributes_of(image) == {"zigzag", "blob"}
+    assert "zigzag-blob" in image.label
 
 
 def test_splits_of_classes_are_disjoint(folder):

@@ -1,6 +1,7 @@
 """The modules: equation (8) against finite differences, the rows of the tables, checkpoints, the command line."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -169,6 +170,27 @@ def test_a_checkpoint_of_another_k_is_refused(tiny):
 def test_the_sparsity_is_checked(tiny):
     with pytest.raises(ValueError, match="sparsity is -1"):
         PrunedMetaRTT(**tiny, sparsity=-1)
+    for sparsity, rate in ((0.1, 1.0), (0.0, 0.5)):
+        with pytest.raises(ValueError, match=f"prune_rate is {rate} and sparsity {sparsity}"):
+            PrunedMetaRTT(**tiny, sparsity=sparsity, prune_rate=rate)
+
+
+@pytest.mark.parametrize("cls", [PrunedMetaRTT, StaticPrunedMetaRTT])
+def test_lambda_is_found_for_a_wanted_prune_rate(tiny, cls):
+    """It rises while all channels stay, falls while one a layer stays, and is the lambda of the loss."""
+    module, episode, losses = cls(**tiny, sparsity=0.2, prune_rate=0.5).train(), clip_episode(2), []
+    for start in (0.2, 0.4):
+        torch.manual_seed(0)
+        module.found_sparsity.fill_(start)
+        losses.append(module.loss(episode)["prune"].item())
+    assert losses[1] > losses[0]
+    assert float(module.found_sparsity) == pytest.approx(0.4 * math.exp(0.1 * 0.5), rel=1e-3)
+    with torch.no_grad():
+        for name, p in module.psi.named_parameters():
+            p.fill_(-2.0) if name.endswith("bias") or p.ndim == 1 else p.zero_()
+    module.loss(episode)
+    assert float(module.found_sparsity) < 0.4 * math.exp(0.1 * 0.5)
+    assert module.psi.training
 
 
 @pytest.mark.parametrize("cls", [PrunedMetaRTT, StaticPrunedMetaRTT, FirstFramePrunedMetaRTT])

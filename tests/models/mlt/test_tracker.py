@@ -91,8 +91,18 @@ def test_the_memory_holds_the_patches_of_least_entropy():
     with torch.no_grad():
         for t in range(1, 10):
             state = tracker.update(state, frames[t])[0]
-    assert [r.entropy for r in state.model.memory] == sorted(seen)[:3]
+    assert [r.rank for r in state.model.memory] == sorted(seen)[:3]
     assert state.model.memory[0].patch.shape == (3, 255, 255)
+
+
+def test_random_patches_are_chosen_without_regard_to_entropy():
+    module = _meta(1, update_every=100)
+    module.memory = replace(module.memory, choice="random")
+    frames, kept = _video(5), []
+    for seed in range(12):
+        torch.manual_seed(seed)
+        kept.append(_follow(module, frames)[-1].model.memory[0].patch.sum().item())
+    assert len(set(kept)) > 2  # of four patches
 
 
 @pytest.mark.parametrize("quantile", [0.0, 0.5, 1.0])

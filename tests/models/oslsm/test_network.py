@@ -196,3 +196,13 @@ def test_dropout_lies_before_the_last_layer_of_g():
         torch.testing.assert_close(g(images, objects), g(images, objects))
         g.train()
         assert not torch.allclose(g(images, objects), g(images, objects))
+
+
+def test_the_last_layer_of_g_can_train_alone():
+    images, objects = shots()
+    alone = branch(trained="last", pooling=Prototypes()).train()
+    torch.cat([part.flatten() for part in alone(images, objects)]).square().sum().backward()
+    moved = {name for name, p in alone.network.body.named_parameters() if p.grad is not None}
+    assert moved == {"fc.weight", "fc.bias"}
+    with pytest.raises(ValueError, match="trained is 'first' but must be one of all, last"):
+        SupportEncoder(trained="first")

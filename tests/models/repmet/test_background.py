@@ -1,11 +1,14 @@
 """What counts as background, and heads that start from class means."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from tiny_detectors import detector
 from torch.nn.functional import normalize
 
-from lightning_fewshot.models.repmet import loss
+from lightning_fewshot.models.repmet import ExternalMetricDetector, PlainMetricDetector, loss
 from lightning_fewshot.models.repmet.adaptation import MetricHead, imprinted
 from lightning_fewshot.models.repmet.detector import SupportRegions
 from lightning_fewshot.models.repmet.settings import FineTuning, Mixture
@@ -77,3 +80,33 @@ def test_settings_out_of_range_are_named():
         Mixture(ranking="best")
     with pytest.raises(ValueError, match=r"unlabelled is 1\.5 but must lie between 0 and 1"):
         FineTuning(unlabelled=1.5)
+
+
+def test_representatives_of_the_background_take_from_the_classes_and_add_to_eq_3():
+    axes = torch.eye(4)
+    head = MetricHead(axes, torch.zeros(4), axes[:2, None], None, Mixture(negatives=1), negatives=axes[2:3])
+    plain = head._replace(negatives=None)
+    rois = torch.stack([axes[0], axes[2], axes[0] + axes[2]])
+    near = math.exp(-(2 - 2**0.5) / 0.5)  # squared distance of the third roi to both, eq. (1) with sigma 0.5
+    far = math.exp(-2 / 0.5)
+    expected = [[1 - far, (1 - far) * far], [0.0, 0.0], [(1 - near) * near, (1 - near) * far]]
+    torch.testing.assert_close(head.scores(rois), torch.tensor(expected))
+    assert plain.scores(rois)[2, 0] == pytest.approx(near, abs=1e-5)
+    logits = head.logits(head.distances(rois)).exp() ** (1 / head.mixture.logit_scale)
+    torch.testing.assert_close(logits[:, 0], torch.tensor([far, 1.0, 1 - (1 - near) * near]))
+
+
+def test_a_detector_learns_its_negatives_and_adapts_with_them(scenes):
+    module = detector(mixture=Mixture(negatives=3)).train()
+    episode = scenes.episode("train", 0)
+    sum(module.loss(episode).values()).backward()
+    assert module.negatives.weight.grad.abs().sum() > 0
+    assert any(p is module.negatives.weight for p in module.parameter_groups()[1]["params"])
+    state = module.eval().adapt(scenes.episode("test", 0).support)
+    assert torch.equal(state.negatives, module.negatives.weight[0])
+
+
+@pytest.mark.parametrize("cls", [PlainMetricDetector, ExternalMetricDetector])
+def test_a_method_that_learns_no_representatives_refuses_negatives(cls):
+    with pytest.raises(ValueError, match=rf"negatives is 2 but {cls.__name__} learns no representatives"):
+        detector(cls, mixture=Mixture(negatives=2))

@@ -45,7 +45,7 @@ def test_adapting_twice_gives_the_same_state_and_changes_nothing(scenes):
     before = {n: v.clone() for n, v in module.state_dict().items()}
     episode = scenes.episode("test", 1)
     first, second = module.adapt(episode.support), module.adapt(episode.support)
-    assert all(torch.equal(a, b) for a, b in zip(first[:-1], second[:-1], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first[:4], second[:4], strict=True))
     assert first.mixture == second.mixture
     assert all(torch.equal(v, before[n]) for n, v in module.state_dict().items())
 

@@ -79,7 +79,8 @@ class LearnetNetwork(nn.Module):
         architecture: Where the exemplar enters: see the module's table.
         comparison: Gamma: inner product, Euclidean distance or weighted l1 distance.
         predicted: The layer that is predicted, or factorised; None: the paper's, where the architecture has one.
-        batch_norm: Batch normalisation after every convolution but the last, of predicted filters and of similarities.
+        batch_norm: Batch normalisation after every convolution but the last, and of predicted filters.
+        score_norm: Batch normalisation of similarities.
         init_std: Standard deviation of the Gaussian initialisation; None scales it by fan-in.
 
     Raises:
@@ -92,6 +93,7 @@ class LearnetNetwork(nn.Module):
         comparison: ComparisonName = "weighted_l1",
         predicted: PredictedLayer | None = None,
         batch_norm: bool = True,
+        score_norm: bool = True,
         init_std: float | None = None,
     ) -> None:
         super().__init__()
@@ -103,7 +105,7 @@ class LearnetNetwork(nn.Module):
         kind = layer.predictor if dynamic else "plain" if architecture in PLAIN else "learned"
         self.stream = Stream(kind, layer.number - 1, batch_norm)
         self.other = Stream(kind, layer.number - 1, batch_norm) if "unshared" in architecture else None
-        self.compare = Comparison(comparison, CHANNELS[-1], not single, batch_norm)
+        self.compare = Comparison(comparison, CHANNELS[-1], not single, score_norm)
         initialise(self, init_std)
         self.learnet = None
         if dynamic:

@@ -23,7 +23,7 @@ VARIANTS = [
     {"predicted": PredictedLayer(predictor="naive")},
     {"predicted": PredictedLayer(bias=True)},
     {"batch_norm": False},
-    {"predicted": PredictedLayer(predictor="naive", bias=True), "batch_norm": False},
+    {"predicted": PredictedLayer(predictor="naive", bias=True), "batch_norm": False, "score_norm": False},
 ]
 
 
@@ -86,7 +86,7 @@ def test_layer_sizes_are_the_papers():
 
 
 def test_pupil_follows_equation_8():
-    network = _network("siamese_learnet", "euclidean", batch_norm=False)
+    network = _network("siamese_learnet", "euclidean", batch_norm=False, score_norm=False)
     z, x = _images(1), _images(1, 1)
     w, stream = network.adapt(z).filters[0], network.stream
 

@@ -88,10 +88,11 @@ def test_pupil_follows_equation_8():
         x = (image.double() - MEAN) / SPREAD
         for i, (conv, norm) in enumerate(zip(stream.convs, stream.norms, strict=True)):
             if i == 1:
-                projected = torch.einsum("dc,bchw->bdhw", conv.project.weight[..., 0, 0].double(), x)
+                halves = [(w.double(), x) for w, x in zip(conv.project.weight.chunk(2), x.chunk(2, 1), strict=True)]
+                projected = torch.cat([torch.einsum("dc,bchw->bdhw", w[..., 0, 0], half) for w, half in halves], 1)
                 filters = state.filters[0].double()
                 each = [conv2d(projected[:, d : d + 1], filters[d][None, None]) for d in range(len(filters))]
-                back = conv.back.weight[..., 0, 0].double()
+                back = torch.block_diag(*conv.back.weight[..., 0, 0].double().chunk(2))  # AlexNet's two groups
                 x = torch.einsum("kd,bdhw->bkhw", back, torch.cat(each, 1)) + conv.back.bias.double()[:, None, None]
             else:
                 x = conv2d(x, conv.weight.double(), stride=conv.stride, groups=conv.groups)
