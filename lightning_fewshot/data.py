@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.loaders import EpisodeLoader, EpisodeOrder
 from lightning_fewshot.sampling import episode_rng
+from lightning_fewshot.waiting import with_those_of, without
 
 STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 
@@ -120,6 +121,17 @@ class EpisodicDataModule(LightningDataModule, ABC):
     def predict_dataloader(self) -> DataLoader:
         """Return this rank's episodes to predict."""
         return self._loader("predict")
+
+    def transfer_batch_to_device(self, batch: Episode, device: torch.device, dataloader_idx: int) -> Episode:
+        """Move an episode, but for what the model says ``stays_on_cpu``.
+
+        On a CPU all is there, and Lightning would look at every name in it.
+        """
+        if device.type == "cpu":
+            return batch
+        fields = getattr(self.trainer.lightning_module, "stays_on_cpu", ())
+        moved = super().transfer_batch_to_device(without(batch, fields), device, dataloader_idx)
+        return with_those_of(moved, batch, fields)
 
     def _loader(self, split: str) -> DataLoader:
         rank, world_size = self._rank()

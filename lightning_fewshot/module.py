@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -27,17 +26,16 @@ from lightning_fewshot.precision import full_precision
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.settings import Optimization
 from lightning_fewshot.shipped import load_shipped
+from lightning_fewshot.waiting import FewWaits
 
-CHECK_EVERY = 20  # training steps on a GPU between two looks at the loss, which wait for the device
 
-
-class FewShotModule(LightningModule, ABC):
+class FewShotModule(FewWaits, ABC):
     """A paper as a LightningModule. Subclasses write ``adapt``, ``predict``, ``loss`` and ``build_metrics``.
 
     Every metric's ``compute`` returns ``{name: Estimate}``: a value, its 95 % interval and the number of episodes.
     After a validation or a test they stand in ``estimates`` until the next one, and curves of a metric that has some
-    in ``curves``. Constructor arguments are plain data
-    and settings groups; they are kept in ``init_args`` and written into every checkpoint.
+    in ``curves``. Constructor arguments are plain data and settings groups; they are kept in ``init_args`` and written
+    into every checkpoint.
 
     Args:
         optimization: Optimiser and learning rate over the run.
@@ -99,9 +97,10 @@ class FewShotModule(LightningModule, ABC):
 
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
         """Sum the loss terms, and log them."""
+        self.step_of_epoch = batch_idx
         terms = self.loss(episode)
         total = torch.stack(list(terms.values())).sum()
-        if self.device.type == "cpu" or batch_idx % CHECK_EVERY == 0:
+        if self.looks:
             self._check_finite(total, terms, episode)
         self._log_terms(terms | {"loss": total}, len(episode.query.images))
         return total
@@ -249,10 +248,6 @@ class FewShotModule(LightningModule, ABC):
         self.trained = True
         self.print(f"weights that come with the package: {shipped} (see {shipped.with_suffix('.md').name} beside it)")
 
-    def transfer_batch_to_device(self, batch: Episode, device: torch.device, dataloader_idx: int) -> Episode:
-        """Move an episode; on a CPU it is there, and Lightning would look at every name in it."""
-        return batch if device.type == "cpu" else super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
         """Make the randomness of a step a function of (seed, episode), so that a resumed run repeats it."""
         self._seed_step("train", batch)
@@ -290,19 +285,3 @@ class FewShotModule(LightningModule, ABC):
         """Log in the steps that the trainer writes down: in all others Lightning would drop what took it long."""
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0 or self.trainer.is_last_batch:
             self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
-
-    def _check_finite(self, total: Tensor, terms: dict[str, Tensor], episode: Episode) -> None:
-        if torch.isfinite(total):
-            return
-        values = ", ".join(f"{name} {float(value):g}" for name, value in terms.items())
-        raise FloatingPointError(
-            f"the loss is {float(total)} at step {self.global_step} ({values}); training episode {episode.index}, "
-            f"images {', '.join(episode.query.names or ()) or 'unnamed'}. {self._advice()}"
-        )
-
-    def _advice(self) -> str:
-        checkpoint = getattr(self.trainer.checkpoint_callback, "last_good_path", None) or "none was saved yet"
-        return (
-            f"Last good checkpoint: {checkpoint}. "
-            "Lower the learning rate, or clip gradients with --trainer.gradient_clip_val 10."
-        )

@@ -63,6 +63,7 @@ class Optimization:
         """Return the optimiser of parameter groups; ``lr_factor`` of a group multiplies its learning rate."""
         decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
         optimizer = optimizer_class(self.optimizer)(list(groups), lr=self.lr, **decay, **self.options)
+        optimizer._step_supports_amp_scaling = False  # else Lightning refuses to clip what a fused optimiser steps
         for group in optimizer.param_groups:
             group["lr"] *= group.get("lr_factor", 1.0)
         return optimizer

@@ -17,8 +17,12 @@ TOY = ["--model", "toy.ToyModel", "--data", "toy.ToyData", "--trainer.accelerato
 TOY += ["--checkpoint.monitor", "val/accuracy"]
 
 
-def pytest_collection_modifyitems(items):
-    """Skip what needs the real data where there is none."""
+def pytest_collection_modifyitems(config, items):
+    """Skip what needs the real data where there is none, and what takes minutes unless it is asked for."""
+    asked = config.getoption("-m") or ""
+    for item in items:
+        if item.get_closest_marker("every_experiment") and "every_experiment" not in asked:
+            item.add_marker(pytest.mark.skip(reason="takes minutes: -m every_experiment"))
     if "FEWSHOT_DATA" not in os.environ:
         for item in items:
             if item.get_closest_marker("real_data"):
@@ -83,3 +87,46 @@ def start(in_tmp):
 def results():
     """Read results.json of a run folder."""
     return lambda run_dir="run": json.loads((Path(run_dir) / "results.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    """A folder with every data set in its real layout, as the makers in tests/data draw them."""
+    from tiny_experiments import make_tiny_data
+
+    return make_tiny_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def simulated_gpu(monkeypatch):
+    """Return what starts a simulated GPU, which training, validation and test steps then use."""
+    import torch
+    from pytorch_lightning.accelerators import CPUAccelerator
+    from pytorch_lightning.strategies import SingleDeviceStrategy, Strategy
+    from simulated_device import GPU, SimulatedDevice
+
+    from lightning_fewshot.module import FewShotModule
+
+    def begin():
+        device = SimulatedDevice()
+        monkeypatch.setattr(SingleDeviceStrategy, "root_device", property(lambda self: GPU))
+        monkeypatch.setattr(CPUAccelerator, "setup_device", lambda self, device: None)
+        steps = {"optimizer_step": "train", "training_step": "train", "validation_step": "val", "test_step": "test"}
+        for name, phase in steps.items():
+            step = getattr(Strategy, name)
+            monkeypatch.setattr(Strategy, name, lambda *a, s=step, p=phase, **k: device.counted(p, s)(*a, **k))
+        monkeypatch.setattr(FewShotModule, "looks", property(lambda self: not self.training))  # as in most steps
+        monkeypatch.setattr(torch.cuda, "synchronize", lambda *args: device.wait("synchronize"))
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *args: 0)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda *args: "simulated GPU")
+        return device
+
+    return begin
+
+
+@pytest.fixture
+def documented_waits():
+    """Compare how often an experiment's steps waited with docs/scale.md."""
+    from waits import check
+
+    return check

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_experiments import FOLDER, config_arguments
+from tiny_experiments import FOLDER, config_arguments
 
 import lightning_fewshot as lf
 from lightning_fewshot.cli import main

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_experiments import FOLDER, config_arguments
+from tiny_experiments import FOLDER, config_arguments
 
 from lightning_fewshot.cli import main
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -19,6 +19,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from lightning_fewshot.callbacks.checkpoints import CheckpointFiles, Checkpoints
 from lightning_fewshot.callbacks.loggers import finish_loggers, run_loggers
+from lightning_fewshot.callbacks.other_processes import ProcessWatch
 from lightning_fewshot.callbacks.pictures import EpisodePictures
 from lightning_fewshot.callbacks.predictions import PredictionFiles
 from lightning_fewshot.callbacks.progress import Progress
@@ -33,7 +34,10 @@ from lightning_fewshot.cli.run_folder import experiment_name, make_run_dir, shar
 from lightning_fewshot.data import EpisodicDataModule
 from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.precision import native_bfloat16
+from lightning_fewshot.tracking.module import TrackingModule
 
+ESTIMATE = "--estimate"  # of fit
+ENGINE = "What runs a tracker's network; onnxruntime needs pip install -e '.[onnxruntime]'."
 TRAINER_DEFAULTS = {
     "max_epochs": 10,
     "use_distributed_sampler": False,  # episodes are sharded by their number: EpisodeOrder
@@ -50,8 +54,8 @@ def run(command: str, args: list[str]) -> FewShotCLI:
     limit_yaml()
     try:
         with shared_run_dir(), one_line_errors():
-            request = read_request(command, args)
-            return FewShotCLI(request, read_resumed(request))
+            request = read_request(command, [arg for arg in args if arg != ESTIMATE])
+            return _cli(args)(request, read_resumed(request))
     finally:
         finish_loggers(failed=sys.exc_info()[0] is not None)
         torch.set_num_threads(threads)
@@ -92,6 +96,7 @@ class FewShotCLI(LightningCLI):
         """Add what is configurable beside model, data and trainer."""
         parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of this run; made if missing.")
         parser.add_argument("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after fit.")
+        parser.add_argument("--engine", type=Literal["torch", "onnxruntime"], default="torch", help=ENGINE)
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
         parser.add_lightning_class_args(EpisodePictures, "pictures")
 
@@ -151,15 +156,23 @@ class FewShotCLI(LightningCLI):
         plugins = config.trainer.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         kwargs["plugins"] = [*plugins, CheckpointFiles(run_settings)]
-        added = [ResultsFile(self.run_dir, self.experiment), PredictionFiles(self.run_dir)]
+        added = [ResultsFile(self.run_dir, self.experiment), PredictionFiles(self.run_dir), ProcessWatch()]
         self.trainer_defaults["callbacks"] = added + ([Progress()] if config.trainer.enable_progress_bar else [])
         return super().instantiate_trainer(**kwargs)
 
     def instantiate_classes(self) -> None:
         """Leave a core to every process that prepares data: threads that wait for one another wait for the slowest."""
         super().instantiate_classes()
+        self._choose_engine(self.config_init[self.subcommand].engine)
         free = (os.cpu_count() or 1) - self.datamodule.num_workers
         torch.set_num_threads(max(1, min(free, torch.get_num_threads())))
+
+    def _choose_engine(self, name: str) -> None:
+        if name == "torch":
+            return
+        if self.subcommand == "fit" or not isinstance(self.model, TrackingModule):
+            raise ValueError(f"engine is {name!r} but counts for validate, test and predict of a tracker alone")
+        self.model.use_engine(name)
 
     def after_fit(self) -> None:
         """Test the best checkpoint, so that one command ends with numbers on unseen classes."""
@@ -177,6 +190,15 @@ class SaveConfig(SaveConfigCallback):
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         for logger in trainer.loggers:
             logger.log_hyperparams(config)
+
+
+def _cli(args: list[str]) -> type[FewShotCLI]:
+    """Return what runs a command: with --estimate what only measures a step."""
+    if ESTIMATE not in args:
+        return FewShotCLI
+    from lightning_fewshot.cli.estimate import EstimateCLI
+
+    return EstimateCLI
 
 
 def _use_native_precision(trainer: Namespace) -> None:

@@ -35,7 +35,7 @@ def batch_images(
     batch = torch.zeros(len(scaled), 3, height, width, dtype=scaled[0].dtype, device=scaled[0].device)
     for image, place in zip(scaled, batch, strict=True):
         place[:, : image.shape[-2], : image.shape[-1]] = image
-    return ImageList(batch, sizes), torch.tensor(scales, device=device)
+    return ImageList(batch, sizes), torch.tensor(scales).to(device, non_blocking=True)
 
 
 def _resize(image: Tensor, scale: float) -> Tensor:

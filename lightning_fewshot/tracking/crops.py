@@ -181,7 +181,7 @@ def to_crop(boxes: Tensor, windows: Tensor, size: float) -> Tensor:
     [20.0, 20.0, 60.0, 40.0]
     """
     scale = size / (windows[..., 2:] - windows[..., :2])
-    return (boxes - windows[..., [0, 1, 0, 1]]) * scale[..., [0, 1, 0, 1]]
+    return (boxes - _twice(windows[..., :2])) * _twice(scale)
 
 
 def from_crop(boxes: Tensor, windows: Tensor, size: float) -> Tensor:
@@ -191,7 +191,12 @@ def from_crop(boxes: Tensor, windows: Tensor, size: float) -> Tensor:
     [20.0, 20.0, 40.0, 30.0]
     """
     scale = (windows[..., 2:] - windows[..., :2]) / size
-    return boxes * scale[..., [0, 1, 0, 1]] + windows[..., [0, 1, 0, 1]]
+    return boxes * _twice(scale) + _twice(windows[..., :2])
+
+
+def _twice(points: Tensor) -> Tensor:
+    """Return (x, y, x, y) of points ``(..., 2)``; to index with a list would copy it to a GPU."""
+    return torch.cat((points, points), dim=-1)
 
 
 def _checked(frame: Tensor, windows: Tensor) -> list[list[float]]:
@@ -235,6 +240,7 @@ def _grid(windows: Tensor, size: int, left: int, top: int, block: int, region: T
     cells = (torch.arange(size, dtype=torch.float64, device=windows.device) + 0.5) / size
     points = windows[:, :2, None] + (windows[:, 2:] - windows[:, :2])[..., None] * cells  # (N, 2, S)
     origin, extent = points.new_tensor([left, top]), points.new_tensor([region.shape[3], region.shape[2]])
-    points = (2 * (points - origin[:, None]) / (block * extent[:, None]) - 1).to(region.device, torch.float32)
+    points = (2 * (points - origin[:, None]) / (block * extent[:, None]) - 1).float()
+    points = points.to(region.device, non_blocking=True)
     shape = (len(windows), size, size)
     return torch.stack((points[:, 0, None, :].expand(shape), points[:, 1, :, None].expand(shape)), dim=-1)

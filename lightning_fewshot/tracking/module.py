@@ -17,9 +17,11 @@ from lightning_fewshot.metrics.vot import EAO_BOUNDS, Supervised
 from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.tracking.annotate import track_to_files
 from lightning_fewshot.tracking.drift import drift, write_report
+from lightning_fewshot.tracking.engine import OnnxRuntimeEngine
 from lightning_fewshot.tracking.episodes import is_sequence, is_supervised, repeat_of
 from lightning_fewshot.tracking.files import TrackFiles, fingerprint, sequence_fingerprint
 from lightning_fewshot.tracking.loop import Track, track
+from lightning_fewshot.tracking.response import ResponseTracker
 from lightning_fewshot.tracking.supervised import SupervisedRun, read_run, track_supervised, write_run
 from lightning_fewshot.tracking.tracker import Tracker
 
@@ -36,6 +38,7 @@ class TrackingModule(FewShotModule):
     """
 
     monitor = "val/success_auc"
+    engine: OnnxRuntimeEngine | None = None
 
     @abstractmethod
     def tracker(self) -> Tracker:
@@ -44,13 +47,31 @@ class TrackingModule(FewShotModule):
         Its public attributes of plain data and settings groups tell whose result files may be taken up again.
         """
 
+    def use_engine(self, name: str) -> None:
+        """Track with the network run by "torch" or by "onnxruntime"; weights must not change afterwards.
+
+        Raises:
+            ValueError: This tracker has no network that onnxruntime could run alone, or onnxruntime is missing.
+        """
+        if name == "onnxruntime" and not isinstance(self.tracker(), ResponseTracker):
+            raise ValueError(f"engine is 'onnxruntime' but {type(self).__name__} learns on the way: use 'torch'")
+        self.engine = OnnxRuntimeEngine(self.exportable) if name == "onnxruntime" else None
+
+    def running_tracker(self) -> Tracker:
+        """Return ``tracker()`` with the engine that was chosen."""
+        tracker = self.tracker()
+        if self.engine is not None:
+            tracker.predict = self.engine
+            tracker.engine = "onnxruntime"  # plain, so part of a result file's fingerprint
+        return tracker
+
     def forward(self, episode: Episode) -> Any:
         """Track a video; adapt and predict on anything else."""
         if not is_sequence(episode):
             return super().forward(episode)
         if is_supervised(episode):
-            return track_supervised(self.tracker(), episode.query.images, episode.query.boxes[0].cpu())
-        return track(self.tracker(), episode.query.images, episode.support.boxes[0][0].cpu())
+            return track_supervised(self.running_tracker(), episode.query.images, episode.query.boxes[0].cpu())
+        return track(self.running_tracker(), episode.query.images, episode.support.boxes[0][0].cpu())
 
     def build_metrics(self) -> Metric:
         """Return what sequences are judged by: one-pass evaluation, or VOT's supervised one."""
@@ -95,7 +116,7 @@ class TrackingModule(FewShotModule):
         """Look at weights, settings and seed once, so that no result of others is taken."""
         super().on_test_start()
         self._drift = []
-        self._fingerprint = fingerprint(self, self.tracker(), self.run_seed)
+        self._fingerprint = fingerprint(self, self.running_tracker(), self.run_seed)
 
     def predict_step(self, episode: Episode, batch_idx: int) -> Any:
         """Track a video into ``<run folder>/tracks``: boxes, times and an annotated mp4."""
@@ -104,7 +125,7 @@ class TrackingModule(FewShotModule):
         folder = Path(self.trainer.default_root_dir) / "tracks"
         show = getattr(self.trainer.progress_bar_callback, "show_frames", None)
         boxes = episode.support.boxes[0].cpu()
-        record = track_to_files(self.tracker(), episode.query.images, boxes, folder, show)
+        record = track_to_files(self.running_tracker(), episode.query.images, boxes, folder, show)
         self.print(
             f"{record['frames']} frames, {record['fps']} frames/s, {record['fps_with_reading']} with reading: "
             f"{record['mot' if len(boxes) > 1 else 'boxes']}, {record['annotated']}"

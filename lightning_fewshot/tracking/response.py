@@ -10,6 +10,7 @@ Shapes: N scales, R cells of a response's side, S pixels of a crop's side.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -118,8 +119,11 @@ class ResponseTracker(ABC):
         device: Where crops are cut and matched.
 
     Attributes:
+        predict: The network's, from the model's state and crops to responses ``(1, N, R, R)``; or another engine's.
         settings: The numbers of ``search`` and ``crops``; public and plain, so part of a result file's fingerprint.
     """
+
+    predict: Callable[[Any, Tensor], Tensor]
 
     def __init__(
         self,
@@ -160,11 +164,16 @@ class ResponseTracker(ABC):
         exemplar = crop(frame, exemplar_windows(box, self.crops.context)[None], self.crops.exemplar, fill)
         return Following(self.adapt(exemplar), box, box[2:] - box[:2], fill)
 
+    def look(self, state: Following, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return search windows ``(N, 4)``, their crops ``(N, 3, S, S)`` and responses ``(N, R, R)``, on the CPU."""
+        windows = search_windows(state.box, self._scales, self.crops.context, self.crops.ratio)
+        crops = crop(frame.to(self._device), windows, self.crops.search, state.fill)
+        return windows, crops, self.respond(state.model, crops).float().cpu()
+
     def update(self, state: Following, frame: Tensor) -> tuple[Following, Tensor, float]:
         """Match search windows around the last box."""
         frame = frame.to(self._device)
-        windows = search_windows(state.box, self._scales, self.crops.context, self.crops.ratio)
-        responses = self.respond(state.model, crop(frame, windows, self.crops.search, state.fill)).float().cpu()
+        windows, _, responses = self.look(state, frame)
         peak = locate(responses, self.search)
         box = self.moved_box(state, peak, window=windows[peak.scale], frame_size=frame.shape[1:])
         state = state._replace(box=box)

@@ -6,7 +6,7 @@ test_fit_speed.py. Tasks on cached features are printed as seconds of 10,000: th
 
 import pytest
 import torch
-from timing import seconds
+from timing import say, seconds
 from torch import nn
 
 from lightning_fewshot import RepMetClassifier
@@ -39,7 +39,7 @@ def test_tasks_on_cached_embeddings_against_embedding_each_task():
             model.predict(model.adapt(Examples(features[row[:25]], labels)), Examples(features[row[25:]], truth))
 
     quick, slow = seconds(cached), seconds(each_task)
-    print(f"\n10,000 tasks on cached embeddings: {quick * 10_000 / TASKS:.1f} s; {slow / quick:.1f} times the speed")
+    say(f"10,000 tasks on cached embeddings: {quick * 10_000 / TASKS:.1f} s; {slow / quick:.1f} times the speed")
     assert slow / quick >= 1.2
 
 
@@ -53,5 +53,5 @@ def test_distances_as_one_product_against_a_loop_over_classes():
 
     torch.testing.assert_close(squared_distances(embedded, modes), loop(), atol=1e-4, rtol=1e-3)
     ratio = seconds(loop, 5) / seconds(lambda: squared_distances(embedded, modes), 5)
-    print(f"\ndistances as one product: {ratio:.1f} times the speed of a loop over classes")
+    say(f"distances as one product: {ratio:.1f} times the speed of a loop over classes")
     assert ratio >= 1.5

@@ -93,4 +93,5 @@ def _describe(network: CandidateNetwork, scenes: Tensor, boxes: Tensor, masks: H
 def _centre_box(network: CandidateNetwork) -> Tensor:
     """Return where the target stands in its own scene."""
     low = (network.scene_size - network.target_pixels) / 2
-    return torch.tensor([low, low, low + network.target_pixels, low + network.target_pixels]).to(network.fc4.weight)
+    high = low + network.target_pixels
+    return torch.tensor([low, low, high, high]).to(network.fc4.weight, non_blocking=True)

@@ -103,7 +103,7 @@ def hard_features(network: CandidateNetwork, maps: Tensor, clips: Clips) -> Tens
     boxes = in_scenes(clips.boxes[:, :, None], clips.windows[:, :, None], network)
     each = network.describe(maps.flatten(0, 1), boxes.flatten(0, 1)).view(count, -1, network.features)  # (P, T, F)
     others = torch.stack([torch.cat((torch.arange(p), torch.arange(p + 1, count))) for p in range(count)])
-    return each[others].flatten(1, 2)
+    return each[others.to(each.device, non_blocking=True)].flatten(1, 2)
 
 
 def _check(count: int, frames: int, settings: SimulatedEpisode) -> None:

@@ -91,11 +91,11 @@ def _simulated_frame(frame: Tensor, tau: Trajectory, clip: int, t: int) -> Tenso
     """Draw frame ``t`` of a clip at a height of 160 pixels: D_init first, D_test last, D_on between."""
     frame, is_online = frame.cpu(), tau.estimated is not None and 0 < t <= tau.estimated.shape[1]
     if is_online:
-        frame = draw_bounding_boxes(frame, tau.candidates[clip, t - 1, :SHOWN_CANDIDATES], colors=CANDIDATE)
+        frame = draw_bounding_boxes(frame, tau.candidates[clip, t - 1, :SHOWN_CANDIDATES].cpu(), colors=CANDIDATE)
     width = max(2, round(frame.shape[2] / 130))
     frame = draw_bounding_boxes(frame, tau.clips.boxes[clip, t][None], colors=TRUTH, width=width)
     if is_online:
-        frame = draw_bounding_boxes(frame, tau.estimated[clip, t - 1][None], colors=PREDICTION, width=width)
+        frame = draw_bounding_boxes(frame, tau.estimated[clip, t - 1][None].cpu(), colors=PREDICTION, width=width)
     size = (SIDE, max(1, round(SIDE * frame.shape[2] / frame.shape[1])))
     shown = interpolate(frame[None].float(), size, mode="bilinear", antialias=True)[0]
     return pad(shown.round().to(torch.uint8), (0, 4), value=255)

@@ -22,6 +22,8 @@ class StaticMatcher(nn.Module):
         ValueError: The state holds more than one exemplar.
     """
 
+    adapted = ("weight", "shift", "template")  # names of the tensors that are the exemplar's
+
     def __init__(self, network: MatchingNetwork, state: MatchState) -> None:
         super().__init__()
         if len(state.template) != 1:

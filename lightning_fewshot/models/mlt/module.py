@@ -125,8 +125,8 @@ class MetaLearnerTracker(MatchingModule):
             state = self.network.adapt(episode.support.images)
             hidden = self.network.hidden(episode.query.images)  # (P * T, C, H, W)
         side = hidden.shape[-1] - state.hidden.shape[-1] + 1
-        target = self.response_loss.target(cells, side).to(hidden.device)
-        chosen = _chosen(count, frames, self.memory.size).to(hidden.device)
+        target = self.response_loss.target(cells, side).to(hidden.device, non_blocking=True)
+        chosen = _chosen(count, frames, self.memory.size).to(hidden.device, non_blocking=True)
         state = self.specialiser().from_hidden(state, hidden[chosen], target[chosen])
         responses = self.network.match(state, hidden).flatten(0, 1)  # (P * T, H', W')
         return {"meta": self.response_loss(responses, target)}  # eq. (7)

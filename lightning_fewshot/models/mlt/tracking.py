@@ -61,6 +61,7 @@ class MatchTracker(ResponseTracker):
     ) -> None:
         super().__init__(search, crops, network.stream.stride, device)
         self._network = network
+        self.predict = network.predict
 
     def adapt(self, exemplar: Tensor) -> MatchState:
         """Look at the exemplar."""
@@ -68,7 +69,7 @@ class MatchTracker(ResponseTracker):
 
     def respond(self, model: MatchState, crops: Tensor) -> Tensor:
         """Match all scales at once, eq. (1)."""
-        return self._network.predict(model, crops)[0]
+        return self.predict(model, crops)[0]
 
 
 class MetaTracker(ResponseTracker):
@@ -96,6 +97,7 @@ class MetaTracker(ResponseTracker):
         self.gradient_settings = astuple(specialiser.loss)
         self._memory = memory
         self._specialiser = specialiser
+        self.predict = specialiser.network.predict
 
     def adapt(self, exemplar: Tensor) -> Knowledge:
         """Match with the first exemplar; there are no target-specific kernels yet."""
@@ -103,7 +105,7 @@ class MetaTracker(ResponseTracker):
 
     def respond(self, model: Knowledge, crops: Tensor) -> Tensor:
         """Match all scales at once, eq. (1), or eq. (4) once there are kernels."""
-        return self._specialiser.network.predict(model.match, crops)[0]
+        return self.predict(model.match, crops)[0]
 
     def learn(self, state: Following, frame: Tensor, response: Tensor) -> Knowledge:
         """Remember the new context patch; every T frames, make new kernels from the memory, if any, and empty it."""

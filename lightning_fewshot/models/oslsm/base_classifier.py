@@ -9,7 +9,8 @@ Shapes: B images, N training classes, D features, (H, W) pixels, (h, w) feature-
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +19,12 @@ from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.oslsm.classifiers import PixelClassifiers
 from lightning_fewshot.models.oslsm.finetuning import LabelledMaps, finetune
 from lightning_fewshot.models.oslsm.grid import upsampled
-from lightning_fewshot.models.oslsm.logistic import logistic_regression
+from lightning_fewshot.models.oslsm.logistic import Solver, logistic_regression, scikit_logistic_regression
 from lightning_fewshot.models.oslsm.loss import base_loss
 from lightning_fewshot.models.oslsm.masks import stacked, support_objects
 from lightning_fewshot.models.oslsm.nearest import Neighbours, labelled_locations, neighbour_logits
 from lightning_fewshot.models.oslsm.pixel_segmenter import PixelSegmenter
+from lightning_fewshot.models.oslsm.settings import check_choice
 
 
 class BaseClassifierSegmenter(PixelSegmenter):
@@ -46,7 +48,7 @@ class BaseClassifierSegmenter(PixelSegmenter):
     def loss(self, episode: Episode) -> dict[str, Tensor]:
         """Return the cross-entropy of the base classifier on the query images; the support has no part in it."""
         images, masks = stacked(episode.query)
-        numbers = torch.as_tensor(episode.class_ids, device=self.device)
+        numbers = torch.tensor(episode.class_ids).to(self.device, non_blocking=True)
         logits = self.classify(self.batch_features(images)).float()
         scores = upsampled(logits, masks.shape[-2:], self.sides.align_corners)
         return {"pixels": base_loss(scores, masks, numbers)}
@@ -85,22 +87,29 @@ class LogisticSegmenter(BaseClassifierSegmenter):
 
     Args:
         c: Inverse strength of the regularisation, above 0.
+        solver: "torch": L-BFGS on the device of the features; or one of scikit-learn's, "lbfgs" and "liblinear" (its
+            default at the time of the paper).
         options: See PixelSegmenter.
 
     Raises:
-        ValueError: ``c`` is not above 0.
+        ValueError: ``c`` is not above 0, or there is no such solver.
     """
 
-    def __init__(self, c: float = 1.0, **options: Any) -> None:
+    def __init__(self, c: float = 1.0, solver: Solver = "torch", **options: Any) -> None:
         super().__init__(**options)
         if c <= 0:
             raise ValueError(f"c is {c} but must be above 0")
+        check_choice("solver", solver, get_args(Solver))
         self.c = c
+        self.solver = solver
 
     def fit_support(self, shots: LabelledMaps) -> PixelClassifiers:
         """Fit one (w, b) to each class."""
         state = labelled_locations(*shots)
-        fits = [logistic_regression(f, o, self.c) for f, o in zip(state.features, state.objects, strict=True)]
+        solve = logistic_regression
+        if self.solver != "torch":
+            solve = partial(scikit_logistic_regression, solver=self.solver)
+        fits = [solve(f, o, self.c) for f, o in zip(state.features, state.objects, strict=True)]
         weights, biases = zip(*fits, strict=True)
         return PixelClassifiers(torch.stack(weights), torch.stack(biases), state.classes)
 

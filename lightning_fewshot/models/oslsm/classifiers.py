@@ -71,7 +71,8 @@ def pixel_logits(weight: Tensor, bias: Tensor, features: Tensor) -> Tensor:
 
 def mean_classifiers(state: PixelClassifiers) -> PixelClassifiers:
     """Return one classifier for each class, the mean of its shots' (w, b): its scores are the mean of theirs."""
-    classes, place, shots = state.classes.unique(return_inverse=True, return_counts=True)
+    classes, *found = state.classes.unique(return_inverse=True, return_counts=True)
+    place, shots = (part.to(state.weight.device, non_blocking=True) for part in found)
     weight = state.weight.new_zeros(len(classes), state.weight.shape[1]).index_add(0, place, state.weight)
     bias = state.bias.new_zeros(len(classes)).index_add(0, place, state.bias)
     return PixelClassifiers(weight / shots[:, None], bias / shots, classes)
@@ -81,7 +82,8 @@ def sort_by_class(state: PixelClassifiers) -> tuple[PixelClassifiers, list[int]]
     """Return the classifiers with those of a class side by side, and how many each class has, classes in order."""
     order = state.classes.argsort(stable=True)
     counts = state.classes.unique(return_counts=True)[1].tolist()
-    return PixelClassifiers(state.weight[order], state.bias[order], state.classes[order], state.top), counts
+    place = order.to(state.weight.device, non_blocking=True)
+    return PixelClassifiers(state.weight[place], state.bias[place], state.classes[order], state.top), counts
 
 
 def any_shot(logits: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:

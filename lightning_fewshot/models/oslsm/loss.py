@@ -29,7 +29,7 @@ def pixel_loss(logits: Tensor, target: Tensor, reduction: Reduction = "mean", po
     known = (target != VOID).to(logits.dtype)
     truth = (target == 1).to(logits.dtype)
     losses = binary_cross_entropy_with_logits(
-        logits, truth, known, reduction="sum", pos_weight=logits.new_tensor(positive_weight)
+        logits, truth, known, reduction="sum", pos_weight=logits.new_full((), positive_weight)
     )
     return losses / (len(target) if reduction == "sum" else known.sum().clamp(min=1))
 

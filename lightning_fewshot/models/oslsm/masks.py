@@ -29,12 +29,13 @@ def stacked(examples: Examples) -> tuple[Tensor, Tensor]:
     return tuple(part if isinstance(part, Tensor) else torch.stack(list(part)) for part in (images, masks))
 
 
-def support_objects(support: Examples, classes: Sequence[str] | None = None) -> list[Tensor]:
+def support_objects(support: Examples, classes: Sequence[str] | None = None, check: bool = True) -> list[Tensor]:
     """Return the object's pixels of every support image, ``(H, W)`` bool each.
 
     Args:
         support: Images with class masks and labels: image i is a shot of class ``labels[i]``.
         classes: Names of the classes, for the error.
+        check: Whether to look for masks without a pixel, which waits for a GPU.
 
     Raises:
         ValueError: There are no masks, a mask has another size than its image, or has no pixel of its class.
@@ -47,8 +48,7 @@ def support_objects(support: Examples, classes: Sequence[str] | None = None) -> 
             sizes = f"mask has {tuple(mask.shape)} pixels (height, width) but the image {tuple(image.shape[-2:])}"
             raise ValueError(f"{name}: {sizes}")
     objects = [mask == label + 1 for mask, label in zip(support.class_masks, support.labels, strict=True)]
-    seen = torch.stack([pixels.any() for pixels in objects])
-    if not seen.all():  # one look for all: on a GPU each is waited for
+    if check and not (seen := torch.stack([pixels.any() for pixels in objects])).all():  # one look for all
         i = seen.tolist().index(False)
         label = int(support.labels[i])
         shown = repr(classes[label]) if classes else label

@@ -89,7 +89,7 @@ class OSLSMSegmenter(PixelSegmenter):
         return self._classifiers(support, support.labels.to(self.device))
 
     def _classifiers(self, support: Examples, classes: Tensor) -> PixelClassifiers:
-        objects = support_objects(support)
+        objects = support_objects(support, check=self.looks)
         together = torch.stack(objects) if isinstance(support.images, Tensor) else objects
         state = PixelClassifiers(*self.conditioning(support.images, together), classes)
         return state if self.shot_aggregation == "or" else mean_classifiers(state)
@@ -113,7 +113,8 @@ class OSLSMSegmenter(PixelSegmenter):
         if self.pixel_loss.contrast:
             logits = pixel_logits(state.weight, state.bias, features).transpose(0, 1)  # (S, B, h, w)
         else:
-            logits = pixel_logits(state.weight[:, None], state.bias[:, None], features[state.classes])  # (S, 1, h, w)
+            asked = features[state.classes.to(features.device, non_blocking=True)]
+            logits = pixel_logits(state.weight[:, None], state.bias[:, None], asked)  # (S, 1, h, w)
         size, align = masks.shape[-2:], self.sides.align_corners
         return torch.stack([any_shot(shots, size, align) for shots in logits.split(counts)])
 

@@ -58,6 +58,8 @@ class PixelSegmenter(FewShotModule):
     monitor = "val/miou"
     support_needs = "class_masks"
 
+    stays_on_cpu = ("query_index",)  # sorts shots
+
     def __init__(
         self,
         backbone: BackboneSettings = VGG16,

@@ -53,7 +53,8 @@ class PrototypicalNetwork(ClassifierModule):
         support, query = episode.support, episode.query
         embedded = self.embed(torch.cat([support.images, query.images]))
         shots, queries = embedded.split([len(support.images), len(query.images)])
-        one_hot = torch.nn.functional.one_hot(support.labels).to(shots.dtype)  # (S, N)
+        numbers = torch.arange(len(episode.classes), device=shots.device)
+        one_hot = (support.labels[:, None] == numbers).to(shots.dtype)  # (S, N)
         prototypes = one_hot.T @ shots / one_hot.sum(dim=0)[:, None]  # eq. (1)
         return {"cross_entropy": cross_entropy(-euclidean(queries, prototypes), query.labels)}
 

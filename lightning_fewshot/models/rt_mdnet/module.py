@@ -108,14 +108,15 @@ class RTMDNet(CandidateModule):
         if episode.class_ids is None:
             raise ValueError("RT-MDNet learns a layer for every video, but the episode has no class_ids")
         data = self._training_samples(episode)
-        domain = torch.tensor(episode.class_ids, device=data.positives.device) % self.domains.count
+        videos = torch.tensor(episode.class_ids) % self.domains.count
+        domain = videos.to(data.positives.device, non_blocking=True)
         embedded = head_maps(self.network.head(len(domain)), data.joined(), drop=self.drop)["fc5"]
         embedded = dropout(embedded, self.drop, self.training)
         logits = torch.baddbmm(self.branch_biases[domain][:, None], embedded, self.branches[domain].mT)
         positives = data.positives.shape[1]
         losses = {"classification": classification_loss(logits, positives).mean()}
         if self.domains.instance_weight and self.domains.count > 1:
-            instance = self._instance_loss(embedded[:, :positives], domain)
+            instance = self._instance_loss(embedded[:, :positives], videos)
             losses["instance"] = self.domains.instance_weight * instance
         return losses
 
@@ -136,9 +137,11 @@ class RTMDNet(CandidateModule):
     def _instance_loss(self, embedded: Tensor, domain: Tensor) -> Tensor:
         """Compare a video's positive samples ``(P, A, hidden)`` by the layers of about 100 videos and its own."""
         others = torch.randperm(self.domains.count, generator=torch.default_generator)[:DOMAINS_COMPARED]
-        chosen = torch.cat((domain, others.to(domain.device))).unique()
+        chosen = torch.cat((domain, others)).unique()
+        own = torch.searchsorted(chosen, domain).to(embedded.device, non_blocking=True)
+        chosen = chosen.to(embedded.device, non_blocking=True)
         scores = embedded @ self.branches[chosen, POSITIVE].T + self.branch_biases[chosen, POSITIVE]
-        return instance_loss(scores, torch.searchsorted(chosen, domain))
+        return instance_loss(scores, own)
 
     def _sgd(self, head: Head, data: Samples, steps: int, lr: float) -> Head:
         return adapt_sgd(

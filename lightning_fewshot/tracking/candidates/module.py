@@ -50,6 +50,8 @@ class CandidateModule(TrackingModule):
         init_from: Checkpoint to start training from, as far as names and shapes agree.
     """
 
+    stays_on_cpu = ("boxes",)  # samples are drawn there
+
     def __init__(
         self,
         network: CandidateNetworkSettings,

@@ -209,7 +209,7 @@ def response_normalisation(x: Tensor) -> Tensor:
     >>> response_normalisation(torch.tensor([2.0 ** 0.75])).round(decimals=3).tolist()
     [1.0]
     """
-    root = torch.addcmul(x.new_tensor(2.0), x, x, value=1e-4).rsqrt()
+    root = torch.addcmul(x.new_full((), 2.0), x, x, value=1e-4).rsqrt()
     return x * root * root.sqrt()  # a power of 0.75 takes three times as long
 
 

@@ -54,7 +54,7 @@ def _draw(samples: Tensor, n: int, generator: Generator) -> Tensor:
         drawn = torch.randint(count, (clips, n), generator=generator)
     else:
         drawn = torch.rand(clips, count, generator=generator).argsort(dim=1)[:, :n]
-    return drawn.to(samples.device)
+    return drawn.to(samples.device, non_blocking=True)
 
 
 def _take(samples: Tensor, indices: Tensor) -> Tensor:

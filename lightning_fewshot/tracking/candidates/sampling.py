@@ -25,7 +25,7 @@ def gaussian_boxes(
     """Draw boxes near each target: normal displacement and size, both cut at two standard deviations.
 
     Args:
-        boxes: ``(B, 4)``, on the CPU.
+        boxes: ``(B, 4)``.
         n: Samples of each.
         spread: Largest displacement, in mean sides of the target.
         scale: Largest factor of the size.
@@ -40,7 +40,7 @@ def gaussian_boxes(
     (True, torch.Size([1, 100, 4]))
     """
     noise = (0.5 * torch.randn(len(boxes), n, 4, generator=generator)).clamp(-1, 1)
-    return _displaced(boxes, noise, spread, scale, aspect)
+    return _displaced(boxes, noise.to(boxes.device, non_blocking=True), spread, scale, aspect)
 
 
 def uniform_boxes(
@@ -54,7 +54,7 @@ def uniform_boxes(
     True
     """
     noise = 2 * torch.rand(len(boxes), n, 4, generator=generator) - 1
-    return _displaced(boxes, noise, spread, scale, aspect)
+    return _displaced(boxes, noise.to(boxes.device, non_blocking=True), spread, scale, aspect)
 
 
 def positive_boxes(boxes: Tensor, n: int, generator: Generator) -> Tensor:
@@ -154,5 +154,6 @@ def _first(draws: Tensor, fits: Tensor, n: int, instead: Tensor) -> Tensor:
 
 def _parts(boxes: Tensor, n: int, generator: Generator) -> Tensor:
     size = (boxes[:, 2:] - boxes[:, :2])[:, None]
-    corner = boxes[:, None, :2] + (1 - PARTS) * size * torch.rand(len(boxes), n, 2, generator=generator)
+    places = torch.rand(len(boxes), n, 2, generator=generator).to(boxes.device, non_blocking=True)
+    corner = boxes[:, None, :2] + (1 - PARTS) * size * places
     return torch.cat((corner, corner + PARTS * size), dim=-1)

@@ -73,7 +73,8 @@ def look(network: CandidateNetwork, examples: list[Examples]) -> Clips:
     boxes = torch.stack([box.cpu() for p in range(count) for part in clips for _, box in part[p]])
     windows = scene_windows(boxes, network.scene)
     device = network.fc4.weight.device
-    scenes = [crop(f.to(device), w[None], network.scene_size) for f, w in zip(frames, windows, strict=True)]
+    moved = [frame.to(device, non_blocking=True) for frame in frames]
+    scenes = [crop(f, w[None], network.scene_size) for f, w in zip(moved, windows, strict=True)]
     sizes = torch.tensor([[f.shape[2], f.shape[1]] for f in frames])
     limits = centre_limits(windows, sizes)
     fields = (torch.cat(scenes).to(network.fc4.weight), windows, boxes, limits)
@@ -100,7 +101,7 @@ def centre_limits(windows: Tensor, sizes: Tensor) -> Tensor:
 
 def in_scenes(boxes: Tensor, windows: Tensor, network: CandidateNetwork) -> Tensor:
     """Express boxes of frames in pixels of scenes, on the network's device."""
-    return to_crop(boxes, windows, network.scene_size).to(network.fc4.weight.device)
+    return to_crop(boxes, windows, network.scene_size).to(network.fc4.weight.device, non_blocking=True)
 
 
 def collect(
@@ -126,7 +127,8 @@ def collect(
     Returns:
         The samples of all frames of a clip together, and their boxes ``(P, O, n, 4)`` in pixels of the scenes.
     """
-    flat, limits, windows = (part.flatten(0, 1) for part in (targets, clips.limits, clips.windows))
+    parts = (part.to(targets.device, non_blocking=True) for part in (targets, clips.limits, clips.windows))
+    flat, limits, windows = (part.flatten(0, 1) for part in parts)
     away = negative_boxes(flat, counts[1], limits, generator, **(negatives or {}))
     drawn = (positive_boxes(flat, counts[0], generator), away)
     boxes = in_scenes(torch.cat(drawn, dim=1), windows[:, None], network)  # (P * O, n, 4)
@@ -147,6 +149,8 @@ def estimate_targets(
 ) -> tuple[Tensor, Tensor]:
     """Return the candidates with the largest score ``(P, O, 4)``, drawn around the truth, and all ``(P, O, n, 4)``.
 
+    Both lie on the network's device.
+
     Args:
         network: The tracker's.
         maps: ``(P, O, C, h, w)``.
@@ -162,7 +166,8 @@ def estimate_targets(
     features = network.describe(maps.flatten(0, 1), in_scenes(drawn, windows[:, None], network))
     scores = margin(score(head, features.view(count, -1, network.features))).view(count, frames, -1)
     drawn = drawn.unflatten(0, (count, frames))
-    best = scores.argmax(dim=2).cpu()[..., None, None].expand(-1, -1, 1, 4)
+    best = scores.argmax(dim=2)[..., None, None].expand(-1, -1, 1, 4)
+    drawn = drawn.to(best.device, non_blocking=True)
     return drawn.gather(2, best)[:, :, 0], drawn
 
 

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from lightning_fewshot.models.oslsm.finetuning import LabelledMaps, finetune
-from lightning_fewshot.models.oslsm.logistic import logistic_regression
+from lightning_fewshot.models.oslsm.logistic import logistic_regression, scikit_logistic_regression
 from lightning_fewshot.models.oslsm.nearest import Neighbours, distances, neighbour_logits
 from lightning_fewshot.models.oslsm.segmentation_branch import new_layers
 from lightning_fewshot.models.oslsm.settings import NewLayers
@@ -35,6 +35,17 @@ def test_logistic_regression_matches_scikit_learn(c):
     reference = LogisticRegression(C=c, tol=1e-8, max_iter=1000).fit(features.numpy(), objects.numpy())
     np.testing.assert_allclose(weight, reference.coef_[0], atol=2e-3)
     assert bias.item() == pytest.approx(reference.intercept_[0], abs=2e-3)
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "liblinear"])
+def test_scikit_learns_solvers_find_what_ours_finds(solver):
+    features, objects = clouds(200)
+    ours, theirs = logistic_regression(features, objects), scikit_logistic_regression(features, objects, solver=solver)
+    atol = 2e-3 if solver == "lbfgs" else 0.15  # liblinear regularises b too
+    torch.testing.assert_close(theirs[0], ours[0], atol=atol, rtol=0)
+    torch.testing.assert_close(theirs[1], ours[1], atol=10 * atol, rtol=0)
+    full = scikit_logistic_regression(features, torch.ones_like(objects), solver=solver)
+    assert (features @ full[0] + full[1] > 0).all()
 
 
 def test_nearest_locations_match_scikit_learn():

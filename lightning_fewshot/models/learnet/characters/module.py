@@ -20,6 +20,7 @@ from lightning_fewshot.models.learnet.characters.network import (
     PredictedLayer,
     PupilState,
 )
+from lightning_fewshot.models.learnet.characters.views import Views
 from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.settings import Optimization, decay_groups
 
@@ -51,6 +52,7 @@ class SiameseLearnet(FewShotModule):
         batch_norm: Normalise between layers and on predicted filters; the paper says it of tracking only.
         score_norm: Normalise similarities over the batch before the loss; the paper does not say.
         init_std: Standard deviation of the Gaussian initialisation; None scales it by fan-in.
+        views: Average an input's scores over small affine maps of it in evaluation; None: the input alone.
         optimization: Optimiser and learning rate over the run.
         init_from: Checkpoint of another run to start training from, as far as names and shapes agree.
 
@@ -69,6 +71,7 @@ class SiameseLearnet(FewShotModule):
         batch_norm: bool = True,
         score_norm: bool = True,
         init_std: float | None = None,
+        views: Views | None = None,
         optimization: Optimization = Optimization(),
         init_from: str | None = None,
     ) -> None:
@@ -76,6 +79,7 @@ class SiameseLearnet(FewShotModule):
         self.network = LearnetNetwork(
             architecture, comparison, predicted, batch_norm=batch_norm, score_norm=score_norm, init_std=init_std
         )
+        self.views = views
 
     def adapt(self, support: Examples) -> PupilState:
         """Return the parameters of P pupils for P exemplars; labels are not used, each exemplar is a class."""
@@ -83,7 +87,10 @@ class SiameseLearnet(FewShotModule):
 
     def predict(self, state: PupilState, query: Examples) -> Tensor:
         """Return scores ``(P, R)`` of ``P * R`` images without running the learnet."""
-        return self.network.predict(state, drawings(query.images))
+        images = drawings(query.images)
+        if self.views is None or self.training:
+            return self.network.predict(state, images)
+        return torch.stack([self.network.predict(state, view) for view in self.views.of(images)]).mean(0)
 
     def adapt_images(self, support: Examples) -> LabelledPupils:
         """Return the pupils of labelled exemplars; a class may have several."""

@@ -23,15 +23,19 @@ class StaticTrackingPupil(nn.Module):
         ValueError: The state holds more than one exemplar.
     """
 
+    adapted: tuple[str, ...]  # names of the tensors that are the exemplar's
+
     def __init__(self, network: TrackingNetwork, state: TemplateState) -> None:
         super().__init__()
         if len(state.template) != 1:
             raise ValueError(f"the state holds {len(state.template)} exemplars but 1 is exported")
         self.stream = copy.deepcopy(network.stream)
+        self.adapted = ("template",)
         second = self.stream.convs[1]
         if isinstance(second, FactorisedDynamicConv2d):
             self.stream.convs[1] = fixed_convolution(*second.fuse(state.filters[0]), second.groups)
             self.stream.predicted = False
+            self.adapted += tuple(f"stream.convs.1.{name}" for name, _ in self.stream.convs[1].named_parameters())
         elif isinstance(second, FactorisedConv2d):
             self.stream.convs[1] = fixed_convolution(*second.fuse(), second.groups)
         self.adjust = copy.deepcopy(network.response.adjust)

@@ -119,6 +119,7 @@ class SiameseTracker(ResponseTracker):
         super().__init__(search, crops, network.stream.stride, device)
         self.architecture = network.architecture
         self._network = network
+        self.predict = network.predict
 
     def adapt(self, exemplar: Tensor) -> TemplateState:
         """Run the learnet once."""
@@ -126,4 +127,4 @@ class SiameseTracker(ResponseTracker):
 
     def respond(self, model: TemplateState, crops: Tensor) -> Tensor:
         """Run the pupil on all scales at once."""
-        return self._network.predict(model, crops)[0]
+        return self.predict(model, crops)[0]

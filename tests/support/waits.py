@@ -1,0 +1,53 @@
+"""The table of docs/scale.md: how often a step of each experiment waits for the device, at the sizes of the tests.
+
+``WRITE_WAITS=1 pytest tests/test_experiments.py`` writes it anew.
+"""
+
+import os
+import re
+
+from tiny_experiments import FOLDER, ROOT, command
+
+PAGE = ROOT / "docs/scale.md"
+PHASES = ("train", "val", "test")
+ROW = re.compile(r"^\| `([\w./]+\.yaml)` \| (\d+) \| (\d+) \| (\d+) \|\n", re.MULTILINE)
+
+
+def documented():
+    """Return ``{experiment: (train, val, test)}`` of the page."""
+    return {name: tuple(map(int, counts)) for name, *counts in ROW.findall(PAGE.read_text())}
+
+
+def has_row(path):
+    """Whether an experiment has a row of its own: overlays of data have the steps of the experiment below them."""
+    return path.parent.name != "data" and command(path)[0] == "fit"
+
+
+def check(path, device):
+    """Compare what was counted with what is documented; write it where that is asked for.
+
+    A training step must have exactly its number. How often an evaluation waits depends on what was found, so that only
+    more than documented is a mistake.
+    """
+    counts = tuple(device.count(phase) for phase in PHASES)
+    name = path.relative_to(FOLDER).as_posix()
+    if os.environ.get("WRITE_WAITS") and has_row(path):
+        _write({**documented(), name: counts})
+    if not has_row(path):
+        name = command(path)[1][0].relative_to(FOLDER).as_posix()
+        counts = counts[:1]
+    known = documented()
+    if name not in known and not has_row(path):
+        return
+    assert name in known, f"docs/scale.md lacks {name}: WRITE_WAITS=1 pytest tests/test_experiments.py adds it"
+    told = "\n".join(f"{n:5d} {phase}: {place}" for (phase, place), n in sorted(device.waits.items()))
+    problem = f"docs/scale.md has {known[name]} waits of {name}, but it has {counts}:\n{told}"
+    assert counts[0] == known[name][0] or not has_row(path), problem
+    assert all(n <= most for n, most in zip(counts, known[name], strict=False)), problem
+
+
+def _write(rows):
+    text = PAGE.read_text()
+    table = "".join(f"| `{name}` | {' | '.join(map(str, counts))} |\n" for name, counts in sorted(rows.items()))
+    rule = re.search(r"^\| experiment \| training .*\n\|.*\n", text, re.MULTILINE)
+    PAGE.write_text(text[: rule.end()] + table + ROW.sub("", text[rule.end() :]))
