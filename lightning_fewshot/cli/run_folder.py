@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lightning_fewshot.files import RUN_MARKER
+from lightning_fewshot.files import FIRST_PROCESS_VARIABLE, RUN_MARKER
 
 RUN_DIR_VARIABLE = "LIGHTNING_FEWSHOT_RUN_DIR"  # the ranks of one run share its folder
 LATEST = "latest"
@@ -17,13 +17,16 @@ ROOM_NAMES = ("data", "baselines", "ablations", "strategies")  # folders of expe
 
 @contextmanager
 def shared_run_dir() -> Iterator[None]:
-    """Let the ranks that this process starts share the run folder, and forget it afterwards."""
+    """Let the ranks that this process starts share the run folder and know who starts them; forget it afterwards."""
     given = os.environ.get(RUN_DIR_VARIABLE)
+    if given is None:
+        os.environ[FIRST_PROCESS_VARIABLE] = str(os.getpid())
     try:
         yield
     finally:
         if given is None:
             os.environ.pop(RUN_DIR_VARIABLE, None)
+            os.environ.pop(FIRST_PROCESS_VARIABLE, None)
 
 
 def experiment_name(configs: list[str]) -> str:
