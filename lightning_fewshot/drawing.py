@@ -99,46 +99,63 @@ def draw_segmentation(picture: Tensor, pred: Segmentation, classes: Sequence[str
     masks = torch.stack([values == 1 + i for i in range(len(colors))])
     picture = draw_masks(picture, masks, colors)
     several = len(colors) > 1 and len(classes) == len(colors)
+    taken: list[Place] = []
     for i in (i for i, mask in enumerate(masks) if several and mask.any()):
         y, x = (masks[i].nonzero().float().mean(0) * picture.shape[1] / len(values)).tolist()
-        picture = _write_at(picture, (x, y), classes[i], colors[i])
+        picture = write_label(picture, (x, y), classes[i], colors[i], taken)
     return picture
 
 
-def _write_at(picture: Tensor, place: tuple[float, float], name: str, color: Color) -> Tensor:
+def write_label(
+    picture: Tensor, place: tuple[float, float], text: str, color: Color, taken: list[Place] | None = None
+) -> Tensor:
+    """Write a text with its middle at a place in pixels, or close to it where no other label stands."""
     from PIL import Image, ImageDraw
 
     image = Image.fromarray(picture.permute(1, 2, 0).numpy())
     canvas, font = ImageDraw.Draw(image), _font(_letters(picture))
-    _, _, width, height = canvas.textbbox((0, 0), name, font=font)
-    x = min(max(place[0] - width / 2, 0), max(image.width - width - 4, 0))
-    y = min(max(place[1] - height / 2, 0), max(image.height - height - 3, 0))
-    canvas.rectangle((x, y, x + width + 4, y + height + 3), fill=color)
-    canvas.text((x + 2, y), name, fill=(0, 0, 0), font=font)
+    extent = canvas.textbbox((0, 0), text, font=font)
+    left, bottom = place[0] - extent[2] / 2, place[1] + extent[3] / 2
+    _label(canvas, (left, bottom, left, bottom), text, font, color, [] if taken is None else taken)
     return _as_tensor(image)
 
 
 def draw_boxes(
-    picture: Tensor, boxes: Tensor, names: Sequence[str], color: Color, taken: list[Place] | None = None
+    picture: Tensor,
+    boxes: Tensor,
+    names: Sequence[str],
+    color: Color | Sequence[Color],
+    taken: list[Place] | None = None,
 ) -> Tensor:
     """Draw boxes ``(M, 4)`` in pixels of the picture, each with its name where no other label stands.
 
-    Empty and inverted boxes are left out.
+    Empty and inverted boxes are left out; an empty name is not written. One color serves all, or each has its own.
     """
     from PIL import Image, ImageDraw
 
     image = Image.fromarray(picture.permute(1, 2, 0).numpy())
     canvas, font, width = ImageDraw.Draw(image), _font(_letters(picture)), _line_width(picture)
     labels = [] if taken is None else taken  # places of labels, also of those that other calls drew
-    for box, name in zip(boxes.tolist(), names, strict=True):
-        if not (box[2] > box[0] and box[3] > box[1]):
-            continue
-        canvas.rectangle(box, outline=color, width=width)
-        place = place_label(box, canvas.textbbox((0, 0), name, font=font), image.size, labels)
-        labels.append(place)
-        canvas.rectangle(place, fill=color)
-        canvas.text((place[0] + 2, place[1]), name, fill=(0, 0, 0), font=font)
+    colors = [color] * len(boxes) if isinstance(color[0], int) else color
+    drawn = [row for row in zip(boxes.tolist(), names, colors, strict=True) if _has_area(row[0])]
+    for box, _, box_color in drawn:
+        canvas.rectangle(box, outline=box_color, width=width)
+    for box, name, box_color in drawn:
+        if name:
+            _label(canvas, box, name, font, box_color, labels)
     return _as_tensor(image)
+
+
+def _has_area(box: Sequence[float]) -> bool:
+    return box[2] > box[0] and box[3] > box[1]
+
+
+def _label(canvas: Any, box: Sequence[float], name: str, font: Any, color: Color, taken: list[Place]) -> None:
+    """Write the name of a box on its color, and note its place."""
+    place = place_label(box, canvas.textbbox((0, 0), name, font=font), canvas.im.size, taken)
+    taken.append(place)
+    canvas.rectangle(place, fill=color)
+    canvas.text((place[0] + 2, place[1]), name, fill=(0, 0, 0), font=font)
 
 
 def place_label(

@@ -20,7 +20,7 @@ from lightning_fewshot.sampling import episode_rng
 
 SEED = 7
 SIDE = 256  # pixels of a picture
-CLASSES = ("moon", "turtle", "fish")  # what the three drawn classes are called
+CLASSES = ("kite", "turtle", "moon")  # what the three drawn classes are called
 SHOTS, QUERIES = 2, 2  # pictures of each class with and without what is known of them
 FRAMES, FPS, TARGETS = 60, 25, 2
 LOOKS_ALIKE = Variation(rotation=20.0, repaint=0.0)  # a class is to be found again by what ImageNet's features see

@@ -46,6 +46,7 @@ COMMANDS = {
 }
 EXAMPLES = """\
   fit --config experiments/repmet.yaml
+  fit --config experiments/repmet/paper.yaml --estimate
   test --ckpt_path runs/repmet/latest/checkpoints/best.ckpt
   predict --ckpt_path runs/repmet/latest/checkpoints/best.ckpt --config experiments/data/folder.yaml --data.root DIR
 """

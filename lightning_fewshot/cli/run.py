@@ -19,6 +19,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from lightning_fewshot.callbacks.checkpoints import CheckpointFiles, Checkpoints
 from lightning_fewshot.callbacks.loggers import finish_loggers, run_loggers
+from lightning_fewshot.callbacks.other_processes import ProcessWatch
 from lightning_fewshot.callbacks.pictures import EpisodePictures
 from lightning_fewshot.callbacks.predictions import PredictionFiles
 from lightning_fewshot.callbacks.progress import Progress
@@ -35,6 +36,7 @@ from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.precision import native_bfloat16
 from lightning_fewshot.tracking.module import TrackingModule
 
+ESTIMATE = "--estimate"  # of fit
 ENGINE = "What runs a tracker's network; onnxruntime needs pip install -e '.[onnxruntime]'."
 TRAINER_DEFAULTS = {
     "max_epochs": 10,
@@ -52,8 +54,8 @@ def run(command: str, args: list[str]) -> FewShotCLI:
     limit_yaml()
     try:
         with shared_run_dir(), one_line_errors():
-            request = read_request(command, args)
-            return FewShotCLI(request, read_resumed(request))
+            request = read_request(command, [arg for arg in args if arg != ESTIMATE])
+            return _cli(args)(request, read_resumed(request))
     finally:
         finish_loggers(failed=sys.exc_info()[0] is not None)
         torch.set_num_threads(threads)
@@ -154,7 +156,7 @@ class FewShotCLI(LightningCLI):
         plugins = config.trainer.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         kwargs["plugins"] = [*plugins, CheckpointFiles(run_settings)]
-        added = [ResultsFile(self.run_dir, self.experiment), PredictionFiles(self.run_dir)]
+        added = [ResultsFile(self.run_dir, self.experiment), PredictionFiles(self.run_dir), ProcessWatch()]
         self.trainer_defaults["callbacks"] = added + ([Progress()] if config.trainer.enable_progress_bar else [])
         return super().instantiate_trainer(**kwargs)
 
@@ -188,6 +190,15 @@ class SaveConfig(SaveConfigCallback):
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         for logger in trainer.loggers:
             logger.log_hyperparams(config)
+
+
+def _cli(args: list[str]) -> type[FewShotCLI]:
+    """Return what runs a command: with --estimate what only measures a step."""
+    if ESTIMATE not in args:
+        return FewShotCLI
+    from lightning_fewshot.cli.estimate import EstimateCLI
+
+    return EstimateCLI
 
 
 def _use_native_precision(trainer: Namespace) -> None:

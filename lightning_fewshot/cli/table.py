@@ -2,7 +2,7 @@
 
 Below each row of the paper stands ours, one line for each data set: value ± half of the 95 % interval of one run, or
 mean ± standard deviation over seeds with their number in brackets. A cell that was never run is blank.
-``table --claims docs/claims.yaml`` writes the table of claims into the document that the file names.
+``table --claims docs/claims.yaml`` writes the table of claims into the documents that the file names.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 def _claims(path: Path) -> None:
     from lightning_fewshot.cli.tabling.claims import write_claims
 
-    print(f"wrote {write_claims(path)}")
+    print(f"wrote {', '.join(map(str, write_claims(path)))}")
 
 
 def _tables(options: argparse.Namespace) -> None:

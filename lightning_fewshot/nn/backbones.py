@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import DeformConv2d, FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from lightning_fewshot.precision import full_precision
 from lightning_fewshot.settings import BackboneSettings, Weights
 
 PACKAGES = {  # backbone -> the installable package that carries its ImageNet weights
@@ -137,8 +138,10 @@ class DeformableConv(nn.Module):
         self.conv.load_state_dict(conv.state_dict())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve ``(B, C, H, W)`` at the moved taps."""
-        return self.conv(x, self.offset(x))
+        """Convolve ``(B, C, H, W)`` at the moved taps; in float32, for which alone every device has a kernel."""
+        offset = self.offset(x)
+        with full_precision(x.device):
+            return self.conv(x.float(), offset.float()).to(x.dtype)
 
 
 def freeze_batchnorm(network: nn.Module) -> None:

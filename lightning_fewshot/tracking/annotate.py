@@ -8,10 +8,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 
 from lightning_fewshot.boxes import xyxy_to_xywh
-from lightning_fewshot.drawing import mask_colors
+from lightning_fewshot.drawing import Place, draw_boxes, mask_colors, write_label
 from lightning_fewshot.files import write_atomically
 from lightning_fewshot.tracking.box_files import write_boxes
 from lightning_fewshot.tracking.files import TrackFiles
@@ -20,7 +21,8 @@ from lightning_fewshot.tracking.loop import Step, Track, collect, follow_all
 from lightning_fewshot.tracking.tracker import Tracker
 from lightning_fewshot.tracking.videos import FPS
 
-FAR = 1e6  # pixels: a tracker's box may lie anywhere, OpenCV's coordinates are 32-bit integers
+FAR = 1e5  # pixels: a tracker's box may lie anywhere
+WHITE = (255, 255, 255)
 Progress = Callable[[str, int, int], None]
 
 
@@ -114,17 +116,14 @@ def write_film(steps: Iterator[list[Step]], path: Path, fps: float) -> Iterator[
 
 def annotated(steps: Sequence[Step]) -> np.ndarray:
     """Return a frame as ``(H, W, 3)`` BGR with its number, and the box and score of every object in its color."""
-    picture = np.ascontiguousarray(steps[0].frame.permute(1, 2, 0).numpy()[..., ::-1])
-    letters = max(0.5, max(picture.shape[:2]) / 1000)  # of OpenCV's scale: 1 is 22 pixels
-    colors = [color[::-1] for color in mask_colors(len(steps))]
-    for number, (step, color) in enumerate(zip(steps, colors, strict=True), 1):
-        x1, y1, x2, y2 = (round(v) for v in step.box.clamp(-FAR, FAR).tolist())
-        cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), color, max(2, round(max(picture.shape[:2]) / 250)))
-        if len(steps) > 1:
-            _write(picture, f"{number} {step.score:.2f}", (max(x1, 0), max(y1 - 4, 12)), color, letters)
-    text = f"{steps[0].t}" if len(steps) > 1 else f"{steps[0].t}  {steps[0].score:.2f}"
-    _write(picture, text, (6, round(36 * letters)), colors[0], letters)
-    return picture
+    colors, several = mask_colors(len(steps)), len(steps) > 1
+    names = [f"{number}: {step.score:.2f}" if several else "" for number, step in enumerate(steps, 1)]
+    boxes = torch.stack([step.box for step in steps]).clamp(-FAR, FAR)
+    taken: list[Place] = []
+    text = f"{steps[0].t}" if several else f"{steps[0].t}, score {steps[0].score:.2f}"
+    picture = write_label(steps[0].frame.cpu(), (0, 0), text, WHITE if several else colors[0], taken)
+    picture = draw_boxes(picture, boxes, names, colors, taken)
+    return np.ascontiguousarray(picture.permute(1, 2, 0).numpy()[..., ::-1])
 
 
 def _fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -137,9 +136,3 @@ def _fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     canvas = np.zeros((size[1], size[0], 3), np.uint8)
     canvas[: inner.shape[0], : inner.shape[1]] = inner[: size[1], : size[0]]
     return canvas
-
-
-def _write(picture: np.ndarray, text: str, place: tuple[int, int], color: tuple[int, ...], letters: float) -> None:
-    thick = max(1, round(2 * letters))
-    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, letters, (0, 0, 0), thick + 2, cv2.LINE_AA)
-    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, letters, color, thick, cv2.LINE_AA)

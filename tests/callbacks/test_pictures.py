@@ -10,7 +10,16 @@ from PIL import Image
 from torchvision.io import read_image
 
 from lightning_fewshot.callbacks.pictures import EpisodePictures
-from lightning_fewshot.drawing import PREDICTION, SIDE, TRUTH, draw_episode, draw_examples, place_label, write_mask
+from lightning_fewshot.drawing import (
+    PREDICTION,
+    SIDE,
+    TRUTH,
+    draw_episode,
+    draw_examples,
+    mask_colors,
+    place_label,
+    write_mask,
+)
 from lightning_fewshot.episodes import Detections, Episode, Examples, Segmentation
 
 
@@ -107,6 +116,17 @@ def test_labels_do_not_cover_each_other():
         assert place[2] <= 200
         assert place[3] <= 300
         taken.append(place)
+
+
+def test_names_of_classes_in_one_place_are_both_read():
+    """Rings around one middle: each has its label whole."""
+    radius = (torch.stack(torch.meshgrid(*[torch.arange(320) - 160.0] * 2, indexing="ij")) ** 2).sum(0).sqrt()
+    masks = torch.stack([(radius > inner) & (radius < inner + 40) for inner in (20, 60, 100)])
+    values = sum((i + 1) * mask.to(torch.uint8) for i, mask in enumerate(masks))
+    image = torch.zeros(1, 3, 320, 320, dtype=torch.uint8)
+    (picture,) = draw_examples(Examples(image), ["cat"] * 3, [Segmentation(masks, values)])
+    areas = [int(_is(picture, color).sum()) for color in mask_colors(3)]
+    assert min(areas) > 0.9 * max(areas) > 100, "the label of a class has its full color, the mask is mixed"
 
 
 def test_labels_of_predictions_avoid_those_of_the_truth():

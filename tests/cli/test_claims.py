@@ -7,15 +7,17 @@ import pytest
 import yaml
 
 from lightning_fewshot.cli.table import main
-from lightning_fewshot.cli.tabling.claims import updated_document
+from lightning_fewshot.cli.tabling.claims import updated_documents
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_table_of_claims_in_the_documents_is_not_stale():
-    document, text = updated_document(ROOT / "docs" / "claims.yaml")
-    stale = f"{document} is stale: python -m lightning_fewshot table --claims docs/claims.yaml"
-    assert document.read_text() == text, stale
+    documents = updated_documents(ROOT / "docs" / "claims.yaml")
+    assert {document.resolve() for document in documents} == {ROOT / "docs/results.md", ROOT / "README.md"}
+    for document, text in documents.items():
+        stale = f"{document} is stale: python -m lightning_fewshot table --claims docs/claims.yaml"
+        assert document.read_text() == text, stale
 
 
 @pytest.fixture
@@ -53,6 +55,15 @@ def test_claims_are_filled_from_values_and_kept_results(claims, tmp_path, capsys
     before = (tmp_path / "d.md").read_text()
     main(["--claims", str(claims())])
     assert (tmp_path / "d.md").read_text() == before
+
+
+def test_a_summary_has_fewer_columns(claims, tmp_path):
+    path = claims()
+    path.write_text(path.read_text() + "summary: s.md\n")
+    (tmp_path / "s.md").write_text((tmp_path / "d.md").read_text())
+    main(["--claims", str(path)])
+    assert r"| P | a\|b | drawn | yes |" in (tmp_path / "s.md").read_text().splitlines()
+    assert "20.0 ± 1.0" in (tmp_path / "d.md").read_text()
 
 
 @pytest.mark.parametrize(

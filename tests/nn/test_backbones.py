@@ -67,6 +67,14 @@ def test_deformable_convolution_starts_as_the_plain_one():
     torch.testing.assert_close(DeformableConv(conv)(x), conv(x), atol=1e-5, rtol=1e-5)
 
 
+def test_deformable_convolution_computes_in_bfloat16():
+    conv, x = torch.nn.Conv2d(4, 6, 3, padding=1), torch.rand(2, 4, 9, 9)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = DeformableConv(conv)(x.bfloat16())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), conv(x), atol=2e-2, rtol=2e-2)
+
+
 def test_deformable_convolution_moves_its_taps():
     conv = torch.nn.Conv2d(1, 1, 3, padding=1, bias=False)
     deformable = DeformableConv(conv)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ BEGIN = "<!-- claims: written by `python -m lightning_fewshot table --claims doc
 END = "<!-- end of claims -->"
 COLUMNS = ("paper", "claim", "reported", "ours", "data", "smallest_difference", "holds")
 HEADER = ("paper", "claim", "the paper", "ours", "data", "smallest difference", "holds")
+SHORT = ("paper", "claim", "data", "holds")
 NUMBER_COLUMN = COLUMNS.index("smallest_difference")
 VALUE_KEYS = {"value", "half", "digits", "sign", "result", "metric", "scale"}
 
@@ -44,42 +46,50 @@ class Value:
         return text if self.half is None else f"{text} ± {self.half:.{self.digits}f}"
 
 
-def write_claims(path: Path) -> Path:
-    """Write the table into the document that the file of claims names; return the document.
+def write_claims(path: Path) -> list[Path]:
+    """Write the table into the documents that the file of claims names; return them.
 
     Raises:
-        ValueError: A key, a name or a kept result is wrong, or the document lacks the markers.
+        ValueError: A key, a name or a kept result is wrong, or a document lacks the markers.
     """
-    document, text = updated_document(path)
-    write_atomically(document, text)
-    return document
+    documents = updated_documents(path)
+    for document, text in documents.items():
+        write_atomically(document, text)
+    return list(documents)
 
 
-def updated_document(path: Path) -> tuple[Path, str]:
-    """Return the document and its text with the table of now.
+def updated_documents(path: Path) -> dict[Path, str]:
+    """Return the documents and their text with the table of now.
 
     Args:
-        path: ``docs/claims.yaml``: ``document`` (relative to the file) and ``claims``.
+        path: ``docs/claims.yaml``: ``claims``, ``document`` (relative to the file), and if wanted ``summary``, a
+            document with the columns ``SHORT`` alone.
     """
     import yaml
 
     if not path.is_file():
         raise ValueError(f"--claims is {path} but there is no such file")
     content = yaml.safe_load(path.read_text())
-    document = path.parent / content["document"]
+    wanted = {"document": COLUMNS, "summary": SHORT}
+    named = {path.parent / content[key]: columns for key, columns in wanted.items() if key in content}
+    return {file: _filled(file, claims_table(content["claims"], path, columns)) for file, columns in named.items()}
+
+
+def claims_table(claims: list[dict[str, Any]], path: Path, columns: Sequence[str] = COLUMNS) -> str:
+    """Return the claims as a Markdown table."""
+    places = [COLUMNS.index(column) for column in columns]
+    rule = ["---:" if i == NUMBER_COLUMN else "---" for i in places]
+    rows = [[cells[i] for i in places] for cells in (_cells(claim, path) for claim in claims)]
+    lines = ["| " + " | ".join(HEADER[i] for i in places) + " |", "|" + "|".join(rule) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def _filled(document: Path, table: str) -> str:
     before, begin, rest = document.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{document} lacks the lines {BEGIN} and {END}")
-    return document, f"{before}{BEGIN}\n{claims_table(content['claims'], path)}{END}{after}"
-
-
-def claims_table(claims: list[dict[str, Any]], path: Path) -> str:
-    """Return the claims as a Markdown table."""
-    rule = ["---:" if i == NUMBER_COLUMN else "---" for i in range(len(COLUMNS))]
-    lines = ["| " + " | ".join(HEADER) + " |", "|" + "|".join(rule) + "|"]
-    lines += ["| " + " | ".join(_cells(claim, path)) + " |" for claim in claims]
-    return "\n".join(lines) + "\n"
+    return f"{before}{BEGIN}\n{table}{END}{after}"
 
 
 def _cells(claim: dict[str, Any], path: Path) -> list[str]:
