@@ -1,7 +1,6 @@
 """The documentation builds without a broken link, and every command in it is one that the parser takes."""
 
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +27,7 @@ def recorded(text):
 
 
 def commands():
-    """Return the arguments of the commands of all pages; those of one command, configs and classes are given together."""
+    """Return the arguments of the commands of all pages; those of one command, configs and classes together."""
     found = {}
     for page in PAGES:
         for words in recorded(page.read_text()):

@@ -74,8 +74,9 @@ class Run:
     def look_up(self, key: str, default: Any = MISSING) -> Any:
         """Return a field by the name that a paper file or ``--where`` gives it.
 
-        ``model`` and ``experiment`` are fields of the record, ``data`` what was evaluated on; ``model.<key>`` and ``data.<key>`` arguments in
-        the config; ``config.<key>`` any other key of it; all else fields of the protocol, such as ``k_shot``.
+        ``model`` and ``experiment`` are fields of the record, ``data`` what was evaluated on; ``model.<key>`` and
+        ``data.<key>`` arguments in the config; ``config.<key>`` any other key of it; all else fields of the protocol,
+        such as ``k_shot``.
         """
         first, _, rest = key.partition(".")
         if key == "data":

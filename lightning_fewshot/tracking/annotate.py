@@ -136,4 +136,3 @@ def _fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     canvas = np.zeros((size[1], size[0], 3), np.uint8)
     canvas[: inner.shape[0], : inner.shape[1]] = inner[: size[1], : size[0]]
     return canvas
-
