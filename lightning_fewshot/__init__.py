@@ -11,6 +11,7 @@ import pkgutil
 __version__ = "0.2.0"
 API = {  # functions by the module that has them
     "load": "lightning_fewshot.api",
+    "load_data": "lightning_fewshot.api",
     "examples": "lightning_fewshot.api",
     "save_state": "lightning_fewshot.states",
     "load_state": "lightning_fewshot.states",

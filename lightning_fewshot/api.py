@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_fewshot.checkpoints import build_module
+from lightning_fewshot.checkpoints import build_data, build_module
+from lightning_fewshot.data import EpisodicDataModule
 from lightning_fewshot.episodes import Detections, Examples, Segmentation
 from lightning_fewshot.images import as_image
 from lightning_fewshot.module import FewShotModule
@@ -83,6 +84,22 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
             version; says which.
     """
     return Model(build_module(path).to(device))
+
+
+def load_data(path: str | Path) -> EpisodicDataModule:
+    """Load the data of a run, ready to give episodes: ``load_data("best.ckpt").episode("test", 0)``.
+
+    Args:
+        path: A checkpoint of ``fit``.
+
+    Raises:
+        FileNotFoundError: There is no such file, or the data set is not there.
+        ValueError: The checkpoint does not say what data it was trained on.
+    """
+    data = build_data(path)
+    for stage in ("fit", "test"):
+        data.setup(stage)
+    return data
 
 
 def examples(

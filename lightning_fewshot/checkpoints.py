@@ -17,10 +17,12 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from lightning_fewshot.checkpoint_entry import KEY, SCHEMA
 from lightning_fewshot.checkpoint_files import read_checkpoint
+from lightning_fewshot.data import EpisodicDataModule
 from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.settings import Optimization
 
 FRAMEWORK = "lightning_fewshot"
+DATA_PACKAGES = (FRAMEWORK, "datamodules")
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -42,6 +44,35 @@ def build_module(path: str | Path) -> FewShotModule:
     module.on_load_checkpoint(content)
     module.load_state_dict(content["state_dict"])
     return module.eval()
+
+
+def build_data(path: str | Path) -> EpisodicDataModule:
+    """Return the data that a checkpoint was trained on, with the settings of its run.
+
+    Args:
+        path: A checkpoint of ``fit``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The checkpoint does not say, or names a class that is none of this framework's.
+    """
+    from jsonargparse import ArgumentParser
+
+    data = (entry_of(read_checkpoint(path), path).get("run") or {}).get("data")
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} does not say what data it was trained on")
+    for class_path in _class_paths(data):
+        named_class(class_path, object, path, DATA_PACKAGES)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(EpisodicDataModule, "data")
+    return parser.instantiate_classes(parser.parse_object({"data": data})).data
+
+
+def _class_paths(values: Any) -> list[str]:
+    """Return every class that plain data names, however deep."""
+    inner = values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()
+    named = [str(values["class_path"])] if isinstance(values, dict) and "class_path" in values else []
+    return named + [path for value in inner for path in _class_paths(value)]
 
 
 def entry_of(content: dict[str, Any], path: str | Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 RUN_MARKER = ".lightning_fewshot_run"  # lies in every run folder: what is in one is never data
+FIRST_PROCESS_VARIABLE = "LIGHTNING_FEWSHOT_FIRST_PROCESS"  # number of the process that starts the others of a run
 LITTER = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin", "@eadir"}  # in small letters
 
 

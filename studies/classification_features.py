@@ -29,7 +29,7 @@ BACKBONE = BackboneSettings("efficientnet_lite0", weights="package")
 # name: class, side of the images as published, side that the network sees (its weights were trained on 224)
 DATA = {"cub": ("CUB", 160, 224), "grocery": ("Grocery", 160, 160), "miniimagenet": ("MiniImageNet", 84, 128)}
 BATCH = 64
-N_VIEWS = 4
+N_VIEWS = 2
 AREA = (0.5, 1.0)  # of a random square, as a share of the image
 
 

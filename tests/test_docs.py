@@ -17,6 +17,7 @@ BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RUN = ("fit", "validate", "test", "predict")
 # A page's blocks run in bash, where python only writes down its arguments and nothing else is found.
 RECORDER = 'python() { printf "%s\\0" "$@" ; printf "\\n"; }; export PATH=; FEWSHOT_DATA=/data\n'
+RECORDER += 'torchrun() { python "$@"; }; srun() { "$@"; }\n'
 
 
 def recorded(text):
@@ -31,9 +32,10 @@ def commands():
     found = {}
     for page in PAGES:
         for words in recorded(page.read_text()):
-            if words[:2] == ["-m", "lightning_fewshot"]:
-                kind = _kind(words[2:])
-                found[kind] = [*found[kind], *_without_configs(words[3:])] if kind in found else words[2:]
+            if "lightning_fewshot" in words:  # after python, or torchrun with its options
+                words = words[words.index("lightning_fewshot") + 1 :]
+                kind = _kind(words)
+                found[kind] = [*found[kind], *_without_configs(words[1:])] if kind in found else words
     return list(found.values())
 
 

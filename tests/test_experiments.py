@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from tiny_experiments import FOLDER, ROOT, RUNNABLE, SWEEPS, command, header, initial, run_tiny
+from tiny_experiments import FOLDER, ROOT, RUNNABLE, STRATEGIES, SWEEPS, command, header, initial, run_tiny
 
 from lightning_fewshot.cli import main
 from lightning_fewshot.module import FewShotModule
@@ -12,7 +12,7 @@ from lightning_fewshot.module import FewShotModule
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_every_experiment_runs_as_on_a_gpu(path, in_tmp, monkeypatch, tiny_data, simulated_gpu, documented_waits):
-    """One step of training, validation and test, which mix no devices and wait no more often than docs/scale.md says."""
+    """A step of training, validation and test mixes no devices, and waits no more often than docs/scale.md says."""
     monkeypatch.setenv("FEWSHOT_DATA", str(tiny_data))
     monkeypatch.chdir(tiny_data)
     monkeypatch.setattr(FewShotModule, "needs_training", False)  # the header's checkpoint is left out
@@ -32,6 +32,17 @@ def test_every_experiment_runs_as_on_a_gpu(path, in_tmp, monkeypatch, tiny_data,
     assert metrics
     assert all(metric["n"] >= 1 for metric in metrics.values())
     documented_waits(path, device)
+
+
+@pytest.mark.parametrize("path", STRATEGIES, ids=lambda path: path.name)
+def test_every_strategy_is_parsed(path, in_tmp, capsys):
+    """No machine of the tests has several GPUs: the command of the header is parsed, its strategy's class found."""
+    wanted = yaml.safe_load(path.read_text())["trainer"]["strategy"]["class_path"]
+    subcommand, configs, others = command(path)
+    with pytest.raises(SystemExit) as error:
+        main([subcommand, *(f"--config={config}" for config in configs), *others, "--print_config"])
+    assert error.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out)["trainer"]["strategy"]["class_path"] == wanted
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.name)

@@ -151,6 +151,10 @@ class ClassImages(EpisodicDataModule):
         for first in range(0, len(labelled), CLOSED_BATCH):
             yield self._batch_of(labelled[first : first + CLOSED_BATCH], index=first // CLOSED_BATCH)
 
+    def evaluation_images(self, numbers: Sequence[int]) -> Tensor:
+        """Return images by their number in the list, as they are shown in an evaluation, ``(n, 3, S, S)`` uint8."""
+        return torch.stack([self._shown(self.listed[1][number], None) for number in numbers])
+
     def protocol(self, split: str) -> dict[str, Any]:
         """Say how a split was evaluated."""
         more = {"evaluated": self.splits.evaluated, "classes": len(self.catalog.split_classes[split])}

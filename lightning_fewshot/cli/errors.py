@@ -26,6 +26,9 @@ NOISE = (
 )
 NO_UNION = "Does not validate against any of the Union subtypes"
 KEY_OF_PARSER = re.compile(r'Parser key "([\w.]+)"')
+LOST_PROCESS = re.compile(
+    r"closed by peer|reset by peer|Broken pipe|remote process exited|Socket Timeout|gloo/transport"
+)
 SIGTERM_CODE = 143  # 128 + SIGTERM, what a shell reports
 EXPECTED_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationException, pickle.UnpicklingError)
 
@@ -40,6 +43,10 @@ def one_line_errors() -> Iterator[None]:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
         sys.exit(f"error: {one_line(error)}")
+    except RuntimeError as error:
+        if os.environ.get(TRACEBACK_VARIABLE) or not LOST_PROCESS.search(str(error)):
+            raise
+        sys.exit(f"error: another process of this run ended, so this one ends too")
     except SIGTERMException:
         sys.exit(SIGTERM_CODE)
 

@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 import yaml
 
 from lightning_fewshot.checkpoint_files import read_checkpoint
-from lightning_fewshot.checkpoints import FRAMEWORK, entry_of, named_class, settings_of
+from lightning_fewshot.checkpoints import DATA_PACKAGES, entry_of, named_class, settings_of
 from lightning_fewshot.cli.request import Request
 from lightning_fewshot.data import EpisodicDataModule
 from lightning_fewshot.module import FewShotModule
 
-DATA_PACKAGES = (FRAMEWORK, "datamodules")
 KEYWORDS = ("best", "last", "hpc")  # Lightning's own words for a checkpoint
 NOT_SAID = ("data.init_args.num_workers",)  # changes nothing but the time
 

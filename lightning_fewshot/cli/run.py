@@ -19,6 +19,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from lightning_fewshot.callbacks.checkpoints import CheckpointFiles, Checkpoints
 from lightning_fewshot.callbacks.loggers import finish_loggers, run_loggers
+from lightning_fewshot.callbacks.other_processes import ProcessWatch
 from lightning_fewshot.callbacks.pictures import EpisodePictures
 from lightning_fewshot.callbacks.predictions import PredictionFiles
 from lightning_fewshot.callbacks.progress import Progress
@@ -155,7 +156,7 @@ class FewShotCLI(LightningCLI):
         plugins = config.trainer.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         kwargs["plugins"] = [*plugins, CheckpointFiles(run_settings)]
-        added = [ResultsFile(self.run_dir, self.experiment), PredictionFiles(self.run_dir)]
+        added = [ResultsFile(self.run_dir, self.experiment), PredictionFiles(self.run_dir), ProcessWatch()]
         self.trainer_defaults["callbacks"] = added + ([Progress()] if config.trainer.enable_progress_bar else [])
         return super().instantiate_trainer(**kwargs)
 

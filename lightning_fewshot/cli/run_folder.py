@@ -8,22 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lightning_fewshot.files import RUN_MARKER
+from lightning_fewshot.files import FIRST_PROCESS_VARIABLE, RUN_MARKER
 
 RUN_DIR_VARIABLE = "LIGHTNING_FEWSHOT_RUN_DIR"  # the ranks of one run share its folder
 LATEST = "latest"
-ROOM_NAMES = ("data", "baselines", "ablations")  # folders of experiments that add nothing to a name
+ROOM_NAMES = ("data", "baselines", "ablations", "strategies")  # folders of experiments that add nothing to a name
 
 
 @contextmanager
 def shared_run_dir() -> Iterator[None]:
-    """Let the ranks that this process starts share the run folder, and forget it afterwards."""
+    """Let the ranks that this process starts share the run folder and know who starts them; forget it afterwards."""
     given = os.environ.get(RUN_DIR_VARIABLE)
+    if given is None:
+        os.environ[FIRST_PROCESS_VARIABLE] = str(os.getpid())
     try:
         yield
     finally:
         if given is None:
             os.environ.pop(RUN_DIR_VARIABLE, None)
+            os.environ.pop(FIRST_PROCESS_VARIABLE, None)
 
 
 def experiment_name(configs: list[str]) -> str:
@@ -33,6 +36,8 @@ def experiment_name(configs: list[str]) -> str:
     'oslsm-photos'
     >>> experiment_name(["experiments/repmet.yaml", "experiments/repmet/tiny.yaml", "experiments/data/folder.yaml"])
     'repmet-folder'
+    >>> experiment_name(["experiments/rt_mdnet/rt_mdnet.yaml"])
+    'rt_mdnet'
     """
     words: list[str] = []
     for path in map(Path, configs):
@@ -42,8 +47,8 @@ def experiment_name(configs: list[str]) -> str:
         if path.name == "config.yaml" and len(folders) > 1 and folders[:-2][-1:] == ("runs",):
             stem = folders[-2]  # the saved config of a run: runs/<experiment>/<time>/config.yaml
         named = [*(folder for folder in below if folder not in ROOM_NAMES), stem]
-        words += [word for word in named if word not in ("tiny", *words)]
-    return "-".join(words) or "unnamed"
+        words += named
+    return "-".join(word for word in dict.fromkeys(words) if word != "tiny") or "unnamed"
 
 
 def make_run_dir(wanted: str | None, experiment: str, newest: bool = False) -> Path:

@@ -240,6 +240,7 @@ def _grid(windows: Tensor, size: int, left: int, top: int, block: int, region: T
     cells = (torch.arange(size, dtype=torch.float64, device=windows.device) + 0.5) / size
     points = windows[:, :2, None] + (windows[:, 2:] - windows[:, :2])[..., None] * cells  # (N, 2, S)
     origin, extent = points.new_tensor([left, top]), points.new_tensor([region.shape[3], region.shape[2]])
-    points = (2 * (points - origin[:, None]) / (block * extent[:, None]) - 1).to(region.device, torch.float32, non_blocking=True)
+    points = (2 * (points - origin[:, None]) / (block * extent[:, None]) - 1).float()
+    points = points.to(region.device, non_blocking=True)
     shape = (len(windows), size, size)
     return torch.stack((points[:, 0, None, :].expand(shape), points[:, 1, :, None].expand(shape)), dim=-1)

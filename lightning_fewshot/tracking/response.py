@@ -164,11 +164,16 @@ class ResponseTracker(ABC):
         exemplar = crop(frame, exemplar_windows(box, self.crops.context)[None], self.crops.exemplar, fill)
         return Following(self.adapt(exemplar), box, box[2:] - box[:2], fill)
 
+    def look(self, state: Following, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return search windows ``(N, 4)``, their crops ``(N, 3, S, S)`` and responses ``(N, R, R)``, on the CPU."""
+        windows = search_windows(state.box, self._scales, self.crops.context, self.crops.ratio)
+        crops = crop(frame.to(self._device), windows, self.crops.search, state.fill)
+        return windows, crops, self.respond(state.model, crops).float().cpu()
+
     def update(self, state: Following, frame: Tensor) -> tuple[Following, Tensor, float]:
         """Match search windows around the last box."""
         frame = frame.to(self._device)
-        windows = search_windows(state.box, self._scales, self.crops.context, self.crops.ratio)
-        responses = self.respond(state.model, crop(frame, windows, self.crops.search, state.fill)).float().cpu()
+        windows, _, responses = self.look(state, frame)
         peak = locate(responses, self.search)
         box = self.moved_box(state, peak, window=windows[peak.scale], frame_size=frame.shape[1:])
         state = state._replace(box=box)

@@ -5,29 +5,15 @@ Processor time is counted on one thread, so that other work on the machine does 
 
 import pytest
 import torch
-from timing import fit_and_bare_loop, seconds
+from timing import say, seconds
 from torch.nn.functional import conv2d
 
 from datamodules.characters.drawn_alphabets import AlphabetSettings, DrawnAlphabets
-from datamodules.characters.training import PairBatch
 from lightning_fewshot import SiameseLearnet
-from lightning_fewshot.data import EpisodeCounts
 from lightning_fewshot.episodes import Examples
 from lightning_fewshot.nn.dynamic import dynamic_conv2d, dynamic_depthwise_conv2d
 
-PAIRS, STEPS = 100, 20
-
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.mark.parametrize(("architecture", "comparison"), [("siamese_shared", "euclidean"), ("learnet", "weighted_l1")])
-def test_fit_against_a_bare_loop(architecture, comparison, tmp_path):
-    data = DrawnAlphabets(training=PairBatch(PAIRS), episodes=EpisodeCounts(STEPS + 5), val_alphabets=0)
-    data.characters("train")
-    fitted, looped = fit_and_bare_loop(lambda: SiameseLearnet(architecture, comparison), data, STEPS, 5, tmp_path)
-    ratio = looped / fitted
-    print(f"\n{architecture} {comparison}: fit {STEPS * PAIRS / fitted:.0f} pairs/s, {ratio:.2f} of a bare loop's")
-    assert ratio >= 0.9
 
 
 @pytest.mark.parametrize("kind", ["depthwise", "full"])
@@ -49,7 +35,7 @@ def test_dynamic_layer_against_a_loop_over_samples(kind):
         torch.cat(parts).sum().backward()
 
     ratio = seconds(loop, 3) / seconds(grouped, 3)
-    print(f"\ndynamic layer, {kind}: {ratio:.1f} times the speed of a loop over samples, forward and backward")
+    say(f"dynamic layer, {kind}: {ratio:.1f} times the speed of a loop over samples, forward and backward")
     if kind == "depthwise":  # the layer of the paper; the naive one is an ablation
         assert ratio >= 5
 
@@ -78,8 +64,8 @@ def test_adapt_once_against_the_learnet_for_each_pair():
     torch.testing.assert_close(once(), each_pair(), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(once(), all_pairs(), rtol=1e-3, atol=1e-3)
     quick, slow, batched = seconds(once), seconds(each_pair, 2), seconds(all_pairs)
-    print(
-        f"\nadapt once: {20 / quick:.0f} problems/s, {slow / quick:.1f} times the learnet run for each pair, "
+    say(
+        f"adapt once: {20 / quick:.0f} problems/s, {slow / quick:.1f} times the learnet run for each pair, "
         f"{batched / quick:.1f} times the learnet run for all pairs in one batch"
     )
     assert slow / quick >= 5

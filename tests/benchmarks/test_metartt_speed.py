@@ -6,7 +6,7 @@ Processor time is counted on one thread, so that other work on the machine does 
 import pytest
 import torch
 from clips import clip_episode, video
-from timing import seconds
+from timing import say, seconds
 
 from lightning_fewshot.models.metartt import MetaRTT, PrunedMetaRTT
 from lightning_fewshot.models.metartt.settings import InnerLoop, MetaGradient, OnlineAdaptation, SimulatedEpisode
@@ -60,11 +60,11 @@ def test_five_steps_against_fifty_and_fifteen():
     slow = _tracking(RTMDNet(**SMALL, adaptation=SGDAdaptation(50, 15)))
     same = _tracking(RTMDNet(**SMALL, adaptation=SGDAdaptation(5, 5)))
     meta = _tracking(MetaRTT(**SMALL))
-    print(
-        f"\n{FRAMES} frames: RT-MDNet 50/15 {FRAMES / slow:.1f} fps, RT-MDNet 5/5 {FRAMES / same:.1f} fps, "
-        f"MetaRTT 5/5 {FRAMES / meta:.1f} fps, {slow / meta:.2f} times RT-MDNet 50/15 (the paper: 1.38)"
+    say(
+        f"{FRAMES} frames: RT-MDNet 50/15 {FRAMES / slow:.1f} fps, RT-MDNet 5/5 {FRAMES / same:.1f} fps, "
+        f"MetaRTT 5/5 {FRAMES / meta:.1f} fps, {slow / meta:.2f} times RT-MDNet 50/15 (the paper: 1.38; goal >= 1.9)"
     )
-    assert slow / meta >= 1.38
+    assert slow / meta >= 1.9
 
 
 def _gain(whole, pruned, with_first, frames, rounds):
@@ -76,7 +76,7 @@ def _gain(whole, pruned, with_first, frames, rounds):
 
 @pytest.mark.parametrize(
     ("sizes", "share", "frames", "rounds", "least"),
-    [(SMALL, 0.3, FRAMES, 4, 1.05), (WIDE, 0.36, FRAMES, 3, 1.12), (PAPER, 0.3, 6, 1, 1.12)],
+    [(SMALL, 0.3, FRAMES, 2, 1.2), (WIDE, 0.36, 12, 1, 1.2), (PAPER, 0.3, 4, 1, 1.2)],
     ids=["small", "wide", "the paper's network"],
 )
 def test_half_of_the_network_removed(sizes, share, frames, rounds, least):
@@ -89,9 +89,9 @@ def test_half_of_the_network_removed(sizes, share, frames, rounds, least):
     with torch.no_grad():
         rate = pruned.eval().tracker().init(images[0], boxes[0]).pruned.rate
     gain, with_first = (_gain(whole, pruned, with_first, frames, rounds) for with_first in (False, True))
-    print(
-        f"\n{share:.0%} of the channels, {rate:.0%} of the parameters removed: {gain:.2f} times the speed "
-        f"(the paper: 1.12), {with_first:.2f} over the first {frames} frames, in which the masks are predicted"
+    say(
+        f"{share:.0%} of the channels, {rate:.0%} of the parameters removed: {gain:.2f} times the speed "
+        f"(the paper: 1.12; goal >= 1.2), {with_first:.2f} over the first {frames} frames, the masks' included"
     )
     assert rate > 0.45
     assert gain >= least
@@ -107,7 +107,7 @@ def test_samples_in_one_batch_against_a_loop():
 
     torch.testing.assert_close(loop(), adaptive_roi_align(maps, regions))
     ratio = seconds(loop) / seconds(lambda: adaptive_roi_align(maps, regions))
-    print(f"\nadaptive RoIAlign of 256 samples: {ratio:.0f} times the speed of a loop over samples")
+    say(f"adaptive RoIAlign of 256 samples: {ratio:.0f} times the speed of a loop over samples")
     assert ratio >= 5
 
 
@@ -140,8 +140,8 @@ def test_memory_of_a_step_by_its_iterations(recompute):
         )
         sizes[steps] = _kept_bytes(module, episode) / 2**20
     slope = [(sizes[5] - sizes[1]) / 8, (sizes[10] - sizes[5]) / 10]
-    print(
-        f"\nrecompute {recompute}: {', '.join(f'K = {k}/{k}: {v:.0f} MiB' for k, v in sizes.items())}; "
+    say(
+        f"recompute {recompute}: {', '.join(f'K = {k}/{k}: {v:.0f} MiB' for k, v in sizes.items())}; "
         f"{slope[0]:.1f} and {slope[1]:.1f} MiB a gradient step"
     )
     assert slope[1] == pytest.approx(slope[0], rel=0.25)  # linear in K
@@ -152,5 +152,5 @@ def test_recomputation_and_first_order_against_the_whole_graph():
     for name, options in {"exact": {}, "recomputed": {"recompute": True}, "first order": {"first_order": True}}.items():
         module = MetaRTT(**SMALL, meta_gradient=MetaGradient(**options))
         times[name] = seconds(lambda module=module: sum(module.loss(episode).values()).backward())
-    print("\nmeta-training step: " + ", ".join(f"{k} {v:.2f} s" for k, v in times.items()))
+    say("meta-training step: " + ", ".join(f"{k} {v:.2f} s" for k, v in times.items()))
     assert times["recomputed"] <= 1.6 * times["exact"]

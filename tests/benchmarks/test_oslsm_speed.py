@@ -5,18 +5,18 @@ Processor time is counted on one thread, so that other work on the machine does 
 
 import pytest
 import torch
-from timing import fit_and_bare_loop, seconds
+from timing import say, seconds
 
-from lightning_fewshot.data import EpisodeCounts, EpisodicDataModule
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models import oslsm
 from lightning_fewshot.models.oslsm import OSLSMSegmenter
 from lightning_fewshot.models.oslsm.settings import NewLayers, SegmentationBranchSettings, SupportEncoder
 from lightning_fewshot.settings import BackboneSettings
 
-STEPS = 12
 SMALL = {"backbone": BackboneSettings("regnetx_002"), "branch": SegmentationBranchSettings(8, NewLayers(128, 3))}
 OSLSM = {**SMALL, "encoder": SupportEncoder(size=64)}
+# Seconds a query over those of OSLSM, 0.19, table 2 of the paper
+PAPER = {"OSLSM": 1.0, "NearestNeighbour": 5.8, "Logistic": 3.5, "FineTuning": 29.3, "Siamese": 29.7}
 BASELINES = ["NearestNeighbour", "Logistic", "FineTuning", "Siamese", "Prototype"]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -35,27 +35,6 @@ def _episode(n_way=1, k_shot=1, n_query=1, side=96):
     return Episode(support, query, tuple(map(str, range(n_way))), 0, tuple(range(n_way)))
 
 
-class _Prepared(EpisodicDataModule):
-    """The same batch of pairs over and over: what is measured is the loop."""
-
-    def __init__(self, pairs):
-        super().__init__(episodes=EpisodeCounts(STEPS + 2, 0, 0), num_workers=0)
-        labels = torch.arange(pairs)
-        support = _examples(labels, 96)._replace(query_index=labels)
-        self.batch = Episode(support, _examples(labels, 96), tuple("abcdefgh"[:pairs]), 0, tuple(labels))
-
-    def episode(self, split, index):
-        return self.batch
-
-
-def test_fit_against_a_bare_loop(tmp_path):
-    data = _Prepared(pairs=4)
-    fitted, looped = fit_and_bare_loop(lambda: OSLSMSegmenter(**OSLSM), data, STEPS, 2, tmp_path)
-    ratio = looped / fitted
-    print(f"\nfit {STEPS * 4 / fitted:.1f} pairs/s, {ratio:.2f} of a bare loop's")
-    assert ratio >= 0.9
-
-
 @torch.no_grad()
 def test_shots_pass_in_one_batch(monkeypatch):
     module = OSLSMSegmenter(**OSLSM).eval()
@@ -66,7 +45,7 @@ def test_shots_pass_in_one_batch(monkeypatch):
     assert set(sizes) == {5}
     parts = [Examples(*(None if p is None else p[i : i + 1] for p in support)) for i in range(5)]
     alone = seconds(lambda: [module.adapt(part) for part in parts], 5)
-    print(f"\nadapt to 5 shots: {1000 * together:.1f} ms, {alone / together:.2f} times as fast as one by one")
+    say(f"adapt to 5 shots: {1000 * together:.1f} ms, {alone / together:.2f} times as fast as one by one")
     assert together < alone
 
 
@@ -76,15 +55,15 @@ def test_many_classes_cost_as_much_as_one(shots):
     module = OSLSMSegmenter(**{**OSLSM, "backbone": BackboneSettings("efficientnet_lite0")}).eval()
     one, five = _episode(1, shots, 8, 192), _episode(5, shots, 8, 192)
     states = [module.adapt(episode.support) for episode in (one, five)]
-    for _ in range(2):  # other work on the machine may hit one measurement
+    for _ in range(3):  # other work on the machine may hit one measurement
         times = [seconds(lambda s=s: module.predict(s, one.query), 4) for s in states]
-        if times[1] / times[0] < 1.1:
+        if times[1] / times[0] <= 1.05:
             break
-    print(f"\npredict 8 images, {shots} shots: 5 classes take {times[1] / times[0]:.3f} times the time of 1")
-    assert times[1] / times[0] < 1.1
+    say(f"predict 8 images, {shots} shots: 5 classes take {times[1] / times[0]:.3f} times the time of 1 (goal <= 1.05)")
+    assert times[1] / times[0] <= 1.05
 
 
-def test_table_2(capsys):
+def test_table_2():
     """Seconds a query at one and at five shots, adaptation included, and the share of the passes; one run."""
     modules = {name: getattr(oslsm, f"{name}Segmenter")(**SMALL).eval() for name in BASELINES}
     modules |= {f"Logistic, {s}": oslsm.LogisticSegmenter(solver=s, **SMALL).eval() for s in ("lbfgs", "liblinear")}
@@ -94,13 +73,10 @@ def test_table_2(capsys):
         with torch.no_grad():
             rows[method] = {k: seconds(lambda e=e, m=module: m(e), 3) for k, e in episodes.items()}
             passes[method] = {k: seconds(lambda e=e, m=module: _passes(m, e), 3) for k, e in episodes.items()}
-    with capsys.disabled():
-        print("\nseconds a query, this run (paper: 1-NN 1.10, LogReg 0.66, Finetune 5.56, Siamese 5.65, Ours 0.19)")
-        print(f"{'':22} 1 shot  5 shots   passes alone     in times of OSLSM")
-        for method, found in rows.items():
-            ratio, images = {k: found[k] / rows["OSLSM"][k] for k in found}, passes[method]
-            columns = f"{found[1]:7.3f} {found[5]:7.3f}   {images[1]:7.3f} {images[5]:7.3f}"
-            print(f"{method:22} {columns}   x {ratio[1]:5.1f} x {ratio[5]:5.1f}")
+    for method, found in rows.items():
+        ratio, share = {k: found[k] / rows["OSLSM"][k] for k in found}, passes[method][1] / found[1]
+        times = f"{ratio[1]:.1f} times OSLSM's time at 1 shot (paper: {PAPER.get(method, 'none')}), {ratio[5]:.1f} at 5"
+        say(f"table 2, {method}: {times}; passes alone {share:.0%} at 1 shot")
     adapting = {name: row for name, row in rows.items() if name != "Prototype"}  # it has one branch, and is no method
     assert min(adapting, key=lambda m: adapting[m][5]) == "OSLSM"
 

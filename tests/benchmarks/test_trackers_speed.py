@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Trainer
-from timing import processor_times
+from timing import say
 
 from datamodules.tracking.drawn_videos import DrawnVideos
 from lightning_fewshot import MatchingTracker, MetaLearnerTracker, SiameseLearnetTracker
@@ -45,20 +45,27 @@ def _frame_seconds(tracker, frames, box=BOX):
     return np.array(times)
 
 
-@pytest.mark.parametrize("stream", ["S", "B"])
-@pytest.mark.parametrize("architecture", ["siamese_shared", "siamese_learnet"])
+@pytest.mark.parametrize(
+    ("architecture", "stream"), [("siamese_shared", "S"), ("siamese_learnet", "S"), ("siamese_learnet", "B")]
+)
 def test_the_tracker_against_the_bare_network(architecture, stream):
-    """At most 1.25 times the time of the network's own forward on prepared crops."""
+    """At most 1.15 times the time of the network's own forward on prepared crops, measured in turn."""
     module = SiameseLearnetTracker(architecture, stream=stream).eval()
     tracker, frames = module.tracker(), _video(16)
     with torch.no_grad():
         state = tracker.init(frames[0], BOX)
         crops = crop(frames[1], search_windows(BOX, module.search.factors()), 255)
-        bare = np.array(processor_times(lambda: module.network.predict(state.model, crops), 15))
-    tracked = _frame_seconds(tracker, frames)
-    ratio = np.median(tracked) / np.median(bare)
-    print(f"\n{architecture} {stream}: {1 / np.median(tracked):.1f} frames/s, {ratio:.2f} of the bare forward's time")
-    assert ratio <= 1.25
+        times = []
+        for t in range(1, len(frames)):
+            frame, start = frames[t], time.process_time()
+            module.network.predict(state.model, crops)
+            bare, start = time.process_time() - start, time.process_time()
+            state = tracker.update(state, frame)[0]
+            times.append((bare, time.process_time() - start))
+    bare, tracked = np.median(times, axis=0)
+    ratio = tracked / bare
+    say(f"{architecture} {stream}: {1 / tracked:.1f} frames/s, {ratio:.2f} of the bare forward's time (goal <= 1.15)")
+    assert ratio <= 1.15
 
 
 @pytest.mark.parametrize(("every", "goal"), [(90, 1.1), (15, None)])
@@ -69,7 +76,7 @@ def test_mlt_with_its_updates_against_mlt_without_meta(every, goal):
     baseline = MatchingTracker(MatchingSettings(CHANNELS, 64)).eval()
     ours, theirs = (_frame_seconds(m.tracker(), frames) for m in (mlt, baseline))
     ratio = ours.sum() / theirs.sum()
-    print(f"\nMLT, T = {every}: {len(ours) / ours.sum():.1f} frames/s, {ratio:.3f} of MLT w/o meta's time")
+    say(f"MLT, T = {every}: {len(ours) / ours.sum():.1f} frames/s, {ratio:.3f} of MLT w/o meta's time")
     assert goal is None or ratio <= goal
 
 
@@ -79,7 +86,7 @@ def test_an_update_takes_less_than_two_frames(sizes):
     times = _frame_seconds(module.tracker(), _video(21))
     updates = times[3::5]  # frames 5, 10, ... counted from 1
     plain = np.median(np.delete(times, np.s_[3::5]))
-    print(f"\nan update takes {np.median(updates) / plain - 1:.2f} frames' time, in addition to its own frame")
+    say(f"an update takes {np.median(updates) / plain - 1:.2f} frames' time, in addition to its own frame")
     assert np.median(updates) - plain < 2 * plain
 
 
@@ -103,7 +110,7 @@ def test_precision_leaves_the_auc(tmp_path):
         aucs[precision] = float(other.estimates["success_auc"].value)
         speeds[precision] = float(other.estimates["fps"].value)
     for precision, auc in aucs.items():
-        print(f"\n{precision}: AUC {auc:.4f}, {speeds[precision] / speeds['32-true']:.2f} times the speed")
+        say(f"{precision}: AUC {auc:.4f}, {speeds[precision] / speeds['32-true']:.2f} times the speed")
     assert max(aucs.values()) - min(aucs.values()) <= 0.005
 
 
@@ -130,7 +137,7 @@ def test_memory_is_flat_over_3_000_frames(kind):
     for step in follow(module.tracker(), _Endless("noise"), torch.tensor([40.0, 30.0, 70.0, 60.0])):
         if step.t in (1000, 2000, 2999):
             resident[step.t] = _resident_mb()
-    print(f"\n{kind}: resident memory in MB by frame: {resident}")
+    say(f"{kind}: resident memory in MB by frame: {resident}")
     assert resident[2999] - resident[1000] < 20
 
 

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import torch
-from timing import seconds
+from timing import say, seconds
 from torch import nn
 from torch.nn.functional import conv2d
 
@@ -71,7 +71,7 @@ def test_the_siamese_tracker_costs_little_more_than_its_network():
         track(tracker, frames, BOX)
         whole = (time.process_time() - began) / n
         ratios.append(whole / bare)
-    print(f"\nbare network {1e3 * bare:.1f} ms, tracker {1e3 * whole:.1f} ms, ratios {np.round(ratios, 3)}")
+    say(f"bare network {1e3 * bare:.1f} ms, tracker {1e3 * whole:.1f} ms, ratios {np.round(ratios, 3)}")
     assert min(ratios) <= 1.25
 
 
@@ -82,7 +82,7 @@ def test_crops_are_a_small_part():
     fill = mean_color(frame)
     crops = crop(frame, windows, SEARCH, fill)
     ratio = seconds(lambda: crop(frame, windows, SEARCH, fill), 10) / seconds(lambda: network(crops), 5)
-    print(f"\nthree search windows: {ratio:.2f} of the network's time on them")
+    say(f"three search windows: {ratio:.2f} of the network's time on them")
     assert ratio <= 0.2
 
 
@@ -106,7 +106,7 @@ def test_decoding_runs_beside_the_tracker(tmp_path):
 
     found = track(Waits(), frames, BOX)
     per_frame = float(found.seconds.sum() + found.read_seconds.sum()) / 40
-    print(f"\ndecoding {1e3 * decoding:.1f} ms, decoding and tracking {1e3 * per_frame:.1f} ms a frame")
+    say(f"decoding {1e3 * decoding:.1f} ms, decoding and tracking {1e3 * per_frame:.1f} ms a frame")
     assert per_frame < 1.7 * decoding
 
 
@@ -115,7 +115,7 @@ def test_memory_is_flat_over_6_000_frames():
     for step in follow(IdentityTracker(), video(6_000, 120, 160), BOX / 4):
         if step.t in (2000, 5999):
             peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    print(f"\npeak memory {peaks[0]:.0f} MB after 2,000 frames, {peaks[1]:.0f} MB after 6,000")
+    say(f"peak memory {peaks[0]:.0f} MB after 2,000 frames, {peaks[1]:.0f} MB after 6,000")
     assert peaks[1] - peaks[0] < 5
 
 
@@ -129,5 +129,5 @@ def test_training_pairs_are_drawn_faster_than_trained_on():
         (network(torch.rand(8, 3, 127, 127)).sum() + network(torch.rand(8, 3, 255, 255)).sum()).backward()
 
     ratio = seconds(lambda: data.episode("train", next(indices)), 5) / seconds(train, 2)
-    print(f"\ndrawing eight pairs: {ratio:.2f} of the time of a training step on them")
+    say(f"drawing eight pairs: {ratio:.2f} of the time of a training step on them")
     assert ratio <= 1

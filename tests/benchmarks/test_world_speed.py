@@ -4,6 +4,7 @@ import time
 
 import cv2
 import numpy as np
+from timing import say
 
 from datamodules.world import draw_scene, draw_video, make_class
 from datamodules.world.background import draw_background, finish
@@ -33,7 +34,7 @@ def test_scene_speed():
 
         total = _seconds(scene)
         ground = _seconds(lambda rng: finish(rng, draw_background(rng, 160)))
-        print(f"\nscene 160 px, 1-4 objects: {1e3 * total:.2f} ms, {total / ground:.1f} times its ground and finish")
+        say(f"scene 160 px, 1-4 objects: {1e3 * total:.2f} ms, {total / ground:.1f} times its ground and finish")
         assert total <= 5 * ground
     finally:
         cv2.setNumThreads(threads)
@@ -54,7 +55,7 @@ def test_video_speed():
 
         total, alone = _seconds(frame), _seconds(truth)
         ground = _seconds(lambda rng: finish(rng, draw_background(rng, 160)))
-        print(f"\nvideo frame 160 px, 4 moving objects: {1e3 * total:.2f} ms, truth alone {alone / total:.0%}")
+        say(f"video frame 160 px, 4 moving objects: {1e3 * total:.2f} ms, truth alone {alone / total:.0%}")
         assert alone < total <= 5 * ground
     finally:
         cv2.setNumThreads(threads)

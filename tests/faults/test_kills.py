@@ -5,17 +5,11 @@ import zlib
 import numpy as np
 import pytest
 import yaml
-from kills import ROOT, Commands, kill_and_resume, resumed, same_results, same_training
+from kills import Commands, kill_and_resume, resumed, same_results, same_training
 from makers import load
+from small_experiments import TASKS, config_words
 
 KILLS = 20
-TASKS = {
-    "characters": ("learnet.yaml", "learnet/tiny.yaml"),
-    "tracking": ("learnet_tracker.yaml", "learnet_tracker/tiny.yaml"),
-    "segmentation": ("oslsm.yaml", "oslsm/tiny.yaml"),
-    "detection": ("repmet.yaml", "repmet/tiny.yaml"),
-    "classification": ("repmet_classifier.yaml", "repmet_classifier.tiny.yaml"),
-}
 SIZES = [
     "--data.num_workers=0",
     "--trainer.accelerator=cpu",
@@ -47,20 +41,18 @@ def rng(request):
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
-def configs(task):
-    return [word for name in TASKS[task] for word in ("--config", str(ROOT / "experiments" / name))]
-
-
 def trained(commands, task):
     """Return a checkpoint of a short training."""
     run = commands.folder / f"trained_{task}"
     if not (path := run / "checkpoints/best.ckpt").is_file():
-        commands.must_run(["fit", *configs(task), *SIZES, *TRAINING, "--test_after_fit=false", "--run_dir", run])
+        commands.must_run(
+            ["fit", *config_words(*TASKS[task]), *SIZES, *TRAINING, "--test_after_fit=false", "--run_dir", run]
+        )
     return path
 
 
 def test_fit(commands, task, rng):
-    command = ["fit", *configs(task), *SIZES, *TRAINING]
+    command = ["fit", *config_words(*TASKS[task]), *SIZES, *TRAINING]
 
     def begin(run, after):
         return commands.run(resumed(command, run), after, begun=run)
@@ -69,7 +61,7 @@ def test_fit(commands, task, rng):
 
 
 def test_test(commands, task, rng):
-    command = ["test", *configs(task), *SIZES, "--ckpt_path", trained(commands, task)]
+    command = ["test", *config_words(*TASKS[task]), *SIZES, "--ckpt_path", trained(commands, task)]
 
     def begin(run, after):
         return commands.run([*command, "--run_dir", run], after, begun=run)
@@ -80,7 +72,7 @@ def test_test(commands, task, rng):
 def test_tracking_of_a_supervised_evaluation(commands, rng):
     load("videos").make_vot(commands.folder)
     vot = f"{{class_path: datamodules.VOT, init_args: {{root: {commands.folder / 'VOT'}, num_workers: 0}}}}"
-    command = ["test", *configs("tracking"), *SIZES, f"--data.test={vot}"]
+    command = ["test", *config_words(*TASKS["tracking"]), *SIZES, f"--data.test={vot}"]
     command += ["--ckpt_path", trained(commands, "tracking")]
 
     def begin(run, after):
@@ -91,7 +83,7 @@ def test_tracking_of_a_supervised_evaluation(commands, rng):
 
 def test_sweep(commands, task, rng):
     """Half of the kills end the sweep alone: the cell that it has started must not meet the one that is resumed."""
-    words = ["fit", *configs(task), *SIZES, *TRAINING, "--trainer.max_epochs=1"]
+    words = ["fit", *config_words(*TASKS[task]), *SIZES, *TRAINING, "--trainer.max_epochs=1"]
     sweep = {
         "method": "grid",
         "command": ["${env}", "${interpreter}", "-m", "lightning_fewshot", *words, "${args}"],

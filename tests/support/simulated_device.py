@@ -32,6 +32,7 @@ BETWEEN_DEVICES = {"copy_", "_to_copy", "set_"}  # operations that may take tens
 GROUPING = "_group_tensors_by_device_and_dtype"
 JOINS = {"cat", "stack"}  # that take not even a number from the CPU
 GETTERS = {"device": lambda gpu: GPU if gpu else CPU, "is_cuda": bool, "is_cpu": lambda gpu: not gpu}
+NAMES = ("cpu", "cuda", "cuda:0")
 SOURCES = ("/lightning_fewshot/", "/datamodules/")
 
 
@@ -212,12 +213,14 @@ class _Kernels(TorchDispatchMode):
         if name in WAITING or (name == "repeat_interleave" and kwargs.get("output_size") is None):
             gpu.wait(name)
         if name == "copy_":
-            if places[0] != places[1] and not gpu.fills and not kwargs.get("non_blocking") and not (len(args) > 2 and args[2]):
+            non_blocking = kwargs.get("non_blocking") or (len(args) > 2 and args[2])
+            if places[0] != places[1] and not (gpu.fills or non_blocking):
                 gpu.wait("a copy between the devices")
-        elif name not in BETWEEN_DEVICES:
-            if any(not on_gpu and (t.dim() or name in JOINS) for t, on_gpu in zip(given, places, strict=True)):
-                sides = [f"{'gpu' if p else 'cpu'}{tuple(t.shape)}" for t, p in zip(given, places, strict=True)]
-                gpu.refuse(f"{name} of {', '.join(sides)}")
+        elif name not in BETWEEN_DEVICES and any(
+            not p and (t.dim() or name in JOINS) for t, p in zip(given, places, strict=True)
+        ):
+            sides = [f"{'gpu' if p else 'cpu'}{tuple(t.shape)}" for t, p in zip(given, places, strict=True)]
+            gpu.refuse(f"{name} of {', '.join(sides)}")
         return None
 
     def _check_indexing(self, name: str, args: tuple) -> None:
@@ -246,7 +249,7 @@ def _storage(tensor: Tensor) -> int:
 def _target(args: tuple, kwargs: dict[str, Any]) -> torch.device | None:
     """Return the device that a call names."""
     values = (*args, kwargs.get("device"))
-    named = [x for x in values if isinstance(x, torch.device) or (isinstance(x, str) and x in ("cpu", "cuda", "cuda:0"))]
+    named = [x for x in values if isinstance(x, torch.device) or (isinstance(x, str) and x in NAMES)]
     return torch.device(named[0]) if named else None
 
 

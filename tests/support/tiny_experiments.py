@@ -13,7 +13,8 @@ TINY = "tiny.yaml"
 INIT_FROM = "--model.init_args.init_from"
 EXPERIMENTS = sorted(path for path in FOLDER.rglob("*.yaml") if not path.name.endswith(TINY))
 SWEEPS = [path for path in EXPERIMENTS if path.parent.name == "sweeps"]
-RUNNABLE = [path for path in EXPERIMENTS if path.parent.name != "sweeps"]
+STRATEGIES = [path for path in EXPERIMENTS if path.parent.name == "strategies"]  # of machines with several GPUs
+RUNNABLE = [path for path in EXPERIMENTS if path not in SWEEPS + STRATEGIES]
 FAST = "--trainer.fast_dev_run=true"
 
 

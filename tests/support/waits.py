@@ -39,12 +39,11 @@ def check(path, device):
     known = documented()
     if name not in known and not has_row(path):
         return
-    assert name in known, f"docs/scale.md lacks {name}: WRITE_WAITS=1 pytest tests/test_experiments.py writes its row"
+    assert name in known, f"docs/scale.md lacks {name}: WRITE_WAITS=1 pytest tests/test_experiments.py adds it"
     told = "\n".join(f"{n:5d} {phase}: {place}" for (phase, place), n in sorted(device.waits.items()))
-    assert counts[0] == known[name][0] or not has_row(path), f"docs/scale.md has {known[name]} waits of {name}, but it has {counts}:\n{told}"
-    assert all(n <= most for n, most in zip(counts, known[name], strict=False)), (
-        f"docs/scale.md has {known[name]} waits of {name}, but it has {counts}:\n{told}"
-    )
+    problem = f"docs/scale.md has {known[name]} waits of {name}, but it has {counts}:\n{told}"
+    assert counts[0] == known[name][0] or not has_row(path), problem
+    assert all(n <= most for n, most in zip(counts, known[name], strict=False)), problem
 
 
 def _write(rows):

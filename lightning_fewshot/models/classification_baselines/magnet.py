@@ -74,10 +74,10 @@ def magnet_loss(distances: Tensor, labels: Tensor, margin: float) -> Tensor:
         labels: ``(B,)``.
         margin: alpha.
     """
-    right = distances[torch.arange(len(labels), device=labels.device), labels].amin(
-        dim=-1
-    )  # the nearest cluster of the image's class
+    exists = distances.isfinite()
+    right = distances[torch.arange(len(labels), device=labels.device), labels].amin(dim=-1)  # of the image's class
     variance = right.mean().clamp(min=TINY)
+    finite = distances.masked_fill(~exists, 0)  # an infinite one would make the gradient of the variance nan
     of_class = (labels[:, None] == torch.arange(distances.shape[1], device=labels.device))[..., None]
-    others = (-distances / (2 * variance)).masked_fill(of_class, float("-inf")).flatten(1).logsumexp(dim=1)
+    others = (-finite / (2 * variance)).masked_fill(of_class | ~exists, float("-inf")).flatten(1).logsumexp(dim=1)
     return (right / (2 * variance) + margin + others).clamp(min=0)

@@ -53,7 +53,7 @@ def scikit_logistic_regression(
 ) -> tuple[Tensor, Tensor]:
     """Fit with one of scikit-learn's solvers: "liblinear" was its default when the paper was written, "lbfgs" is now.
 
-    The objective is that of ``logistic_regression``, but for liblinear, which regularises b too. Where all locations are
+    The objective is that of ``logistic_regression``; liblinear regularises b too. Where all locations are
     of one kind, which scikit-learn refuses, ``logistic_regression`` is what answers.
 
     Args:

@@ -167,6 +167,13 @@ class EpisodeDetector(FewShotModule):
             embedded = embed(features, *layer)
         return MetricHead(*layer, *gather_representatives(embedded, classes, regions.n_way, slots), mixture)
 
+    @torch.no_grad()
+    def embed_boxes(self, state: MetricHead, examples: Examples) -> Tensor:
+        """Return the embeddings of the true boxes of images, ``(R, e)`` of unit length."""
+        maps = self.network.maps(examples.images)
+        features = self.head_features(self.network.pooled(maps, maps.scaled(examples.boxes)))
+        return embed(features, state.weight, state.bias)
+
     def certain_features(self, regions: SupportRegions, finetuning: FineTuning) -> tuple[Tensor, Tensor]:
         """Return features ``(R, F)`` and labels of the support's regions, but for those that may be unlabelled."""
         rois, labels = regions.certain(finetuning.unlabelled)

@@ -73,7 +73,8 @@ def look(network: CandidateNetwork, examples: list[Examples]) -> Clips:
     boxes = torch.stack([box.cpu() for p in range(count) for part in clips for _, box in part[p]])
     windows = scene_windows(boxes, network.scene)
     device = network.fc4.weight.device
-    scenes = [crop(f.to(device, non_blocking=True), w[None], network.scene_size) for f, w in zip(frames, windows, strict=True)]
+    moved = [frame.to(device, non_blocking=True) for frame in frames]
+    scenes = [crop(f, w[None], network.scene_size) for f, w in zip(moved, windows, strict=True)]
     sizes = torch.tensor([[f.shape[2], f.shape[1]] for f in frames])
     limits = centre_limits(windows, sizes)
     fields = (torch.cat(scenes).to(network.fc4.weight), windows, boxes, limits)

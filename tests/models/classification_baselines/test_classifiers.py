@@ -163,6 +163,15 @@ def test_magnet_loss_by_hand():
     assert float(magnet_loss(distances, torch.tensor([0]), 4.0)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_magnet_learns_from_a_class_with_fewer_images_than_clusters():
+    """A cluster that does not exist is infinitely far, and leaves the gradient finite."""
+    distances = torch.tensor([[[0.2, 0.6], [1.0, float("inf")], [2.0, 3.0]]], requires_grad=True)
+    magnet_loss(distances, torch.tensor([0]), 4.0).sum().backward()
+    assert bool(distances.grad.isfinite().all())
+    assert float(distances.grad[0, 0, 0]) > 0
+    assert distances.grad[0, 1, 1] == 0
+
+
 @pytest.mark.parametrize("wrong", [{"n_modes": 0}, {"margin": 0}])
 def test_triplet_settings_are_checked(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -124,3 +124,18 @@ def test_representatives_have_a_learning_rate_of_their_own():
 def test_settings_are_checked(name):
     with pytest.raises(ValueError, match=f"{name} is 0"):
         ClassMixture(**{name: 0})
+
+
+def test_the_papers_network_takes_a_training_step():
+    """Section 4.1: InceptionV3, 2048 and 1024 units, K = 3; its smallest image is 75 pixels."""
+    torch.manual_seed(0)
+    model = RepMetClassifier(BackboneSettings("inception_v3", "none"))
+    model.set_classes(("a", "b"))
+    assert [layer.out_features for layer in (model.head.layers[0], model.head.last)] == [2048, 1024]
+    assert model.representatives().shape == (2, 3, 1024)
+    images = torch.randint(0, 256, (4, 3, 75, 75), dtype=torch.uint8)
+    loss = sum(
+        model.loss(Episode(None, Examples(images, torch.tensor([0, 0, 1, 1])), ("a", "b"), protocol="batch")).values()
+    )
+    loss.backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,17 @@
+"""One experiment of each task on the sizes of its tests, for faults and long runs."""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[2] / "experiments"
+TASKS = {
+    "characters": ("learnet.yaml", "learnet/tiny.yaml"),
+    "tracking": ("learnet_tracker.yaml", "learnet_tracker/tiny.yaml"),
+    "segmentation": ("oslsm.yaml", "oslsm/tiny.yaml"),
+    "detection": ("repmet.yaml", "repmet/tiny.yaml"),
+    "classification": ("repmet_classifier.yaml", "repmet_classifier.tiny.yaml"),
+}
+
+
+def config_words(*names):
+    """Return ``--config`` for each file below experiments/."""
+    return [word for name in names for word in ("--config", str(FOLDER / name))]
