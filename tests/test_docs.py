@@ -17,7 +17,7 @@ BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RUN = ("fit", "validate", "test", "predict")
 # A page's blocks run in bash, where python only writes down its arguments and nothing else is found.
 RECORDER = 'python() { printf "%s\\0" "$@" ; printf "\\n"; }; export PATH=; FEWSHOT_DATA=/data\n'
-RECORDER += 'torchrun() { python "$@"; }; srun() { "$@"; }\n'
+RECORDER += 'torchrun() { python "$@"; }; srun() { python "$@"; }\n'
 
 
 def recorded(text):
