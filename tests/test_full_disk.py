@@ -72,7 +72,9 @@ def test_a_disk_that_fails_in_a_training(cli, results, monkeypatch, disk, fault,
     assert f"{said}: disk/run/" in message
     assert message.endswith("--ckpt_path disk/run/checkpoints/last.ckpt")
     assert "\n" not in message
-    assert read_checkpoint(run / "checkpoints/last.ckpt")["global_step"] == (8 if "--checkpoint.every_n_steps" in options else 6)
+    assert read_checkpoint(run / "checkpoints/last.ckpt")["global_step"] == (
+        8 if "--checkpoint.every_n_steps" in options else 6
+    )
     mend(disk)
     cli("fit", *options, "--ckpt_path", run / "checkpoints/last.ckpt", run_dir=run)
     assert results(run)["metrics"] == results("whole")["metrics"]

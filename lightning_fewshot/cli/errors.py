@@ -26,7 +26,9 @@ NOISE = (
 )
 NO_UNION = "Does not validate against any of the Union subtypes"
 KEY_OF_PARSER = re.compile(r'Parser key "([\w.]+)"')
-LOST_PROCESS = re.compile(r"closed by peer|reset by peer|Broken pipe|remote process exited|Socket Timeout|gloo/transport")
+LOST_PROCESS = re.compile(
+    r"closed by peer|reset by peer|Broken pipe|remote process exited|Socket Timeout|gloo/transport"
+)
 SIGTERM_CODE = 143  # 128 + SIGTERM, what a shell reports
 EXPECTED_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationException, pickle.UnpicklingError)
 
