@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_experiments import FOLDER
+from tiny_experiments import FOLDER
 from torch import nn
 
 from lightning_fewshot.cli import main

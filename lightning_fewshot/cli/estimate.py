@@ -46,7 +46,7 @@ class EstimateCLI(FewShotCLI):
         print("without the kernels' workspace and what the allocator holds in reserve")
 
     def _data(self) -> tuple[EpisodicDataModule, str]:
-        """Return the data, or where they are not here drawn ones of the same task and sizes; and what to say of them."""
+        """Return the data, or drawn ones of the same task where they are not here; and what to say of them."""
         name = type(self.datamodule).__name__
         try:
             self.datamodule.setup("fit")

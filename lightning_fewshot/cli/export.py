@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import torch
 from torch import Tensor
@@ -21,9 +21,12 @@ from lightning_fewshot.exporting import export_onnx, export_torch
 from lightning_fewshot.images import as_image
 from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.shipped import write_half
+from lightning_fewshot.states import load_state
 from lightning_fewshot.tracking.module import TrackingModule
 
+STATE = ".safetensors"
 READERS = {"class_masks": "FolderMasks", "boxes": "FolderDetection"}  # of datamodules: the library imports no data
+SUPPORT = "The examples: a folder as predict takes it; of a tracker a video; or a state of save_state, *.safetensors."
 QUERY = "query"  # the folder that holds no class
 SEARCH_PATCHES = 2
 
@@ -58,9 +61,7 @@ def main(args: list[str]) -> Path:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"{PROG} export", description=__doc__)
     parser.add_argument("--ckpt_path", required=True, help="A checkpoint of fit.")
-    parser.add_argument(
-        "--support", type=Path, help="The examples: a folder as predict takes it; of a tracker a video."
-    )
+    parser.add_argument("--support", type=Path, help=SUPPORT)
     parser.add_argument("--box", help="Of a tracker: x,y,width,height of the object in the first frame.")
     parser.add_argument("--out", required=True, type=Path, help="The file to write.")
     help_text = "weights: only the checkpoint, in half precision and without the optimiser's state"
@@ -71,7 +72,10 @@ def _parser() -> argparse.ArgumentParser:
 
 @torch.no_grad()
 def _export(module: FewShotModule, options: argparse.Namespace) -> Path:
-    adapted = _tracked(module, options) if isinstance(module, TrackingModule) else _adapted(module, options.support)
+    if isinstance(module, TrackingModule):
+        adapted = _tracked(module, options)
+    else:
+        adapted = _adapted(module, options.support, options.size)
     images = adapted.images if options.size is None else _resized(adapted.images, options.size)
     exportable = module.exportable(adapted.state, images)
     for parameter in exportable.network.parameters():
@@ -90,7 +94,9 @@ def _export(module: FewShotModule, options: argparse.Namespace) -> Path:
     return options.out
 
 
-def _adapted(module: FewShotModule, folder: Path) -> Adapted:
+def _adapted(module: FewShotModule, folder: Path, size: list[int] | None) -> Adapted:
+    if folder.suffix == STATE:
+        return _loaded(module, folder, size)
     reader = READERS.get(module.support_needs)
     if reader is None:
         support, query = _class_folders(folder)
@@ -99,6 +105,15 @@ def _adapted(module: FewShotModule, folder: Path) -> Adapted:
     data.setup("predict")
     episode = data.episode("predict", 0)
     return Adapted(module.adapt_images(episode.support), episode.classes, episode.query.images[0][None])
+
+
+def _loaded(module: FewShotModule, path: Path, size: list[int] | None) -> Adapted:
+    """Return what ``save_state`` left of a model of this class, and noise to compare answers on."""
+    if size is None:
+        raise ValueError(f"--size is missing: {path} has no image that would tell the size of those to come")
+    kinds = [get_type_hints(method)["return"] for method in (type(module).adapt_images, type(module).adapt)]
+    state = load_state(path, like=next(kind for kind in kinds if isinstance(kind, type)))
+    return Adapted(state.state, state.classes, torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8))
 
 
 def _class_folders(folder: Path) -> tuple[NamedExamples, Tensor]:

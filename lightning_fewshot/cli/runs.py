@@ -43,6 +43,11 @@ class Run:
         return self.record["metrics"]
 
     @property
+    def data(self) -> str:
+        """The data that was evaluated on: a test set of its own, or those of the training."""
+        return self.record["protocol"].get("test_set") or self.record["data"]
+
+    @property
     def command(self) -> str:
         """The command of the run; where none was kept, the one that repeats it from its config."""
         if kept := self.record.get("command"):
@@ -69,12 +74,15 @@ class Run:
     def look_up(self, key: str, default: Any = MISSING) -> Any:
         """Return a field by the name that a paper file or ``--where`` gives it.
 
-        ``model``, ``data`` and ``experiment`` are fields of the record; ``model.<key>`` and ``data.<key>`` arguments in
-        the config; ``config.<key>`` any other key of it; all else fields of the protocol, such as ``k_shot``.
+        ``model`` and ``experiment`` are fields of the record, ``data`` what was evaluated on; ``model.<key>`` and
+        ``data.<key>`` arguments in the config; ``config.<key>`` any other key of it; all else fields of the protocol,
+        such as ``k_shot``.
         """
         first, _, rest = key.partition(".")
+        if key == "data":
+            return self.data
         if not rest:
-            place = self.record if key in ("model", "data", "experiment") else self.record["protocol"]
+            place = self.record if key in ("model", "experiment") else self.record["protocol"]
             return place.get(key, default)
         if first == "config":
             return _descend(self.config, rest, default)

@@ -194,7 +194,7 @@ class OnePass(Metric):
         rows = rows[rows[:, -1].argsort()]  # the order of processes is no matter
         self.curves = _mean_curves(rows)
         columns, counts, sequences = _columns(rows), rows[:, -4 - len(COUNTS) : -4], rows[:, -2]
-        estimates = {name: mean_interval(_mean_of_each(c, sequences)) for name, c in columns.items()}
+        estimates = {name: mean_interval(_mean_of_each(c, sequences), _limits(name)) for name, c in columns.items()}
         if len(rows):
             estimates |= pooled_scores(_mean_of_each(counts, sequences))
         return estimates | _spread({name: columns[name] for name in SPREAD}, sequences)
@@ -214,6 +214,10 @@ def _columns(rows: Tensor) -> dict[str, Tensor]:
         "fps": ends[:, 0],
         "fps_with_reading": ends[:, 1],
     }
+
+
+def _limits(name: str) -> tuple[float, float]:
+    return (0.0, math.inf) if name.startswith("fps") else (0.0, 1.0)
 
 
 def _mean_curves(rows: Tensor) -> dict[str, list[float]]:

@@ -124,5 +124,5 @@ def test_a_detector_says_which_command_makes_one(drawn, in_tmp, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = command_for(drawn, "detect")
     words = words[: words.index("--ckpt_path")]
-    with pytest.raises(SystemExit, match="make them with `python -m .* fit --config experiments/repmet.yaml`"):
+    with pytest.raises(SystemExit, match=r"make them with `python -m .* fit --config experiments/repmet\.yaml`"):
         main([*words, "--run_dir", str(in_tmp / "run"), "--trainer.accelerator=cpu"])

@@ -11,7 +11,10 @@ from PIL import Image
 from tiny_experiments import FOLDER, config_arguments
 
 import datamodules
+import lightning_fewshot as lf
+from lightning_fewshot.api import AdaptedState
 from lightning_fewshot.checkpoints import build_module
+from lightning_fewshot.classification.mixtures import ClassMixtures
 from lightning_fewshot.cli import main
 
 FIXED = ["--trainer.accelerator=cpu", "--trainer.max_steps=1", "--test_after_fit=false", "--pictures.count=0"]
@@ -139,3 +142,20 @@ def test_weights_in_half_precision_are_a_checkpoint(trained, tmp_path):
     for name, value in before.state_dict().items():
         torch.testing.assert_close(module.state_dict()[name].float(), value.float(), rtol=1e-3, atol=1e-3)
     assert "optimizer_states" not in torch.load(out, weights_only=True)
+
+
+def test_a_saved_state_is_exported_and_one_of_another_class_is_not(trained, tmp_path):
+    checkpoint = ["--ckpt_path", trained("oslsm"), "--out", str(tmp_path / "bolt.onnx")]
+    mask = np.zeros((97, 113), np.uint8)
+    mask[20:60, 30:80] = 1
+    shot = lf.examples(np.full((97, 113, 3), 120, np.uint8), masks=[mask], labels=["bolt"])
+    lf.save_state(lf.load(trained("oslsm")).adapt(shot), tmp_path / "bolt.safetensors")
+    support = ["--support", str(tmp_path / "bolt.safetensors")]
+    with pytest.raises(SystemExit, match=r"--size is missing: .*bolt\.safetensors has no image"):
+        main(["export", *checkpoint, *support])
+    main(["export", *checkpoint, *support, "--size", "97", "113"])
+    assert json.loads(metadata(tmp_path / "bolt.onnx")["classes"]) == ["bolt"]
+    points = torch.zeros(1, 1, 4), torch.ones(1, 1, dtype=torch.bool)
+    lf.save_state(AdaptedState(ClassMixtures(*points), ("bolt",)), tmp_path / "bolt.safetensors")
+    with pytest.raises(SystemExit, match="is a ClassMixtures, but a PixelClassifiers is needed"):
+        main(["export", *checkpoint, *support, "--size", "97", "113"])

@@ -55,24 +55,36 @@ def test_the_printed_means_of_oslsm_are_those_of_its_folds():
         assert sum(folds) / 4 == pytest.approx(mean, abs=0.101), row[0].labels
 
 
+def cells():
+    """Return every cell of the papers' tables that runs can fill, with the heading of its table."""
+    tables = [table for name in paper_names() for table in read_paper(name)]
+    return [(table.heading, cell) for table in tables for row in table.rows for cell in row if cell.match]
+
+
 def test_the_cells_of_a_paper_ask_for_models_and_arguments_that_exist():
     """Every model in a paper file is a class of the project, and every ``model.<key>`` one of its arguments."""
     import inspect
 
     import lightning_fewshot
 
-    planned = {"RepMetClassifier"}
-    for table in (table for name in paper_names() for table in read_paper(name)):
-        for cell in (cell for row in table.rows for cell in row if cell.match and cell.match.get("model")):
-            model = cell.match["model"]
-            if model in planned:
-                continue
-            for key in (key for key in cell.match if key.startswith("model.")):
-                place = getattr(lightning_fewshot, model)
-                for part in key.split(".")[1:]:
-                    parameters = inspect.signature(place.__init__).parameters
-                    assert part in parameters, f"{table.heading}, {cell.labels}: {model} has no {key}"
-                    place = type(parameters[part].default)
+    for heading, cell in cells():
+        for key in (key for key in cell.match if key.startswith("model.") and "model" in cell.match):
+            place = getattr(lightning_fewshot, cell.match["model"])
+            for part in key.split(".")[1:]:
+                parameters = inspect.signature(place.__init__).parameters
+                assert part in parameters, f"{heading}, {cell.labels}: {place} has no {key}"
+                place = type(parameters[part].default)
+
+
+def test_the_cells_of_a_paper_ask_for_data_that_exist():
+    import datamodules
+
+    wishes = [(heading, cell.match["data"]) for heading, cell in cells() if "data" in cell.match]
+    for heading, wish in wishes:
+        names = wish["not"] if isinstance(wish, dict) else wish
+        for name in [names] if isinstance(names, str) else names:
+            assert hasattr(datamodules, name), f"{heading}: there is no data {name}"
+    assert len(wishes) > 10
 
 
 def test_the_schema_is_the_one_that_is_written():

@@ -157,6 +157,16 @@ def test_two_runs_are_compared_over_their_common_episodes(runs, tmp_path):
     assert "no values by episode (per_episode.lonely)" in saw["unpaired"]
 
 
+@needs_chromium
+def test_episodes_of_another_seed_are_not_paired(runs, tmp_path):
+    record = json.loads((runs / "plain/a/results.json").read_text())
+    record["protocol"]["seed"] = 1
+    (runs / "plain/a/results.json").write_text(json.dumps(record))
+    saw = opened(written("runs"), tmp_path)
+    assert "Not paired: the two runs have other episodes." in saw["compared"]
+    assert "they differ in: seed" in saw["compared"]
+
+
 def test_the_page_loads_nothing(runs):
     text = written("runs")
     assert "default-src 'none'" in text

@@ -51,6 +51,13 @@ def test_data_sets_are_lines_of_their_own(write_run, capsys):
     assert "ours, Scenes" not in only
 
 
+def test_the_data_of_a_test_is_its_test_set(write_run, capsys):
+    write_run("a", 0.1, data="Videos", protocol={"split": "test", "k_shot": 1, "seed": 0, "test_set": "OTB"})
+    text, _ = table(capsys, "--where", "data=OTB")
+    assert "ours, OTB" in text
+    assert "Videos" not in text
+
+
 def test_of_one_seed_that_ran_twice_the_newest_counts(write_run, capsys):
     write_run("z_old", 0.1)
     write_run("a_new", 0.3)

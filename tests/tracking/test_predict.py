@@ -86,6 +86,17 @@ def test_a_video_that_is_missing_or_broken_is_one_line(run, trained):
         run("predict", None, *PREDICT[:2], "--data.video", "data/OTB/Deer/img", "--ckpt_path", trained)
 
 
+def test_a_video_of_zero_frames_is_one_line(run, trained):
+    film = cv2.VideoWriter("empty.mp4", cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
+    film.release()
+    Path("folder").mkdir()
+    assert Path("empty.mp4").stat().st_size > 0, "a header"
+    for name in ("empty.mp4", "folder"):
+        with pytest.raises(SystemExit, match=f"error: .*{name}") as end:
+            run("predict", None, *PREDICT[:2], "--data.video", name, *PREDICT[4:], "--ckpt_path", trained)
+        assert "\n" not in str(end.value.code).strip()
+
+
 def test_several_boxes_are_followed_in_one_pass(run, trained, maker):
     maker.make_clip(Path("clip.mp4"))
     run("predict", None, *PREDICT, "--data.box=20,20,10,10", "--ckpt_path", trained)

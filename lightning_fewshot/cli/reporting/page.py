@@ -86,7 +86,7 @@ def _table(runs: list[Run]) -> str:
 def _rows(run: Run) -> list[dict[str, Any]]:
     """Return the values of a run's rows, one a metric, by column."""
     protocol = run.record["protocol"]
-    base = {"run": run.name, "model": run.record["model"], "data": run.record["data"]}
+    base = {"run": run.name, "model": run.record["model"], "data": run.data}
     base |= {"split": str(protocol.get("split", "")), "way": protocol.get("n_way"), "shot": protocol.get("k_shot")}
     base |= {"seed": run.look_up("config.seed_everything", protocol.get("seed")), "step": run.record.get("step")}
     return [
@@ -147,7 +147,7 @@ def _compared(runs: list[Run]) -> list[dict[str, Any]]:
         {
             "name": run.name,
             "protocol": {k: v for k, v in run.record["protocol"].items() if not k.startswith("weights")},
-            "data": run.record["data"],
+            "data": run.data,
             "metrics": {name: [m.get("value"), *(m.get("ci95") or (None, None))] for name, m in run.metrics.items()},
             "episodes": {name: values for name in run.metrics if (values := run.episodes(name))},
         }

@@ -76,8 +76,8 @@ def measure(cell: Cell, runs: list[Run], notes: list[str]) -> list[Measured]:
     """Return our numbers for a cell, one for each data set; say in the notes what was left out."""
     fitting = [run for run in runs if cell.fits(run)]
     measured = []
-    for data in sorted({run.record["data"] for run in fitting}):
-        group = [run for run in fitting if run.record["data"] == data]
+    for data in sorted({run.data for run in fitting}):
+        group = [run for run in fitting if run.data == data]
         group = _one_a_seed(_newest_settings(group, cell, notes), cell, notes)
         measured.append(_summary(cell, data, group))
     return measured

@@ -67,9 +67,13 @@ dialog.addEventListener("click", () => dialog.close());
 function digits(value) {
   return Math.abs(value) >= 100 ? value.toFixed(1) : value.toFixed(4);
 }
+const EPISODES = ["split", "seed", "n_way", "n_query", "test_set", "fold"]; // what decides which episodes there are
+function haveSameEpisodes(a, b) {
+  return a.data === b.data && EPISODES.every((name) => a.protocol[name] === b.protocol[name]);
+}
 function paired(a, b, metric) {
   const x = a.episodes[metric], y = b.episodes[metric];
-  if (!x || !y || a.data !== b.data) return null;
+  if (!x || !y || !haveSameEpisodes(a, b)) return null;
   const common = Object.keys(x).filter((episode) => episode in y);
   if (common.length < 2) return null;
   const differences = common.map((episode) => x[episode] - y[episode]);
@@ -107,7 +111,7 @@ function unpairedLines(a, b, metric) {
   const lacking = [a, b].filter((run) => !run.episodes[metric]).map((run) => run.name);
   const why = lacking.length
     ? `Not paired: results.json of ${lacking.join(" and of ")} has no values by episode (per_episode.${metric}).`
-    : "Not paired: the two runs have no two episodes in common.";
+    : "Not paired: the two runs have other episodes.";
   const [x, xLow, xHigh] = a.metrics[metric], [y, yLow, yHigh] = b.metrics[metric];
   const lines = [element("p", why, "missing")];
   const mean = x - y, sign = mean >= 0 ? "+" : "";
