@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 100  # pixels of an inch of the screen
-LONGEST = 10.0  # inches
+LONGEST = 14.0  # inches
 SHOWN_FEATURES = 40  # of a filter, those that differ most from shot to shot
 
 
@@ -112,7 +112,8 @@ def show_maps(pictures: Sequence[Tensor], maps: Sequence[Tensor], titles: Sequen
     """
     import matplotlib.pyplot as plt
 
-    figure, rows = plt.subplots(2, len(maps), figsize=(2.6 * len(maps), 5.2), squeeze=False)
+    size = (2.6 * len(maps), 6.0)
+    figure, rows = plt.subplots(2, len(maps), figsize=size, squeeze=False, layout="constrained")
     for column, (picture, values, title) in enumerate(zip(pictures, maps, titles, strict=True)):
         grey = np.asarray(picture.float().mean(0))
         shown = interpolate(values[None, None].float(), grey.shape, mode="bilinear")[0, 0].numpy()
@@ -121,8 +122,7 @@ def show_maps(pictures: Sequence[Tensor], maps: Sequence[Tensor], titles: Sequen
         rows[0, column].set_title(title, fontsize=9)
         rows[1, column].imshow(grey, cmap="gray")
         image = rows[1, column].imshow(shown, cmap="viridis", alpha=0.65, vmin=low, vmax=high)
-        figure.colorbar(image, ax=rows[1, column], fraction=0.046, pad=0.03)
+        figure.colorbar(image, ax=list(rows[:, column]), location="bottom", aspect=25, pad=0.02)
     for axes in rows.flat:
         axes.axis("off")
-    figure.tight_layout()
     return figure

@@ -1,4 +1,4 @@
-"""What makes the host wait for a GPU, or a process for others, is done seldom: steps are queued ahead."""
+"""What makes the host wait for a GPU is done seldom: a step is queued while the one before is computed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from lightning_fewshot.episodes import Episode, Examples
 
@@ -15,7 +14,7 @@ LOOK_EVERY = 20  # training steps on a GPU between two that look at values
 
 
 class FewWaits(LightningModule):
-    """A module whose training steps seldom wait for the device, and its validation steps never for other processes.
+    """A module whose training steps seldom wait for the device.
 
     Attributes:
         stays_on_cpu: Fields of ``Examples`` that are worked on there: to ask a GPU for them would be to wait for it.
@@ -28,22 +27,6 @@ class FewWaits(LightningModule):
     def looks(self) -> bool:
         """Whether values may be looked at, to tell what is wrong with them: in training on a GPU every 20th step."""
         return not self.training or self.device.type == "cpu" or self.step_of_epoch % LOOK_EVERY == 0
-
-    def on_validation_start(self) -> None:
-        """Let no process wait for another in a step of validation: they may have different numbers of episodes."""
-        self._meet_in_steps(False)
-
-    def on_validation_end(self) -> None:
-        """Let processes share the statistics of normalisation in every training step again."""
-        self._meet_in_steps(True)
-
-    def _meet_in_steps(self, meet: bool) -> None:
-        model = self.trainer.strategy.model
-        if not isinstance(model, DistributedDataParallel):
-            return
-        for buffer in self.buffers():
-            torch.distributed.broadcast(buffer, 0)
-        model.require_forward_param_sync = meet
 
     def _check_finite(self, total: Tensor, terms: dict[str, Tensor], episode: Episode) -> None:
         if torch.isfinite(total):
