@@ -15,6 +15,7 @@ from torch import Tensor
 
 MAX_PIXELS = 200_000_000  # of one image; a file that declares more is refused before it is decoded
 LARGEST_12_BITS = 4095
+HEAD_BYTES = 2**20  # of a file, to tell what it is
 EXIF_ORIENTATION = 0x0112
 FIRST_ON_ITS_SIDE = 5  # EXIF orientations from 5 on exchange width and height
 
@@ -124,11 +125,33 @@ def _opened(path: str | Path, what: str) -> Any:
     except Image.DecompressionBombError as error:
         raise ValueError(f"{what} {path} has too many pixels: {MAX_PIXELS} are the most ({error})") from error
     except Exception as error:  # the decoders raise nearly everything
-        raise ValueError(f"{what} {path} is truncated or not an image: {error}") from error
+        raise ValueError(f"{what} {path} {why_unreadable(path, error)}") from error
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise ValueError(f"{what} {path} has {image.width}x{image.height} pixels but {MAX_PIXELS} are the most")
     return image
+
+
+def why_unreadable(path: str | Path, error: Exception) -> str:
+    """Return what is wrong with a file that cannot be opened: kinds of images that no library here reads are named."""
+    with open(path, "rb") as file:
+        head = file.read(HEAD_BYTES)
+    bits = _jpeg_bits(head)
+    if bits not in (None, 8):
+        return f"is a JPEG of {bits}-bit values, which cannot be read: save it with 8 bits, or as a PNG of 16"
+    if head[:4] in (b"II*\0", b"MM\0*"):
+        return f"is truncated, or a TIFF of values that cannot be read, as 64-bit or colored floats: {error}"
+    return f"is truncated or not an image: {error}"
+
+
+def _jpeg_bits(head: bytes) -> int | None:
+    """Return the bits of a value that a JPEG's frame header declares; None: there is no such header."""
+    at = 2 if head.startswith(b"\xff\xd8") else len(head)
+    while at + 4 < len(head) and head[at] == 0xFF:
+        if 0xC0 <= head[at + 1] <= 0xCF and head[at + 1] not in (0xC4, 0xC8, 0xCC):
+            return head[at + 4]
+        at += 2 + int.from_bytes(head[at + 2 : at + 4], "big")
+    return None
 
 
 def _upright(image: Any) -> Any:

@@ -18,44 +18,62 @@ MAX_BYTES = 4 * 2**30  # of a text file; the largest annotations of public data 
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
-def read_text(path: str | Path) -> str:
+def read_text(path: str | Path, most: int = MAX_BYTES) -> str:
     """Read a text file in UTF-8, or in UTF-16 with its mark; every line ends in ``\\n``.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no regular file, or in another encoding; names the line.
+        ValueError: It is no regular file, no text, larger than ``most`` bytes, or in another encoding; names the line.
     """
-    raw = read_bytes(path)
+    raw = read_bytes(path, most)
     encoding = next((name for mark, name in MARKS.items() if raw.startswith(mark)), "utf-8")
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
         line = 1 + raw[: error.start].count(b"\n")
         raise ValueError(f"{path} line {line} is not in UTF-8: save the file in that encoding") from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    if "\0" in text:
+        raise ValueError(f"{path} is no text: it holds zero bytes")
+    return text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: str | Path, most: int = MAX_BYTES) -> bytes:
     """Read a regular file; a pipe or device is refused.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no regular file, or larger than ``MAX_BYTES``.
+        ValueError: It is no regular file, or larger than ``most`` bytes.
     """
     path = Path(path)
     if not path.is_file():
         if path.exists():
             raise ValueError(f"{path} is no regular file")
         raise FileNotFoundError(f"there is no file {path}")
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise ValueError(f"{path} has {size} bytes but {MAX_BYTES} are the most")
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"{path} has {size} bytes but {most} are the most of a text file")
     return path.read_bytes()
 
 
 def read_lines(path: str | Path) -> list[tuple[int, str]]:
     """Return the lines that say something, with their numbers from 1: neither blank nor a comment (``#``)."""
-    lines = enumerate((line.strip() for line in read_text(path).split("\n")), 1)
-    return [(number, line) for number, line in lines if line and not line.startswith("#")]
+    return [(number, line) for number, line in numbered_lines(path) if line]
+
+
+def numbered_lines(
+    path: str | Path, comments: tuple[str, ...] = ("#",), most: int = MAX_BYTES
+) -> list[tuple[int, str]]:
+    """Return the lines with their numbers from 1, stripped; without comments, and without blank lines at the end.
+
+    Args:
+        path: The file.
+        comments: What a comment begins with.
+        most: Bytes of the largest file that is read.
+    """
+    lines = enumerate((line.strip() for line in read_text(path, most).split("\n")), 1)
+    kept = [(number, line) for number, line in lines if not line.startswith(comments)]
+    while kept and not kept[-1][1]:
+        kept.pop()
+    return kept
 
 
 def fields(line: str) -> list[str]:

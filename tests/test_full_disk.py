@@ -1,5 +1,6 @@
 """A disk that fills up, or turns read-only, in the middle of a run: one line, and the last good checkpoint goes on."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -57,8 +58,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("options", [OPTIONS, [*OPTIONS, *SAVED_OFTEN]], ids=["metrics.csv", "last.ckpt"])
+@pytest.mark.parametrize(("fault", "options"), [("full", [*OPTIONS, *SAVED_OFTEN]), ("read-only", OPTIONS)])
 def test_a_disk_that_fails_in_a_training(cli, results, monkeypatch, disk, fault, options):
     begin, mend, said = FAULTS[fault]
     run = disk / "run"
@@ -68,8 +68,8 @@ def test_a_disk_that_fails_in_a_training(cli, results, monkeypatch, disk, fault,
         with pytest.raises(SystemExit) as end:
             cli("fit", *options, run_dir=run)
     message = str(end.value.code)
-    assert message.startswith("error: cannot write")
-    assert f"{said}: disk/run/" in message
+    assert message.startswith("error: ")
+    assert re.search(rf"{said}: \S*disk/run/", message), "names the file"
     assert message.endswith("--ckpt_path disk/run/checkpoints/last.ckpt")
     assert "\n" not in message
     assert read_checkpoint(run / "checkpoints/last.ckpt")["global_step"] == (

@@ -1,5 +1,6 @@
 """Images as people have them become ``(3, H, W)`` uint8 RGB, upright."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -7,6 +8,7 @@ from PIL import Image
 
 from lightning_fewshot import images
 from lightning_fewshot.images import as_image, read_image, read_mask
+from lightning_fewshot.tracking.reading import read_frame
 
 
 @pytest.fixture
@@ -120,6 +122,20 @@ def test_float_and_12_bit_values_are_scaled_or_refused(tmp_path):
     Image.fromarray(np.rint(values * 4095).astype(np.uint16)).save(tmp_path / "twelve.png")
     with pytest.warns(UserWarning, match=r"twelve\.png has 16 bits but no value above 4095"):
         assert np.abs(read_image(tmp_path / "twelve.png")[..., 0] - expected).max() <= 1
+
+
+def test_images_of_kinds_that_no_library_reads_are_named_with_their_kind(picture, tmp_path):
+    Image.fromarray(picture).save(tmp_path / "a.jpg", quality=90)
+    raw = bytearray((tmp_path / "a.jpg").read_bytes())
+    header = raw.index(b"\xff\xc0")
+    raw[header + 1], raw[header + 4] = 0xC1, 12  # an extended frame of 12 bits
+    (tmp_path / "twelve.jpg").write_bytes(raw)
+    cv2.imwrite(str(tmp_path / "double.tif"), np.linspace(0, 1, 600).reshape(20, 30))
+    for read in (read_image, images.image_size, read_mask, read_frame):
+        with pytest.raises(ValueError, match=r"twelve\.jpg is a JPEG of 12-bit values, which cannot be read: save it"):
+            read(tmp_path / "twelve.jpg")
+        with pytest.raises(ValueError, match=r"double\.tif is truncated, or a TIFF of values that cannot be read"):
+            read(tmp_path / "double.tif")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

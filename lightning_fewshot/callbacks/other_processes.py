@@ -1,4 +1,4 @@
-"""Several processes of one run: when one dies, the others end within seconds, with a line, instead of waiting for it."""
+"""Several processes of one run: when one dies, the others end within seconds, with a line, not waiting for it."""
 
 from __future__ import annotations
 

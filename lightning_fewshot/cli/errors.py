@@ -46,7 +46,7 @@ def one_line_errors() -> Iterator[None]:
     except RuntimeError as error:
         if os.environ.get(TRACEBACK_VARIABLE) or not LOST_PROCESS.search(str(error)):
             raise
-        sys.exit(f"error: another process of this run ended, so this one ends too")
+        sys.exit("error: another process of this run ended, so this one ends too")
     except SIGTERMException:
         sys.exit(SIGTERM_CODE)
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from lightning_fewshot.files import write_atomically
+from lightning_fewshot.text import fields, numbered_lines
 
 MOST_BYTES = 64 * 2**20  # of a file of boxes: a million lines
 MOST_PIXELS = 1e7  # a coordinate beyond it is no pixel
 COMMENTS = ("#", "%", "//")
-MARKS = {16: "utf-16", 8: "utf-8-sig"}  # how a file with a byte order mark is read
 
 
 def write_boxes(path: str | Path, boxes_xywh: Tensor) -> None:
@@ -66,17 +66,7 @@ def read_lines(path: str | Path) -> list[tuple[str, str]]:
         FileNotFoundError: There is no such file.
         ValueError: It is no text, or larger than ``MOST_BYTES``.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes but {MOST_BYTES} are the most of a text file")
-    text = _decoded(path).replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
-    lines = [(line.strip(), f"{path}, line {number}") for number, line in enumerate(text.split("\n"), 1)]
-    lines = [item for item in lines if not item[0].startswith(COMMENTS)]
-    while lines and not lines[-1][0]:
-        lines.pop()
-    return lines
+    return [(line, f"{path}, line {number}") for number, line in numbered_lines(path, COMMENTS, MOST_BYTES)]
 
 
 def polygons_to_xywh(polygons: Tensor) -> Tensor:
@@ -125,7 +115,7 @@ def read_row(line: str, place: str) -> list[float]:
     if ";" in line and "," in line:
         raise ValueError(f"{place} has both ; and , but only one of them can separate numbers: {line[:60]!r}")
     is_mask = line.startswith("m")
-    words = line.removeprefix("m").replace(",", " ").replace(";", " ").split()
+    words = fields(line.removeprefix("m"))
     try:
         if is_mask:
             return mask_to_xywh([int(word) for word in words])
@@ -141,15 +131,3 @@ def as_polygons(boxes_xywh: Tensor) -> Tensor:
     """Return boxes ``(T, 4)`` x, y, w, h as polygons ``(T, 8)``, clockwise from the upper left corner."""
     x, y, width, height = boxes_xywh.unbind(1)
     return torch.stack((x, y, x + width, y, x + width, y + height, x, y + height), 1)
-
-
-def _decoded(path: Path) -> str:
-    data = path.read_bytes()
-    marked = MARKS[16] if data[:2] in (b"\xff\xfe", b"\xfe\xff") else MARKS[8]
-    try:
-        text = data.decode(marked)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text: {error}") from error
-    if "\0" in text:
-        raise ValueError(f"{path} is no text: it holds zero bytes")
-    return text

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_fewshot.images import MAX_PIXELS, read_image
+from lightning_fewshot.images import MAX_PIXELS, read_image, why_unreadable
 
 PLAIN = (("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGB"), ("PNG", "L"), ("PNG", "P"), ("BMP", "RGB"))  # OpenCV's: faster
 
@@ -66,7 +66,7 @@ def _kind(path: str | Path) -> tuple[str, str]:
             plain = "transparency" not in image.info
             return str(image.format) if plain else "transparent", image.mode
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"frame {path} is truncated or not an image: {error}") from error
+        raise ValueError(f"frame {path} {why_unreadable(path, error)}") from error
 
 
 def _is_whole(data: bytes) -> bool:

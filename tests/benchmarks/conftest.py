@@ -1,5 +1,7 @@
 """What the benchmarks share, and ``--write docs/speed.md``."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from speed_table import write_table
@@ -29,17 +31,24 @@ _ROWS, _FAILED = [], []
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Take the lines that a benchmark said."""
+    """Keep the lines that a benchmark said in its report, which reaches the main process from those of ``-n``."""
     report = yield
     if call.when == "call":
-        _ROWS.extend((item.path.stem.removeprefix("test_").removesuffix("_speed"), text) for text in MEASURED)
+        report.user_properties += [("measured", text) for text in MEASURED]
         MEASURED.clear()
-        if report.failed:
-            _FAILED.append(item.name)
     return report
 
 
+def pytest_runtest_logreport(report):
+    """Collect what was measured."""
+    name = Path(report.fspath).stem.removeprefix("test_").removesuffix("_speed")
+    _ROWS.extend((name, text) for kind, text in report.user_properties if kind == "measured" and report.when == "call")
+    if report.failed:
+        _FAILED.append(report.nodeid.rpartition("::")[2])
+
+
 def pytest_sessionfinish(session):
+    """Write the table, in the main process alone."""
     path = session.config.getoption("--write")
-    if path and _ROWS:
-        write_table(path, _ROWS, _FAILED)
+    if path and _ROWS and not hasattr(session.config, "workerinput"):
+        write_table(path, sorted(_ROWS, key=lambda row: row[0]), _FAILED)

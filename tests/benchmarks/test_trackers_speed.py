@@ -93,8 +93,8 @@ def test_an_update_takes_less_than_two_frames(sizes):
 @pytest.mark.skipif(not native_bfloat16("cpu"), reason="this processor emulates bfloat16, which takes minutes")
 def test_precision_leaves_the_auc(tmp_path):
     """After a short training, bf16: the AUC on drawn videos stays within 0.005."""
-    counts = EpisodeCounts(60, 1, 6)
-    data = DrawnVideos(batch_size=12, episodes=counts, max_frames=30, num_workers=0)
+    counts = EpisodeCounts(40, 1, 4)
+    data = DrawnVideos(batch_size=12, episodes=counts, max_frames=20, num_workers=0)
     recipe = Optimization("AdamW", 1e-3, warmup=0.05)
     module = SiameseLearnetTracker("siamese_shared", stream="S", optimization=recipe)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "inference_mode": False}

@@ -31,7 +31,7 @@ def watched(monkeypatch):
         watch.setup(trainer, None, "fit")
         return watch
 
-    yield begin, ended
+    return begin, ended
 
 
 def _wait(condition, seconds=20):

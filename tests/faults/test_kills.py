@@ -1,5 +1,6 @@
 """kill -9 at 20 random moments of fit, test, sweep and tracking evaluations, of one experiment a task."""
 
+import os
 import zlib
 
 import numpy as np
@@ -9,7 +10,7 @@ from kills import Commands, kill_and_resume, resumed, same_results, same_trainin
 from makers import load
 from small_experiments import TASKS, config_words
 
-KILLS = 20
+KILLS = int(os.environ.get("KILLS", 20))  # of each command
 SIZES = [
     "--data.num_workers=0",
     "--trainer.accelerator=cpu",

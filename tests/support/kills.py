@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).parents[2]
-MOST_IN_A_LIFE = 6  # kills of one run; then it may come to its end and is compared
+IN_A_LIFE = (4, 11)  # kills of one run; then it may come to its end and is compared
 MARKER = ".lightning_fewshot_run"
 TIMES = ("seconds", "fps", "time")  # metrics that begin so are no results
 
@@ -89,7 +89,7 @@ def kill_and_resume(begin, folder, kills, rng, compare):
     dealt, lives = 0, 0
     while dealt < kills:
         run, code = folder / f"life_{lives}", -signal.SIGKILL
-        wanted = min(kills, dealt + int(rng.integers(1, MOST_IN_A_LIFE + 1)))
+        wanted = min(kills, dealt + int(rng.integers(*IN_A_LIFE)))
         while code == -signal.SIGKILL:
             code, _ = begin(run, rng.uniform(0, seconds) if dealt < wanted else None)
             dealt += code == -signal.SIGKILL

@@ -30,6 +30,9 @@ def write_table(path, rows, failed):
     lines = [title, "", f"{_processor()}, {os.cpu_count()} cores, PyTorch {torch.__version__.partition('+')[0]}."]
     if not native:
         lines[-1] += f" Restricted to {machine_class()} by ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA."
+    picture = Path(path).parent / f"speed-growth-{machine_class().lower()}.svg"
+    if picture.exists():
+        lines[-1] += f" Growth with work: ![processor time by work]({picture.name})"
     lines += [f"Missed what they assert: {', '.join(failed)}." if failed else "All assertions held.", ""]
     lines += ["| benchmark | measured |", "|---|---|"]
     lines += [f"| {name} | {text.replace('|', '/')} |" for name, text in rows]
