@@ -6,14 +6,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from datamodules.detection.base import PhotoDetection, rows_of
 from datamodules.images.boxed_photo import Photo
 from datamodules.images.coco import read_coco
-from datamodules.images.own_folder import OwnFolder
+from datamodules.images.own_folder import CHUNK, OwnFolder
 from datamodules.images.roots import Download
-from lightning_fewshot.episodes import Episode
+from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.folders import IMAGE_SUFFIXES, data_files, find_file
+from lightning_fewshot.images import read_image
 
 
 class FolderDetection(OwnFolder, PhotoDetection):
@@ -56,6 +58,11 @@ class FolderDetection(OwnFolder, PhotoDetection):
         ]
         query = self.examples(asked, [[]] * len(asked), classes)._replace(boxes=None, labels=None)
         return Episode(support=support, query=query, classes=classes, index=index, class_ids=tuple(range(len(classes))))
+
+    def to_draw(self, episode: Episode) -> Examples:
+        """Return the predicted photos in their own size, to which boxes are scaled back."""
+        paths = self.unlabelled[episode.index * CHUNK : (episode.index + 1) * CHUNK]
+        return episode.query._replace(images=[torch.from_numpy(read_image(p)).permute(2, 0, 1) for p in paths])
 
     def _located(self, name: str) -> Path:
         """Return the file of an image, which lies in the folder or in its ``images``."""

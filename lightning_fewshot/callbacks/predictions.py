@@ -50,13 +50,17 @@ class PredictionFiles(Callback):
             return
         names = batch.query.names or tuple(f"{batch.index}_{i}" for i in range(len(batch.query.images)))
         files = [f"{self._output_names.name(name)}.png" for name in names]
-        for name, file, image, preds in zip(names, files, batch.query.images, outputs, strict=True):
+        query = trainer.datamodule.to_draw(batch)._replace(boxes=None)
+        outputs = [
+            _scaled(preds, seen, own)
+            for preds, seen, own in zip(outputs, batch.query.images, query.images, strict=True)
+        ]
+        for name, file, image, preds in zip(names, files, query.images, outputs, strict=True):
             if isinstance(preds, Segmentation):
                 self._records += self._write_mask(name, file, preds, batch.classes)
             else:
                 self._records += self._keep(name, image, preds, batch.classes)
         try:
-            query = trainer.datamodule.to_draw(batch)._replace(boxes=None)
             self._draw(query, batch.classes, files, outputs)
         except OSError as error:
             rank_zero_warn(f"cannot write all pictures: {error}")
@@ -99,6 +103,14 @@ class PredictionFiles(Callback):
             path = self.run_dir / "pictures" / file
             path.parent.mkdir(parents=True, exist_ok=True)
             write_png(picture, path)
+
+
+def _scaled(preds: Any, seen: Tensor, own: Tensor) -> Any:
+    """Return detections in pixels of the user's image, where the model saw it in another size."""
+    if not isinstance(preds, Detections) or seen.shape == own.shape:
+        return preds
+    x, y = (own.shape[axis] / seen.shape[axis] for axis in (-1, -2))
+    return preds._replace(boxes=preds.boxes * preds.boxes.new_tensor([x, y, x, y]))
 
 
 def _records(name: str, preds: Detections | Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:

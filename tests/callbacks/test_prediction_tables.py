@@ -16,7 +16,8 @@ def predict(folder, preds, classes, names):
     images = torch.zeros(len(names), 3, 30, 40, dtype=torch.uint8)
     module = SimpleNamespace(prediction_records=lambda episode, preds: None)
     episode = Episode(None, Examples(images, names=names), classes)
-    trainer = SimpleNamespace(global_rank=0, world_size=1)
+    data = SimpleNamespace(to_draw=lambda episode: episode.query)
+    trainer = SimpleNamespace(global_rank=0, world_size=1, datamodule=data)
     callback.on_predict_batch_end(trainer, module, preds, episode)
     callback.on_predict_end(trainer, module)
 

@@ -20,7 +20,8 @@ def _predict(folder, names=NAMES):
         masks[i, 0, : i + 1] = True
     preds = [Segmentation(mask, mask[0].to(torch.uint8)) for mask in masks]
     module = SimpleNamespace(prediction_records=lambda episode, preds: None)
-    trainer = SimpleNamespace(global_rank=0, world_size=1)
+    data = SimpleNamespace(to_draw=lambda episode: episode.query)
+    trainer = SimpleNamespace(global_rank=0, world_size=1, datamodule=data)
     callback.on_predict_batch_end(trainer, module, preds, Episode(None, Examples(images, names=names), ("thing",)))
     callback.on_predict_end(trainer, module)
     return json.loads((folder / "predictions.json").read_text())
