@@ -6,6 +6,7 @@ file of another kind is found before anything of it is used.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import zipfile
@@ -91,7 +92,9 @@ def verify(path: Path) -> None:
             if any(record.compress_type != zipfile.ZIP_STORED for record in records.infolist()):
                 raise ValueError(f"{path} is not a checkpoint: its records are compressed")
             damaged = records.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a seek to nowhere is damage
+            raise
         raise ValueError(f"{path} is truncated or not a checkpoint") from error
     if damaged is not None:
         raise ValueError(f"{path} is damaged: the checksum of its record {damaged} is wrong")

@@ -6,6 +6,8 @@ Byte order marks, the line ends of every system, tabs, commas, blank lines and c
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import json
 import re
 from pathlib import Path, PurePosixPath
@@ -83,6 +85,19 @@ def fields(line: str) -> list[str]:
     ['1', '2', '3', '4', '5']
     """
     return [field for field in re.split(r"[\s,;]+", line) if field]
+
+
+def read_csv(path: str | Path) -> list[list[str]]:
+    """Read the rows of a csv file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no csv.
+    """
+    try:
+        return list(csv.reader(io.StringIO(read_text(path), newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{path} is no csv: {error}") from error
 
 
 def read_json(path: str | Path) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from datamodules.classification.base import ClassImages
 from datamodules.classification.catalog import ClassImage, class_folders
 from datamodules.images.roots import Download, find_root
+from lightning_fewshot.text import inner_path, read_lines
 
 FOLDERS = ("CUB_200_2011", "cub100")
 DATA = Download(
@@ -33,12 +34,14 @@ class CUB(ClassImages):
         if not (folder / "train_test_split.txt").is_file():
             return class_folders(folder / "images")
         names, training = _table(folder / "images.txt"), _table(folder / "train_test_split.txt")
-        return [
-            ClassImage(
-                name, Path(name).parent.name, folder / "images" / name, "train" if training[number] == "1" else "test"
-            )
-            for number, name in names.items()
-        ]
+        if lacking := sorted(names.keys() - training.keys()):
+            raise ValueError(f"{folder / 'train_test_split.txt'} says nothing of image {lacking[0]} of images.txt")
+        images = []
+        for number, name in names.items():
+            inner = inner_path(name, f"{folder / 'images.txt'} image {number}")
+            part = "train" if training[number] == "1" else "test"
+            images.append(ClassImage(inner, Path(inner).parent.name, folder / "images" / inner, part))
+        return images
 
     def _folder(self) -> Path:
         for name in FOLDERS[1:]:
@@ -50,4 +53,11 @@ class CUB(ClassImages):
 
 
 def _table(path: Path) -> dict[str, str]:
-    return dict(line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip())
+    """Read a list of numbers and what each stands for."""
+    table = {}
+    for number, line in read_lines(path):
+        key, _, value = line.partition(" ")
+        if not value.strip():
+            raise ValueError(f"{path} line {number} is {line[:60]!r} but must be an image's number and a value")
+        table[key] = value.strip()
+    return table

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.classification.base import ClassImages
 from datamodules.classification.catalog import PARTS, ClassImage
 from datamodules.images.roots import Download, find_root
+from lightning_fewshot.text import inner_path, read_csv, read_lines
 
 SOURCE = "its authors (https://github.com/marcusklasson/GroceryStoreDataset, folder dataset/)"
 DATA = Download("grocery", ("classes.csv", "train.txt"), "GroceryStoreDataset", SOURCE)
@@ -40,14 +40,19 @@ class Grocery(ClassImages):
         has_test = (folder / "test.txt").is_file()
         for part in PARTS:
             path = folder / f"{part}.txt"
-            for line in path.read_text().splitlines() if path.is_file() else ():
-                row = [word.strip() for word in line.split(",")]
+            for number, line in read_lines(path) if path.is_file() else ():
+                row, place = [word.strip() for word in line.split(",")], f"{path} line {number}"
+                if len(row) <= column or row[column] not in names:
+                    raise ValueError(f"{place} is {line[:80]!r} but must be an image and two classes of classes.csv")
                 official = part if has_test or part == "train" else "test"
-                images.append(ClassImage(row[0], names[row[column]], folder / row[0], official))
+                name = inner_path(row[0], place)
+                images.append(ClassImage(name, names[row[column]], folder / name, official))
         return images
 
 
 def _class_names(path: Path, level: str) -> dict[str, str]:
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))[1:]
-    return {row[1]: row[0] for row in rows} if level == "fine" else {row[3]: row[2] for row in rows}
+    number, title = (1, 0) if level == "fine" else (3, 2)
+    rows = [row for row in read_csv(path)[1:] if row]
+    if short := next((row for row in rows if len(row) <= number), None):
+        raise ValueError(f"{path} has the row {short} but must have a name and a number of each class")
+    return {row[number]: row[title] for row in rows}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from typing import Any
 
 from datamodules.classification.base import ClassImages
 from datamodules.classification.catalog import PARTS, ClassImage
 from datamodules.images.roots import Download, find_root
+from lightning_fewshot.text import inner_path, read_csv
 
 SOURCE = "Ravi and Larochelle (https://github.com/twitter-research/meta-learning-lstm, data/miniImagenet)"
 DATA = Download("miniimagenet", ("images", *(f"{part}.csv" for part in PARTS)), "mini-ImageNet", SOURCE)
@@ -36,5 +36,11 @@ class MiniImageNet(ClassImages):
         return {part: {label for _, label in self._rows(part)} for part in PARTS}
 
     def _rows(self, part: str) -> list[tuple[str, str]]:
-        with open(find_root(self.root, DATA) / f"{part}.csv", encoding="utf-8", newline="") as file:
-            return [(row["filename"], row["label"]) for row in csv.DictReader(file)]
+        path = find_root(self.root, DATA) / f"{part}.csv"
+        head, *rows = read_csv(path) or [[]]
+        if not {"filename", "label"} <= set(head):
+            raise ValueError(f"{path} has the columns {head[:5]} but must have filename and label")
+        name, label = head.index("filename"), head.index("label")
+        if short := next((row for row in rows if row and len(row) <= max(name, label)), None):
+            raise ValueError(f"{path} has the row {short} but must have a file and a label")
+        return [(inner_path(row[name], str(path)), row[label]) for row in rows if row]

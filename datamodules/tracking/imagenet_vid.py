@@ -15,6 +15,7 @@ from datamodules.images.roots import Download, find_root
 from datamodules.tracking.base import Target, TrackingData, as_splits, hold_out
 from lightning_fewshot.files import matching
 from lightning_fewshot.sampling import episode_rng
+from lightning_fewshot.text import read_text
 from lightning_fewshot.tracking.frames import ImageFrames
 
 DOWNLOAD = Download(
@@ -131,9 +132,9 @@ def read_objects(path: Path) -> dict[int, tuple[float, float, float, float]]:
     """Read the boxes of one XML file by track id: ``(x1, y1, x2, y2)``, the last pixel inside.
 
     Raises:
-        ValueError: The file is truncated.
+        ValueError: The file is truncated, or no text.
     """
-    text = path.read_text()
+    text = read_text(path)
     if "</annotation>" not in text:
         raise ValueError(f"annotation {path} is truncated")
     boxes = {}

@@ -13,9 +13,9 @@ from lightning_fewshot.cli import main
 from lightning_fewshot.tracking.frames import ArrayFrames
 from lightning_fewshot.tracking.loop import follow
 
-STEPS = 40
-FRAMES = 200
-WARM_UP = 10
+STEPS = 2000
+FRAMES = 20_000
+WARM_UP = 300
 MOST_MB = 50
 SIZES = ["--data.num_workers=0", "--trainer.accelerator=cpu", "--pictures.count=1", "--test_after_fit=false"]
 

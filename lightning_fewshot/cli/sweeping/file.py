@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fewshot.cli.sweeping.parameters import Parameter, read_parameter
+from lightning_fewshot.text import read_yaml
 
 METHODS = ("grid", "random", "bayes")
 KEYS = {"program", "command", "method", "metric", "parameters", "run_cap", "name", "description", "project", "entity"}
@@ -72,15 +73,10 @@ def read_sweep(path: str | Path) -> Sweep:
         ValueError: What is wrong with which key of which file.
         FileNotFoundError: There is no such file.
     """
-    import yaml
-
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no sweep file {path}")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds {type(content).__name__} but must be a mapping with method and parameters")
     _check_keys(content, path)
