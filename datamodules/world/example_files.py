@@ -55,10 +55,11 @@ gives those of another one.
 
     python -m lightning_fewshot fit --config experiments/repmet.yaml
     python -m lightning_fewshot predict --config experiments/repmet.yaml --config experiments/data/folder.yaml \\
-        --data.root {root}/detect --data.images.short_side 128 --ckpt_path runs/repmet/latest/checkpoints/best.ckpt
+        --data.root {root}/detect --data.images.short_side 128 \\
+        --ckpt_path runs/repmet/latest/checkpoints/best.ckpt
 
-`annotations.json` is COCO's; images that it gives no box are predicted. A detector has to be trained first; this one saw
-scenes of 128 pixels, and so images are scaled to that. Boxes and pictures are in the images' own size.
+`annotations.json` is COCO's; images that it gives no box are predicted. A detector has to be trained first; this one
+saw scenes of 128 pixels, and so images are scaled to that. Boxes and pictures are in the images' own size.
 """
 
 
