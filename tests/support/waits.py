@@ -26,8 +26,8 @@ def has_row(path):
 def check(path, device):
     """Compare what was counted with what is documented; write it where that is asked for.
 
-    What has no row of its own is compared with the experiment below it. A training step must have exactly its number. How often an evaluation waits depends on what was found, so that only
-    more than documented is a mistake.
+    What has no row of its own is compared with the experiment below it. A training step must have exactly its number.
+    How often an evaluation waits depends on what was found, so that only more than documented is a mistake.
     """
     counts = tuple(device.count(phase) for phase in PHASES)
     name = path.relative_to(FOLDER).as_posix()
