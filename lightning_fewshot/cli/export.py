@@ -112,7 +112,7 @@ def _loaded(module: FewShotModule, path: Path, size: list[int] | None) -> Adapte
     if size is None:
         raise ValueError(f"--size is missing: {path} has no image that would tell the size of those to come")
     kinds = [get_type_hints(method)["return"] for method in (type(module).adapt_images, type(module).adapt)]
-    state = load_state(path, like=next(kind for kind in kinds if isinstance(kind, type)))
+    state = load_state(path, like=next(kind for kind in kinds if kind is not Any))
     return Adapted(state.state, state.classes, torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8))
 
 

@@ -109,7 +109,7 @@ def test_the_weights_that_come_with_the_package_are_small_and_have_a_card():
     assert {value.dtype for value in weights if value.is_floating_point()} == {torch.float16}
     assert "python -m lightning_fewshot fit --config experiments/mlt/matching.yaml" in card
     for name in ("OTB", "DAVIS"):
-        assert re.search(rf"\| {name} .*\| \d\.\d+ \| \d\.\d+ to \d\.\d+ \|", card), "measured, with an interval"
+        assert re.search(rf"\| {name}.*\| \d\.\d+ \| \d\.\d+ to \d\.\d+ \|", card), "measured, with an interval"
     assert "weights/*" in setuptools_files()["lightning_fewshot"]
 
 
