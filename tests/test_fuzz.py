@@ -13,7 +13,6 @@ from datamodules.tracking.imagenet_vid import read_objects
 from lightning_fewshot.api import AdaptedState
 from lightning_fewshot.checkpoint_files import read_checkpoint, write_checkpoint
 from lightning_fewshot.cli.runs import SCHEMA, find_runs
-from lightning_fewshot.cli.sweeping.file import read_sweep
 from lightning_fewshot.models.learnet.characters.network import PupilState
 from lightning_fewshot.states import load_state, save_state
 from lightning_fewshot.tracking.videos import open_frames
@@ -88,15 +87,6 @@ def test_results_of_runs(tmp_path):
     path = tmp_path / "run/results.json"
     path.write_text(json.dumps(record))
     assert survives(path, lambda: find_runs([tmp_path]), mutated_json) == 0
-
-
-def test_sweeps(tmp_path):
-    path = tmp_path / "s.yaml"
-    path.write_text(
-        "method: grid\nmetric: {name: test/a, goal: maximize}\ncommand: [python, -m, x, fit, '${args}']\n"
-        "parameters: {a: {values: [1, 2]}, b: {value: null}}\n"
-    )
-    assert survives(path, lambda: read_sweep(path))
 
 
 def test_states(tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fewshot.cli.sweeping.parameters import Parameter, read_parameter
-from lightning_fewshot.text import read_yaml
+from lightning_fewshot.text import read_text
 
 METHODS = ("grid", "random", "bayes")
 KEYS = {"program", "command", "method", "metric", "parameters", "run_cap", "name", "description", "project", "entity"}
@@ -76,7 +76,12 @@ def read_sweep(path: str | Path) -> Sweep:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no sweep file {path}")
-    content = read_yaml(path)
+    import yaml
+
+    try:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds {type(content).__name__} but must be a mapping with method and parameters")
     _check_keys(content, path)
