@@ -92,7 +92,15 @@ def verify(path: Path) -> None:
             if any(record.compress_type != zipfile.ZIP_STORED for record in records.infolist()):
                 raise ValueError(f"{path} is not a checkpoint: its records are compressed")
             damaged = records.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeError, OSError, OverflowError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        UnicodeError,
+        OSError,
+        OverflowError,
+    ) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a seek to nowhere is damage
             raise
         raise ValueError(f"{path} is truncated or not a checkpoint") from error

@@ -206,7 +206,8 @@ class FewShotModule(FewWaits, ABC):
             return
         self.run_seed = torch.initial_seed() % 2**32
         self.metrics = nn.ModuleDict({"val": self.build_metrics(), "test": self.build_metrics()})
-        known = stage == "predict" or (stage != "fit" and self.trainer.ckpt_path)  # or not asked for
+        untrained = stage == "predict" and not self.needs_training  # the classes are those of the support
+        known = untrained or (stage != "fit" and self.trainer.ckpt_path)
         if self.one_output_a_class and self.classes is None and not known:
             self.set_classes(self.trainer.datamodule.class_names())
         if stage == "fit" and self.init_from is not None:

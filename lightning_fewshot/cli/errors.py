@@ -77,9 +77,18 @@ def one_line(error: BaseException) -> str:
         return text.splitlines()[-1].partition(": ")[2]
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror + (f": {error.filename}" if error.filename else "")
-        checkpoint = getattr(error, "last_checkpoint", "")
+        checkpoint = _last_checkpoint(error)
         text += f"; go on from the last good checkpoint: --ckpt_path {checkpoint}" if checkpoint else ""
     return text
+
+
+def _last_checkpoint(error: BaseException | None) -> str:
+    """Return the checkpoint that an error, or one during whose handling it was raised, says to go on from."""
+    while error is not None:
+        if checkpoint := getattr(error, "last_checkpoint", ""):
+            return checkpoint
+        error = error.__context__
+    return ""
 
 
 def _hush() -> None:
