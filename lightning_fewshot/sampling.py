@@ -37,6 +37,27 @@ def episode_rng(seed: int, split: str, index: int, stream: str = "") -> np.rando
     return np.random.default_rng([seed, zlib.crc32(split.encode()), index, zlib.crc32(stream.encode())])
 
 
+def shares_of(sources: Sequence[Any], shares: Sequence[float] | None) -> np.ndarray:
+    """Return the share of each of several sources of training items, ``(n,)`` that sums to 1.
+
+    Args:
+        sources: What is mixed.
+        shares: One a source, at least 0, in any unit; None: the same for each.
+
+    Raises:
+        ValueError: There is no source, or the shares do not fit.
+
+    >>> shares_of(["a", "b"], [3.0, 1.0]).tolist()
+    [0.75, 0.25]
+    """
+    if not sources:
+        raise ValueError("sources is empty but must name at least one set")
+    shares = [1.0] * len(sources) if shares is None else list(shares)
+    if len(shares) != len(sources) or min(shares) < 0 or sum(shares) <= 0:
+        raise ValueError(f"shares is {shares} but must hold a share of at least 0 for each of {len(sources)} sources")
+    return np.array(shares) / sum(shares)
+
+
 class EpisodeSampler:
     """Draw N classes, Q query and K support items of each; ``sampler[i]`` is episode i.
 

@@ -15,52 +15,24 @@ Differences from the start are paired: the bootstrap over query images draws the
 from __future__ import annotations
 
 import argparse
-import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
+from oslsm_pairs import BATCH, VALIDATION_CLASSES, Pairs, data_of, pairs_of, part_of, segmenter
 from torch import Tensor, nn
 
-from datamodules.segmentation.coco_panoptic import CocoPanoptic
-from datamodules.segmentation.mixed import MixedSegmentation
-from datamodules.segmentation.pascal5i import Pascal5i
-from datamodules.segmentation.settings import FoldSplits, MaskedImages, MaskRules
-from lightning_fewshot.data import EpisodeCounts
-from lightning_fewshot.episodes import Episode
 from lightning_fewshot.metrics.estimate import Estimate, bootstrap_interval, bootstrap_weights
-from lightning_fewshot.metrics.segmentation import first_appearances, image_number, mean_iou, pair_counts
+from lightning_fewshot.metrics.segmentation import first_appearances, mean_iou, pair_counts
 from lightning_fewshot.metrics.threshold_sweep import LOGITS, best_threshold, threshold_counts
 from lightning_fewshot.models.oslsm import OSLSMSegmenter
 from lightning_fewshot.models.oslsm.classifiers import pixel_logits
-from lightning_fewshot.models.oslsm.grid import resized, upsampled
+from lightning_fewshot.models.oslsm.grid import upsampled
 from lightning_fewshot.models.oslsm.loss import dice_loss, pixel_loss
-from lightning_fewshot.models.oslsm.masks import label_targets, stacked, support_objects
-from lightning_fewshot.models.oslsm.settings import (
-    ImageSides,
-    PixelLoss,
-    Prototypes,
-    SegmentationBranchSettings,
-    SupportEncoder,
-)
-from lightning_fewshot.settings import BackboneSettings
-
-SIDE = 321
-COARSE = 4  # training masks are compared at every fourth pixel
-BATCH = 8  # pairs
-COCO_NAMES = {
-    "aeroplane": "airplane",
-    "diningtable": "dining table",
-    "motorbike": "motorcycle",
-    "sofa": "couch",
-    "tv/monitor": "tv",
-}
-VALIDATION_CLASSES = {1: 2, 2: 2, 3: 3}  # of each fold
-
+from lightning_fewshot.models.oslsm.settings import PixelLoss
 
 DICE = PixelLoss(dice=1.0)
 
@@ -93,82 +65,6 @@ RECIPES = {
     "phi and g, pixels": Recipe(phi=3e-4, g=3e-4, loss=PixelLoss(dice=0.5)),
     "phi and g, 900 steps": Recipe(phi=3e-4, g=3e-4, steps=900),
 }
-
-
-class Pairs(NamedTuple):
-    """P pairs as the last layers see them.
-
-    Args:
-        maps: ``(P, C, h, w)`` half, what fc6 sees of the query.
-        prototypes: ``(P, F)`` half, what g pools from the support.
-        masks: ``(P, H, W)`` uint8: 1 object, 0 background, 255 void.
-        classes: ``(P,)`` class of each.
-        images: ``(P,)`` float64, a number of each query image.
-    """
-
-    maps: Tensor
-    prototypes: Tensor
-    masks: Tensor
-    classes: Tensor
-    images: Tensor
-
-
-def segmenter() -> OSLSMSegmenter:
-    """Return OSLSM as in experiments/oslsm/photos.yaml."""
-    return OSLSMSegmenter(
-        backbone=BackboneSettings("efficientnet_lite0", "package", frozen_stages=5, frozen_batchnorm=True),
-        branch=SegmentationBranchSettings(output_stride=16, dropout=0.1, feature_norm=True),
-        sides=ImageSides(query_size=SIDE, align_corners=True),
-        encoder=SupportEncoder(
-            pooling=Prototypes(0.5), prototype_init=True, size=193, crop=True, code_norm=True, lr_factor=1.0
-        ),
-        loss=PixelLoss(dice=1.0),
-        shot_aggregation="mean",
-    )
-
-
-def data_of(fold: int, queries: int) -> MixedSegmentation:
-    """Return a fold of PASCAL-5i's animals with COCO beside it in training."""
-    images, counts = MaskedImages(size=SIDE, crop=0.5), EpisodeCounts(1000, 150, queries)
-    splits = FoldSplits(fold=fold, val_classes=VALIDATION_CLASSES[fold], small_classes="drop", train_on_spare=True)
-    shared = {"images": images, "episodes": counts, "batch_size": BATCH, "num_workers": 0}
-    pascal = Pascal5i(str(Path(os.environ["FEWSHOT_DATA"]) / "pascal5i-animals"), splits=splits, **shared)
-    coco = CocoPanoptic(
-        stuff=True,
-        splits=FoldSplits(novel_classes=(), small_classes="drop"),
-        rules=MaskRules(min_pixels=6144),
-        **shared,
-    )
-    return MixedSegmentation([pascal, coco], same=COCO_NAMES)
-
-
-@torch.no_grad()
-def cached(module: OSLSMSegmenter, episode: Episode, coarse: bool) -> Pairs:
-    """Compute what the last layers see of an episode."""
-    images, masks = stacked(episode.query)
-    targets = label_targets(masks, episode.query.labels)
-    objects = torch.stack(support_objects(episode.support))
-    numbers = torch.tensor([image_number(episode, i) for i in range(len(images))], dtype=torch.float64)
-    return Pairs(
-        module.segmentation.maps(resized(images, module.sides, module.stride)).half(),
-        module.conditioning.network.pooled(episode.support.images, objects).half(),
-        targets[:, ::COARSE, ::COARSE].clone() if coarse else targets,
-        torch.tensor([episode.class_ids[i] for i in episode.query.labels.tolist()]),
-        numbers,
-    )
-
-
-def pairs_of(module: OSLSMSegmenter, data: MixedSegmentation, split: str, count: int, path: Path) -> Pairs:
-    """Return the pairs of the first episodes of a split, from a file where it is there."""
-    if not path.is_file():
-        parts = [cached(module, data.episode(split, i), coarse=split == "train") for i in range(count)]
-        torch.save(tuple(torch.cat(part) for part in zip(*parts, strict=True)), path)
-    return Pairs(*torch.load(path, weights_only=True))
-
-
-def part_of(pairs: Pairs, index: Tensor | slice) -> Pairs:
-    """Return some of the pairs."""
-    return Pairs(*(values[index] for values in pairs))
 
 
 def features_of(module: OSLSMSegmenter, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
@@ -289,9 +185,12 @@ def show(estimate: Estimate) -> str:
     return f"{100 * estimate.value:.1f} ± {50 * (estimate.high - estimate.low):.1f}"
 
 
-def mean_of(folds: Sequence[Tensor], images: int) -> str:
-    """Return the mean over folds with its interval; folds are resampled independently."""
-    return show(bootstrap_interval(torch.stack(list(folds)).mean(0), images, limits=(-1.0, 1.0)))
+def mean_of(folds: Sequence[Tensor]) -> str:
+    """Return the mean over folds, with an interval where there are resamples; folds are resampled independently."""
+    mean = torch.stack(list(folds)).mean(0)
+    if mean.numel() == 1:
+        return f"{100 * float(mean):.1f}"
+    return show(bootstrap_interval(mean, mean.numel(), limits=(-1.0, 1.0)))
 
 
 def main() -> None:
@@ -315,15 +214,14 @@ def main() -> None:
         print(f"fold {fold}: {time.monotonic() - began:.0f} s", flush=True)
     for name, values in rows.items():
         cells = [f"{100 * float(v[0]):.1f}" for v in values]
-        mean = mean_of(values, 10**6) if values[0].numel() > 1 else f"{100 * float(torch.stack(values).mean()):.1f}"
-        print(f"| {name} | {' | '.join(cells)} | {mean} |", flush=True)
+        print(f"| {name} | {' | '.join(cells)} | {mean_of(values)} |", flush=True)
 
 
 def measured(fold: int, options: argparse.Namespace) -> dict[str, Tensor]:
     """Return mean IoU of every row of a fold, ``(1,)`` in validation and ``(1 + R,)`` in the test."""
     split = "test" if options.test else "val"
-    data, torch_seed = data_of(fold, options.queries), torch.manual_seed
-    torch_seed(0)
+    data = data_of(fold, options.queries)
+    torch.manual_seed(0)
     start = segmenter().eval()
     data.setup("fit")
     data.setup("test")

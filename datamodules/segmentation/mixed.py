@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from datamodules.segmentation.base import PhotoSegmentation
 from lightning_fewshot.data import EpisodeCounts, EpisodicDataModule
 from lightning_fewshot.episodes import Episode
+from lightning_fewshot.sampling import shares_of
 
 
 class MixedSegmentation(EpisodicDataModule):
@@ -32,13 +31,7 @@ class MixedSegmentation(EpisodicDataModule):
         shares: list[float] | None = None,
         same: dict[str, str] | None = None,
     ) -> None:
-        if not sources:
-            raise ValueError("sources is empty but must name at least one set of masked photos")
-        shares = [1.0] * len(sources) if shares is None else shares
-        if len(shares) != len(sources) or min(shares) < 0 or sum(shares) <= 0:
-            raise ValueError(
-                f"shares is {shares} but must hold a share of at least 0 for each of {len(sources)} sources"
-            )
+        chosen = shares_of(sources, shares)
         first = sources[0]
         super().__init__(
             n_way=first.n_way,
@@ -49,7 +42,7 @@ class MixedSegmentation(EpisodicDataModule):
             num_workers=first.num_workers,
         )
         self.sources = list(sources)
-        self.shares = np.array(shares) / sum(shares)
+        self.shares = chosen
         self.same = same or {}
         self.counts = first.counts  # it may count them only when it is set up
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.tracking.base import Target, TrackingData
+from lightning_fewshot.sampling import shares_of
 
 
 class MixedVideos(TrackingData):
@@ -26,15 +27,8 @@ class MixedVideos(TrackingData):
 
     def __init__(self, sources: list[TrackingData], shares: list[float] | None = None, **options: Any) -> None:
         super().__init__(**options)
-        if not sources:
-            raise ValueError("sources is empty but must name at least one set of videos")
-        shares = [1.0] * len(sources) if shares is None else shares
-        if len(shares) != len(sources) or min(shares) < 0 or sum(shares) <= 0:
-            raise ValueError(
-                f"shares is {shares} but must hold a share of at least 0 for each of {len(sources)} sources"
-            )
         self.sources = list(sources)
-        self.shares = np.array(shares) / sum(shares)
+        self.shares = shares_of(sources, shares)
 
     def count(self, split: str) -> int:
         """Return the number of videos."""

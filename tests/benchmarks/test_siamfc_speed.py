@@ -98,18 +98,18 @@ def _seconds_of_both(tracker, reference, images):
 @pytest.mark.parametrize("stream", ["S", "B"])
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
 def test_against_siamfc_pytorch(stream, engine):
-    """The goal, 2.5 times its frames a second, is missed on AVX-512: asserted is that ours is not much slower."""
+    """At least 2.5 times its frames a second."""
     module = SiameseLearnetTracker("siamese_shared", stream=stream, search=Search(scales=SCALES, step=STEP)).eval()
     module.use_engine(engine)
     images = np.random.default_rng(0).integers(0, 256, (FRAMES, 360, 480, 3), dtype=np.uint8)
     ours, theirs = _seconds_of_both(module.running_tracker(), SiamFC(module), images)
     say(f"siamese {stream}, {engine}: {theirs / ours:.2f} times the speed of siamfc-pytorch's work (goal >= 2.5)")
-    assert theirs / ours >= 0.7
+    assert theirs / ours >= 2.5
 
 
 @pytest.mark.parametrize("name", ["learnet", "mlt"])
 def test_onnxruntime_against_eager(name):
-    """The goal is to be faster than eager, whole frames counted; asserted is that it is not much slower."""
+    """Faster than eager, whole frames counted."""
     memory = {"memory": Memory(update_every=90), "meta": MetaLearnerSettings(target_kernels=16)}
     mlt = MetaLearnerTracker(MatchingSettings((32, 64, 96, 96), 48), **memory)
     module = (SiameseLearnetTracker("siamese_learnet", stream="S") if name == "learnet" else mlt).eval()
@@ -118,7 +118,7 @@ def test_onnxruntime_against_eager(name):
     module.use_engine("onnxruntime")
     other = _frame_seconds(module, frames)
     say(f"{name}: onnxruntime {eager / other:.2f} times eager's frames a second (goal > 1)")
-    assert eager / other > 0.85
+    assert eager / other > 1
 
 
 @torch.no_grad()

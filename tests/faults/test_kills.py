@@ -58,7 +58,7 @@ def test_fit(commands, task, rng):
     def begin(run, after):
         return commands.run(resumed(command, run), after, begun=run)
 
-    kill_and_resume(begin, commands.folder / f"fit_{task}", KILLS, rng, same_training)
+    assert kill_and_resume(begin, commands.folder / f"fit_{task}", KILLS, rng, same_training) >= 1
 
 
 def test_test(commands, task, rng):
@@ -67,7 +67,7 @@ def test_test(commands, task, rng):
     def begin(run, after):
         return commands.run([*command, "--run_dir", run], after, begun=run)
 
-    kill_and_resume(begin, commands.folder / f"test_{task}", KILLS, rng, same_results)
+    assert kill_and_resume(begin, commands.folder / f"test_{task}", KILLS, rng, same_results) >= 1
 
 
 def test_tracking_of_a_supervised_evaluation(commands, rng):
@@ -79,7 +79,7 @@ def test_tracking_of_a_supervised_evaluation(commands, rng):
     def begin(run, after):
         return commands.run([*command, "--run_dir", run], after, begun=run)
 
-    kill_and_resume(begin, commands.folder / "test_supervised", KILLS, rng, same_results)
+    assert kill_and_resume(begin, commands.folder / "test_supervised", KILLS, rng, same_results) >= 1
 
 
 def test_sweep(commands, task, rng):
@@ -102,4 +102,4 @@ def test_sweep(commands, task, rng):
         for seed in (0, 1):
             same_training(run / f"seed_everything={seed}", whole / f"seed_everything={seed}")
 
-    kill_and_resume(begin, folder, KILLS, rng, compare)
+    assert kill_and_resume(begin, folder, KILLS, rng, compare) >= 1

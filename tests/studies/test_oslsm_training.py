@@ -1,9 +1,7 @@
 """The bench of OSLSM's last layers: its own parts on a tiny network, without data."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
+import oslsm_pairs
+import oslsm_training as study
 import pytest
 import torch
 
@@ -17,15 +15,6 @@ from lightning_fewshot.models.oslsm.settings import (
     SupportEncoder,
 )
 from lightning_fewshot.settings import BackboneSettings
-
-
-@pytest.fixture(scope="module")
-def study():
-    path = Path(__file__).parents[2] / "studies" / "oslsm_training.py"
-    spec = importlib.util.spec_from_file_location("oslsm_training", path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +40,8 @@ def episode(n=3):
     return Episode(support, part, tuple("xyz"[:n]), 0, tuple(range(n)), "pairs")
 
 
-def test_cached_pairs_give_the_loss_and_the_scores_of_the_module(study, module):
-    pairs = study.cached(module, episode(), coarse=False)
+def test_cached_pairs_give_the_loss_and_the_scores_of_the_module(module):
+    pairs = oslsm_pairs.cached(module, episode(), coarse=False)
     with torch.no_grad():
         terms = module.loss(episode())
         ours = study.loss_of(module, pairs, module.pixel_loss)
@@ -63,20 +52,20 @@ def test_cached_pairs_give_the_loss_and_the_scores_of_the_module(study, module):
         torch.testing.assert_close(pred.probs[0], probs, rtol=2e-2, atol=2e-2)
 
 
-def test_a_mismatched_support_asks_for_another_class(study, module):
-    pairs = study.cached(module, episode(), coarse=True)
+def test_a_mismatched_support_asks_for_another_class(module):
+    pairs = oslsm_pairs.cached(module, episode(), coarse=True)
     assert pairs.masks.shape[-2:] == (17, 17)
     other = study.mismatched(pairs)
     assert torch.equal(other.prototypes, pairs.prototypes[[1, 2, 0]])
     assert torch.equal(other.maps, pairs.maps)
 
 
-def test_training_lowers_the_loss_and_moves_what_a_recipe_names(study, module):
-    pairs = study.cached(module, episode(), coarse=True)
-    pairs = study.Pairs(*(part.repeat(3, *[1] * (part.dim() - 1)) for part in pairs))
+def test_training_lowers_the_loss_and_moves_what_a_recipe_names(module):
+    pairs = oslsm_pairs.cached(module, episode(), coarse=True)
+    pairs = oslsm_pairs.Pairs(*(part.repeat(3, *[1] * (part.dim() - 1)) for part in pairs))
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    first = float(study.loss_of(module, pairs, study.DICE))
+    first = float(study.loss_of(module, pairs, study.DICE).detach())
     study.train(module, pairs, study.Recipe(phi=0.0, g=1e-2, steps=12))
     moved = {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
     assert {name.rpartition(".")[0] for name in moved} == {"conditioning.network.body.classifier"}
-    assert float(study.loss_of(module, pairs, study.DICE)) < first
+    assert float(study.loss_of(module, pairs, study.DICE).detach()) < first

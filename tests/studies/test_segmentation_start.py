@@ -1,23 +1,10 @@
 """The study of what segmentation scores before training: its own parts, without data."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
-import pytest
+import oslsm_start as study
 import torch
 
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.metrics.estimate import Estimate
-
-
-@pytest.fixture(scope="module")
-def study():
-    path = Path(__file__).parents[2] / "studies" / "oslsm_start.py"
-    spec = importlib.util.spec_from_file_location("oslsm_start", path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def video(n_frames):
@@ -27,7 +14,7 @@ def video(n_frames):
     return Episode(None, query, ("a",), 0, (0,), "video")
 
 
-def test_a_video_keeps_every_eighth_frame_and_its_last(study):
+def test_a_video_keeps_every_eighth_frame_and_its_last():
     kept = study.thinned(video(18)).query
     assert [int(image[0, 0, 0]) for image in kept.images] == [0, 8, 16, 17]
     assert len(kept.labels) == len(kept.class_masks) == 4
@@ -35,6 +22,6 @@ def test_a_video_keeps_every_eighth_frame_and_its_last(study):
     assert study.thinned(photo) is photo
 
 
-def test_a_row_names_the_metric_its_interval_and_what_it_is_over(study):
+def test_a_row_names_the_metric_its_interval_and_what_it_is_over():
     found = {"miou": Estimate(0.5, 0.4, 0.6, 7), "pairs": Estimate(9.0, 9.0, 9.0, 7)}
     assert study.line("copy mask", found) == "| copy mask | miou | 50.0 ± 10.0 | 7 | 9 | - |"

@@ -83,6 +83,9 @@ def kill_and_resume(begin, folder, kills, rng, compare):
         kills: How many there are in all.
         rng: Draws the moments.
         compare: ``compare(folder, whole)``.
+
+    Returns:
+        How many runs were killed, resumed and compared.
     """
     code, seconds = begin(folder / "whole", None)
     assert code == 0, "the whole run failed"

@@ -55,11 +55,15 @@ FILES = {
 }
 
 
-def _survives(read, path, original):
+def _faults(read, path, original):
+    """Return the seeds of damaged files that end in another error than one that names the file, with what was said."""
+    faults = []
     for seed in range(SEEDS):
         path.write_bytes(mutate(original, np.random.default_rng(seed)))
         message = _said(read)
-        assert message is None or path.name in message or "there is no" in message, (seed, message)
+        if message is not None and path.name not in message and "there is no" not in message:
+            faults.append((seed, message))
+    return faults
 
 
 def _said(read):
@@ -77,7 +81,7 @@ def test_damaged_files_of_test_sets(maker, tmp_path, name):
         if int(image.stem) > 3:
             image.unlink()
     path = tmp_path / FILES[name]
-    _survives(lambda: read_benchmark(name, tmp_path), path, path.read_bytes())
+    assert _faults(lambda: read_benchmark(name, tmp_path), path, path.read_bytes()) == []
 
 
 @pytest.mark.parametrize("name", ["OTB2015.json", "OTB2015_attributes.json", "VOT2018.json"])
@@ -88,11 +92,11 @@ def test_damaged_lists_in_json(tmp_path, name):
     (folder / "OTB2015.json").write_text(f'{{"Deer": {entry}}}')
     text = '{"Deer": ["IV"]}' if "attributes" in name else f'{{"Deer": {entry}}}'
     benchmark = folder.name.lower()
-    _survives(lambda: read_benchmark(benchmark, tmp_path), folder / name, text.encode())
+    assert _faults(lambda: read_benchmark(benchmark, tmp_path), folder / name, text.encode()) == []
     shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("text", ["1\n10,15,20,20\n2\n0\n", "1,2,3,4\n" * 5, "m1,2,3,2,1,2,3\n" * 2])
 def test_damaged_result_files(tmp_path, text):
     path = tmp_path / "ant_001.txt"
-    _survives(lambda: read_trajectory(path), path, text.encode())
+    assert _faults(lambda: read_trajectory(path), path, text.encode()) == []

@@ -138,8 +138,10 @@ def test_training_images_are_varied_and_evaluation_images_are_not(folder):
 def test_images_are_decoded_once(folder, monkeypatch):
     data = folder_data(folder)
     data.setup("fit")
-    monkeypatch.setattr(ImageFolder, "read", lambda *_: pytest.fail("an image was read again"))
-    data.episode("test", 0)
+    read = []
+    monkeypatch.setattr(ImageFolder, "read", lambda _, image: read.append(image))
+    assert len(data.episode("test", 0).query.images)
+    assert not read
 
 
 def test_without_a_cache_the_images_are_the_same(folder):
