@@ -19,7 +19,7 @@ GROUPS = [OTHERS[i : i + AT_ONCE] for i in range(0, len(OTHERS), AT_ONCE)]
 
 
 def run_pair(names, data, folder):
-    """Let two processes go through experiments until one fails; return what each wrote, and what the failed one said."""
+    """Let two processes go through experiments until one fails; return what each wrote, and the log of what failed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
