@@ -77,7 +77,7 @@ def check_one(name, first, second):
     assert first["precision"] == "bf16-mixed"
     losses = first["losses"] + second["losses"]
     assert all(map(math.isfinite, losses)), (name, losses)
-    assert len(losses) == 4 or "prototypes" in name, "two steps of each rank; prototypes are not trained"
+    assert len(losses) == 4 or "prototypes" in name, "two steps of each rank; prototypes have no loss"
     assert first["finite_weights"]
     assert first["same_weights"], f"{name}: the ranks' weights differ: their gradients were not joined"
     for split, count in first["counts"].items():

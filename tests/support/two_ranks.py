@@ -56,7 +56,9 @@ def _run(path, folder, seen):
     module = cli.model
     digest = [float(p.detach().double().abs().sum()) for p in module.parameters()]
     both = [None, None]
-    torch.distributed.all_gather_object(both, {"weights": digest, "seen": seen.indices, "test": seen.updates})
+    kept = [float(b.double().sum()) for b in module.segmentation.norm.buffers()] if "prototypes" in path.stem else []
+    of_rank = {"weights": digest + kept, "seen": seen.indices, "test": seen.updates}
+    torch.distributed.all_gather_object(both, of_rank)
     return {
         "losses": seen.losses,
         "precision": cli.trainer.precision,
