@@ -7,7 +7,7 @@ from abc import abstractmethod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_fewshot.episodes import Episode
 from lightning_fewshot.metrics.estimate import Estimate, mean_interval
