@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 import torch.distributed
-from torchmetrics import Metric
 
 from lightning_fewshot.episodes import Episode
+from lightning_fewshot.metrics.gathering import of_one_process
 from lightning_fewshot.module import FewShotModule
 
 Key = tuple[str, int]  # what the episode is called, and its number where several are called so
@@ -30,9 +30,7 @@ class EpisodeValues:
         """Compute the metrics of an episode."""
         if episode.protocol == "batch":
             return
-        metric: Metric = module.build_metrics().to(module.device)
-        for part in metric.modules():
-            part.distributed_available_fn = _of_this_process
+        metric = of_one_process(module.build_metrics().to(module.device))
         metric.update(preds, episode)
         row = {name: float(estimate.value) for name, estimate in metric.compute().items()}
         self._values.setdefault(_key(episode), []).append(row)
@@ -48,11 +46,6 @@ class EpisodeValues:
         labels = _labels(list(means))
         table = {name: {labels[key]: row.get(name) for key, row in means.items()} for name in names}
         return {name: rows for name, rows in table.items() if any(value is not None for value in rows.values())}
-
-
-def _of_this_process() -> bool:
-    """Return that there are no other processes: an episode is one process's."""
-    return False
 
 
 def _key(episode: Episode) -> Key:
