@@ -93,7 +93,7 @@ def test_small_validation_alphabets_do_not_stop_a_test_within_alphabets():
     )
     data.setup("test")
     assert data.class_names() and data.episode("test", 0).support.images.shape == (5, 1, 28, 28)
-    with pytest.raises(ValueError, match="of split 'val' has . characters, but 5 are needed"):
+    with pytest.raises(ValueError, match=r"n_way is 5 but split 'val' has . characters"):
         data.setup("fit")
 
 
