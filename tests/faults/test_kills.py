@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 import yaml
-from kills import Commands, kill_and_resume, resumed, same_results, same_training
+from kills import FORKED_CELL, Commands, kill_and_resume, resumed, same_results, same_training
 from makers import load
 from small_experiments import TASKS, config_words
 
@@ -87,7 +87,7 @@ def test_sweep(commands, task, rng):
     words = ["fit", *config_words(*TASKS[task]), *SIZES, *TRAINING, "--trainer.max_epochs=1"]
     sweep = {
         "method": "grid",
-        "command": ["${env}", "${interpreter}", "-m", "lightning_fewshot", *words, "${args}"],
+        "command": ["${env}", "${interpreter}", str(FORKED_CELL), *words, "${args}"],
         "parameters": {"seed_everything": {"values": [0, 1]}},
     }
     folder = commands.folder / f"sweep_{task}"
