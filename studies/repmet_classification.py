@@ -27,7 +27,7 @@ from classification_features import DATA
 from classification_tables import tables
 from torch import Tensor, nn
 
-from datamodules.classification.training import ClassBatch, ClassTraining, TaskTraining
+from datamodules.classification.training import ClassBatch, ClassTraining, ClusterBatch, TaskTraining
 from lightning_fewshot import (
     MagnetClassifier,
     PrototypeClassifier,
@@ -112,7 +112,9 @@ METHODS: dict[str, Method] = {
         lambda h, margin, o: TripletClassifier(BACKBONE, h, margin=margin, optimization=o), (0.2, 0.1, 0.4)
     ),
     "Magnet": Method(
-        lambda h, margin, o: MagnetClassifier(BACKBONE, h, margin=margin, optimization=o), (1.0, 0.5, 2.0)
+        lambda h, margin, o: MagnetClassifier(BACKBONE, h, margin=margin, optimization=o),
+        (1.0, 0.5, 2.0),
+        ClusterBatch(),
     ),
     "SoftTriple": Method(
         lambda h, scale, o: ProxyClassifier(BACKBONE, h, scale=scale, optimization=o), (20.0, 10.0, 5.0)
@@ -139,9 +141,10 @@ def train(name: str, data: Cached, recipe: Recipe, lr: float, setting: Any, spli
     optimizer = model.optimization.make_optimizer(model.parameter_groups())
     schedule = model.optimization.make_schedule(optimizer, recipe.steps)
     model.train()
+    data.clusters = None
     for step in range(recipe.steps):
         if isinstance(model, MagnetClassifier) and step % model.refresh == 0:
-            model.index_classes([data.batch(split)])
+            data.clusters = model.find_clusters([data.batch(split)])
         loss = torch.stack(list(model.loss(data.training_episode(training, split, seed, step)).values())).sum()
         optimizer.zero_grad()
         loss.backward()
