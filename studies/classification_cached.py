@@ -102,13 +102,14 @@ def labels_of(rows: Sequence[Sequence[int]]) -> Tensor:
 def _merged(catalog: ClassCatalog, data: object, merged: str) -> list[ClassImage]:
     """Return the images with the name of their group, each in the part that it had."""
     part_of = {n: part for part, items in catalog.items.items() for row in items.values() for n in row}
-    group = _groups(catalog.names, data, merged)
+    group = groups_of(catalog.names, data, merged)
     return [
         image._replace(label=group[image.label], part=part_of[number]) for number, image in enumerate(catalog.images)
     ]
 
 
-def _groups(names: Sequence[str], data: object, merged: str) -> dict[str, str]:
+def groups_of(names: Sequence[str], data: object, merged: str) -> dict[str, str]:
+    """Return the group of each class."""
     if merged == "random5":
         order = torch.randperm(len(names), generator=torch.Generator().manual_seed(0)).tolist()
         return {names[name]: f"group {place // GROUP:02d}" for place, name in enumerate(order)}
