@@ -8,7 +8,6 @@ from typing import Any
 import torch.distributed
 
 from lightning_fewshot.episodes import Episode
-from lightning_fewshot.metrics.gathering import of_one_process
 from lightning_fewshot.module import FewShotModule
 
 Key = tuple[str, int]  # what the episode is called, and its number where several are called so
@@ -27,13 +26,10 @@ class EpisodeValues:
         self._values: dict[Key, list[dict[str, float]]] = {}
 
     def add(self, module: FewShotModule, preds: Any, episode: Episode) -> None:
-        """Compute the metrics of an episode."""
+        """Take the metrics of an episode."""
         if episode.protocol == "batch":
             return
-        metric = of_one_process(module.build_metrics().to(module.device))
-        metric.update(preds, episode)
-        row = {name: float(estimate.value) for name, estimate in metric.compute().items()}
-        self._values.setdefault(_key(episode), []).append(row)
+        self._values.setdefault(_key(episode), []).append(module.values_of(episode, preds))
 
     def collect(self, names: list[str]) -> dict[str, dict[str, float | None]]:
         """Return ``{metric: {episode: value}}`` of all processes, and forget it; None where it is not defined.

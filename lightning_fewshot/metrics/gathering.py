@@ -10,6 +10,8 @@ from torch.distributed import get_backend
 from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from lightning_fewshot.episodes import Episode
+
 
 def gather_to_cpu(state: Tensor, group: object | None = None) -> list[Tensor]:
     """Collect the state of every process, of different lengths, on the CPU of each.
@@ -41,6 +43,12 @@ def of_one_process(metric: Metric) -> Metric:
     for part in metric.modules():
         part.distributed_available_fn = _no_other
     return metric
+
+
+def values_of(metric: Metric, preds: Any, episode: Episode) -> dict[str, float]:
+    """Return what a fresh metric says of one episode, in this process alone."""
+    of_one_process(metric).update(preds, episode)
+    return {name: float(estimate.value) for name, estimate in metric.compute().items()}
 
 
 def _no_other() -> bool:

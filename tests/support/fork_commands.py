@@ -1,7 +1,8 @@
 """A process that has imported everything once, and forks one command after another: a start costs a second or two.
 
-A line of its input is a json list: the file for the command's output, then the command. It answers with the number of
-the process, and with its exit status when that has ended. A sweep's cells are forked too, for ``forked_cell.py``.
+A line of its input is a json list: "fork", the file for the command's output, and the command. It answers with the
+number of the process, and with its exit status when that has ended. With "here" it runs the command itself, and has
+then imported, drawn and cached what the ones to come need. A sweep's cells are forked too, for ``forked_cell.py``.
 """
 
 import json
@@ -40,7 +41,20 @@ def run(output, args):
 def run_command(log, args):
     """Become a process of its own and run a command; never return."""
     os.setsid()
-    os._exit(run(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), args))
+    os._exit(run(opened(log), args))
+
+
+def run_here(log, args):
+    """Run a command in this process; return its exit code."""
+    answers = os.dup(1)
+    code = run(opened(log), args)
+    os.dup2(answers, 1)
+    return code
+
+
+def opened(log):
+    """Return a descriptor of the file for a command's output."""
+    return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
 def run_cell(connection):
@@ -82,7 +96,10 @@ def main(modules):
     listener.bind(SOCKET)
     listener.listen()
     for line in sys.stdin:
-        log, *args = json.loads(line)
+        where, log, *args = json.loads(line)
+        if where == "here":
+            print(run_here(log, args), flush=True)
+            continue
         if (pid := os.fork()) == 0:
             run_command(log, args)
         print(pid, flush=True)

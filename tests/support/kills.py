@@ -51,7 +51,7 @@ class Commands:
             group: Whether the processes that it has started are killed with it.
         """
         before = _stamp(begun)
-        self.process.stdin.write(f"{json.dumps([str(self.folder / 'commands.log'), *map(str, args)])}\n".encode())
+        self._ask("fork", args)
         pid = int(self.process.stdout.readline())
         while begun is not None and _stamp(begun) == before and not self._ended(0.01):
             pass
@@ -63,11 +63,14 @@ class Commands:
     def _ended(self, seconds):
         return bool(select.select([self.process.stdout], [], [], seconds)[0])
 
-    def must_run(self, *args, **kwargs):
-        """Run a command that has to come to a good end; return its seconds."""
-        code, seconds = self.run(*args, **kwargs)
+    def run_first(self, args):
+        """Run a command in the process that forks, so that the ones to come start with what it has made."""
+        self._ask("here", args)
+        code = int(self.process.stdout.readline())
         assert code == 0, (self.folder / "commands.log").read_text()[-3000:]
-        return seconds
+
+    def _ask(self, where, args):
+        self.process.stdin.write(f"{json.dumps([where, str(self.folder / 'commands.log'), *map(str, args)])}\n".encode())
 
 
 def _stamp(folder):

@@ -20,7 +20,6 @@ from torch.func import functional_call
 from lightning_fewshot.episodes import Episode, Examples, Segmentation
 from lightning_fewshot.exporting import Exportable
 from lightning_fewshot.metrics.estimate import Estimate
-from lightning_fewshot.metrics.gathering import of_one_process
 from lightning_fewshot.metrics.segmentation import SegmentationMetrics
 from lightning_fewshot.metrics.threshold_sweep import ThresholdSweep
 from lightning_fewshot.models.oslsm.classifiers import PixelClassifiers, pixel_logits, segment
@@ -215,12 +214,6 @@ class PixelSegmenter(FewShotModule):
         from lightning_fewshot.models.oslsm.visualization import draw_tiles
 
         return draw_tiles(episode, preds)
-
-    def quality(self, episode: Episode, preds: Sequence[Segmentation]) -> float:
-        """Return the IoU of an episode's masks, by which best and worst cases are chosen for the pictures."""
-        metric = of_one_process(SegmentationMetrics(resamples=0))
-        metric.update(preds, episode)
-        return metric.compute()["miou"].value
 
     def _clock(self) -> float:
         if self.device.type == "cuda":

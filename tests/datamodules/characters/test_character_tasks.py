@@ -92,7 +92,8 @@ def test_small_validation_alphabets_do_not_stop_a_test_within_alphabets():
         ALPHABETS, within_alphabet=True, training=TrainingTask(6, 2, 2), val_alphabets=1, n_way=5, n_query=3
     )
     data.setup("test")
-    assert data.class_names() and data.episode("test", 0).support.images.shape == (5, 1, 28, 28)
+    assert data.class_names()
+    assert data.episode("test", 0).support.images.shape == (5, 1, 28, 28)
     with pytest.raises(ValueError, match=r"n_way is 5 but split 'val' has . characters"):
         data.setup("fit")
 
