@@ -127,8 +127,8 @@ class ClassifierModule(FewShotModule):
         return self.modes_of(embedded, labels) if learned is None else learned
 
     @torch.no_grad()
-    def index_classes(self, episodes: Iterable[Episode]) -> None:
-        """Compute the modes of the training classes from all their images."""
+    def index_classes(self, episodes: Iterable[Episode]) -> tuple[Tensor, Tensor]:
+        """Compute the modes of the training classes from all their images; return these embedded, and their labels."""
         was_training = self.training
         self.eval()
         parts = [(self.embed(self._moved(e.query.images)), self._moved(e.query.labels)) for e in episodes]
@@ -138,6 +138,7 @@ class ClassifierModule(FewShotModule):
         self.centres.zero_()[:, :modes] = state.representatives
         self.centres_used.zero_()[:, :modes] = state.used
         self.train(was_training)
+        return embedded, labels
 
     def build_metrics(self) -> Accuracy:
         """Return accuracy over episodes, or over the images of a closed set."""

@@ -10,6 +10,12 @@ TASKS = {
     "detection": ("repmet.yaml", "repmet/tiny.yaml"),
     "classification": ("repmet_classifier.yaml", "repmet_classifier.tiny.yaml"),
 }
+SMALLER = {"characters": ["--data.alphabets={background: 6, evaluation: 4, fewest: 5, most: 6}"]}  # drawn at every start
+
+
+def task_words(task):
+    """Return the arguments of a task's experiment."""
+    return [*config_words(*TASKS[task]), *SMALLER.get(task, [])]
 
 
 def config_words(*names):
