@@ -49,7 +49,9 @@ def _problem_of_numbers(record: dict[str, Any]) -> str | None:
     if not _is_table(record.get("per_episode") or {}):
         return "has a per_episode that holds no numbers by metric and episode"
     curves = record.get("curves") or {}
-    if not isinstance(curves, dict) or not all(isinstance(y, list) and all(map(_is_number, y)) for y in curves.values()):
+    if not isinstance(curves, dict) or not all(
+        isinstance(y, list) and all(map(_is_number, y)) for y in curves.values()
+    ):
         return "has curves that are no lists of numbers"
     command = record.get("command") or ""
     words = command if isinstance(command, list) else [command]

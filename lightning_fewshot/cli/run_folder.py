@@ -71,7 +71,7 @@ def make_run_dir(wanted: str | None, experiment: str, newest: bool = False) -> P
         else:
             path = _made_new(path)
         (path / ".writable").touch()
-        (path / ".writable").unlink()
+        (path / ".writable").unlink(missing_ok=True)  # another process of the run does the same
         (path / RUN_MARKER).touch()
     except OSError as error:
         raise PermissionError(f"cannot write into the run folder {path}: {error.strerror}; choose --run_dir") from error

@@ -10,7 +10,9 @@ TASKS = {
     "detection": ("repmet.yaml", "repmet/tiny.yaml"),
     "classification": ("repmet_classifier.yaml", "repmet_classifier.tiny.yaml"),
 }
-SMALLER = {"characters": ["--data.alphabets={background: 6, evaluation: 4, fewest: 5, most: 6}"]}  # drawn at every start
+SMALLER = {
+    "characters": ["--data.alphabets={background: 6, evaluation: 4, fewest: 5, most: 6}"]
+}  # drawn at every start
 
 
 def task_words(task):
