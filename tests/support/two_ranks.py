@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 EPISODES = ["--data.episodes={train: 4, val: 2, test: 3}"]  # two steps each; a test that does not divide by two
-LONGEST_S = 150.0  # an experiment that takes longer waits for ever
+LONGEST_S = 300.0  # an experiment that takes longer waits for ever
 RANKS = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.enable_progress_bar=false"]
 OPTIONS = [*RANKS, *EPISODES, "--trainer.precision=bf16-mixed", "--trainer.fast_dev_run=2"]
 
