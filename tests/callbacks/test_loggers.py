@@ -94,32 +94,15 @@ def server(no_account, monkeypatch):
     """Start a W&B server that answers with a status, or never; WANDB_BASE_URL is its address."""
     servers = []
 
-    def begin(status):
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                if status is None:
-                    time.sleep(30)
-                asked.append((self.path, self.headers["Authorization"]))
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(b'{"data": {}}')
-
-            def log_message(self, *args):
-                pass
-
-        asked = []
-        made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        made.daemon_threads, made.block_on_close = True, False
-        servers.append(made)
-        threading.Thread(target=made.serve_forever, daemon=True).start()
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{made.server_port}")
+    def begin(*statuses):
+        servers.append(Server(*statuses))
+        monkeypatch.setenv("WANDB_BASE_URL", servers[-1].url)
         monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-        return asked
+        return servers[-1].asked
 
     yield begin
     for made in servers:
-        made.shutdown()
-        made.server_close()
+        made.close()
 
 
 @pytest.mark.parametrize(

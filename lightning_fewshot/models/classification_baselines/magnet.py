@@ -1,6 +1,6 @@
 """MagnetClassifier: the Magnet loss (Rippel et al., ICLR 2016), with k-means steps between stretches of training.
 
-Shapes: B images, N classes, K clusters of a class, C = N * K clusters, G clusters in a batch, e embedding.
+Shapes: B images, N classes, K clusters of a class, C = N * K clusters, e embedding.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from lightning_fewshot.classification.module import ClassifierModule
 from lightning_fewshot.classification.settings import EmbeddingHead
@@ -71,7 +70,8 @@ class MagnetClassifier(ClassifierModule):
         class_of = torch.arange(len(exists), device=labels.device) // self.n_modes
         owner = self.clusters_of(embedded, labels)
         apart = torch.cdist(embedded, centres).square().masked_fill(~exists, float("inf"))
-        losses = magnet_loss(apart, owner, class_of[None] == labels[:, None], self.margin)
+        right = apart.gather(1, owner[:, None])[:, 0]
+        losses = magnet_loss(apart, right, class_of[None] == labels[:, None], self.margin)
         weights = torch.zeros(len(exists), device=labels.device).index_add(0, owner, losses)
         between = torch.cdist(centres, centres).masked_fill(~(exists & exists[:, None]), float("inf"))
         between = between.masked_fill(class_of == class_of[:, None], float("inf"))
@@ -88,24 +88,29 @@ class MagnetClassifier(ClassifierModule):
         labels = self.training_labels(episode)
         embedded = self.embed(episode.query.images)
         with self.full_precision():
-            present, group = self.clusters_of(embedded.detach(), labels).unique(return_inverse=True)
-            members = one_hot(group, len(present)).to(embedded.dtype)  # (B, G)
-            means = members.T @ embedded / members.sum(dim=0)[:, None]
+            cluster = self.clusters_of(embedded.detach(), labels)
+            same = (cluster[:, None] == cluster).to(embedded.dtype)  # (B, B)
+            sizes = same.sum(dim=1)
+            means = same @ embedded / sizes[:, None]  # of each image's cluster
             distances = (embedded[:, None] - means).square().sum(dim=-1)
-            of_class = labels[:, None] == present // self.n_modes
-            return {"magnet": magnet_loss(distances, group, of_class, self.margin).mean()}
+            of_class = labels[:, None] == labels
+            return {"magnet": magnet_loss(distances, distances.diagonal(), of_class, self.margin, sizes).mean()}
 
 
-def magnet_loss(distances: Tensor, group: Tensor, of_class: Tensor, margin: float) -> Tensor:
+def magnet_loss(
+    distances: Tensor, right: Tensor, of_class: Tensor, margin: float, copies: Tensor | None = None
+) -> Tensor:
     """Return the loss of each image, ``(B,)``, eq. (4) of Rippel et al.
 
     Args:
-        distances: Squared distances to the clusters' means, ``(B, G)``; infinite where there is none.
-        group: ``(B,)``, the cluster of each image.
+        distances: Squared distances to the clusters' means, ``(B, G)`` of G clusters; infinite where there is none.
+        right: ``(B,)``, those to the mean of an image's own cluster.
         of_class: ``(B, G)`` bool, clusters of an image's own class: they do not repel it.
         margin: alpha.
+        copies: ``(G,)``, how many of the columns are this same cluster; None: each is one of its own.
     """
-    right = distances.gather(1, group[:, None])[:, 0]
     variance = (right.sum() / max(len(right) - 1, 1)).clamp(min=TINY)
-    others = (-distances / (2 * variance)).masked_fill(of_class, float("-inf")).logsumexp(dim=1)
+    attraction = -distances / (2 * variance)
+    attraction = attraction if copies is None else attraction - copies.log()
+    others = attraction.masked_fill(of_class, float("-inf")).logsumexp(dim=1)
     return (right / (2 * variance) + margin + others).clamp(min=0)

@@ -35,7 +35,7 @@ def test_magnet_loss_by_hand():
     of_class = torch.tensor([[True, True, False], [True, True, False]])
     variance = (0.2 + 0.5) / (2 - 1)
     expected = [max(0.0, own / (2 * variance) + 4.0 - far / (2 * variance)) for own, far in ((0.2, 1.0), (0.5, 3.0))]
-    loss = magnet_loss(distances, torch.tensor([0, 1]), of_class, 4.0)
+    loss = magnet_loss(distances, torch.tensor([0.2, 0.5]), of_class, 4.0)
     np.testing.assert_allclose(loss.numpy(), expected, rtol=1e-5)
 
 
@@ -43,13 +43,23 @@ def test_several_clusters_of_other_classes_repel_together():
     distances = torch.tensor([[0.2, 1.0, 2.0, NEVER]])
     of_class = torch.tensor([[True, False, False, False]])
     others = np.log(sum(np.exp(-d / 0.4) for d in (1.0, 2.0)))
-    loss = magnet_loss(distances, torch.tensor([0]), of_class, 4.0)
+    loss = magnet_loss(distances, torch.tensor([0.2]), of_class, 4.0)
     assert float(loss) == pytest.approx(0.2 / 0.4 + 4.0 + others, rel=1e-5)
+
+
+def test_a_cluster_that_stands_in_two_columns_counts_once():
+    distances, of_class = torch.tensor([[0.2, 1.0, 2.0]]), torch.tensor([[True, False, False]])
+    once = magnet_loss(distances, torch.tensor([0.2]), of_class, 4.0)
+    columns = torch.tensor([0, 1, 1, 2])
+    twice = magnet_loss(
+        distances[:, columns], torch.tensor([0.2]), of_class[:, columns], 4.0, torch.tensor([1.0, 2.0, 2.0, 1.0])
+    )
+    torch.testing.assert_close(twice, once)
 
 
 def test_a_batch_of_one_class_has_a_finite_gradient():
     distances = torch.tensor([[0.2, 0.6]], requires_grad=True)
-    magnet_loss(distances, torch.tensor([0]), torch.tensor([[True, True]]), 1.0).sum().backward()
+    magnet_loss(distances, distances[:, 0], torch.tensor([[True, True]]), 0.0).sum().backward()
     assert distances.grad.tolist() == [[0.0, 0.0]]
 
 
