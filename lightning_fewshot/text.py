@@ -10,12 +10,15 @@ import csv
 import io
 import json
 import re
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
 MAX_ALIASES = 10  # of a yaml with data: more may stand for billions of entries
 LONGEST_NAME = 255  # bytes of a file name on any file system
+MAX_NESTING = 100  # brackets in brackets of a yaml, whose parser takes quadratic time
+MAX_YAML_BYTES = 1_000_000
 MAX_BYTES = 4 * 2**30  # of a text file; the largest annotations of public data sets have 1.2 GB
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
@@ -122,11 +125,14 @@ def read_yaml(path: str | Path) -> Any:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no yaml, or has more than ``MAX_ALIASES`` aliases.
+        ValueError: It is no yaml, has more than ``MAX_YAML_BYTES`` bytes or ``MAX_ALIASES`` aliases, or is nested
+            deeper than ``MAX_NESTING``.
     """
     import yaml
 
-    text = read_text(path)
+    text = read_text(path, MAX_YAML_BYTES)
+    if (depth := nesting(text)) > MAX_NESTING:
+        raise ValueError(f"{path} is nested {depth} deep but {MAX_NESTING} is the most of a yaml")
     try:
         aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
         if aliases <= MAX_ALIASES:
@@ -134,6 +140,16 @@ def read_yaml(path: str | Path) -> Any:
     except (yaml.YAMLError, RecursionError, ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{path} is truncated or no yaml: {' '.join(str(error).split())[:200]}") from error
     raise ValueError(f"{path} has {aliases} aliases but {MAX_ALIASES} are the most")
+
+
+def nesting(text: str) -> int:
+    """Return how many brackets are open at once.
+
+    >>> nesting("a: [1, {b: [2]}]")
+    3
+    """
+    steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text))
+    return max(accumulate(steps), default=0)
 
 
 def read_xml(path: str | Path) -> ElementTree.Element:

@@ -2,51 +2,37 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
-from damage import mutated_bytes, mutated_json
+from damage import MUTATIONS, mutated_json, survives
 from makers import load
 
-from datamodules import CUB, Grocery, MiniImageNet, VideoFile
+from datamodules import (
+    CUB,
+    Flowers102,
+    Grocery,
+    ImageNetAttributes,
+    MiniImageNet,
+    Pets37,
+    StanfordDogs,
+    VideoFile,
+)
 from datamodules.tracking.imagenet_vid import read_objects
 from lightning_fewshot.api import AdaptedState
 from lightning_fewshot.checkpoint_files import read_checkpoint, write_checkpoint
-from lightning_fewshot.cli.runs import SCHEMA, find_runs
+from lightning_fewshot.cli.records import SCHEMA
+from lightning_fewshot.cli.runs import find_runs
 from lightning_fewshot.models.learnet.characters.network import PupilState
 from lightning_fewshot.states import load_state, save_state
 from lightning_fewshot.tracking.videos import open_frames
-
-MUTATIONS = 200
 
 
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory):
     root = tmp_path_factory.mktemp("classes")
-    for name in ("cub", "grocery", "miniimagenet"):
+    for name in ("cub", "grocery", "miniimagenet", "pets", "dogs", "flowers", "attributes"):
         getattr(load("classes"), f"make_{name}")(root)
     return root
-
-
-def survives(path, read, mutated=mutated_bytes, folder=False):
-    """Damage a file 200 times; return how often it was refused, by a message with its name or that of its folder."""
-    raw, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
-    read()
-    for i in range(MUTATIONS):
-        path.write_bytes(mutated(raw, rng))
-        said = None
-        try:
-            read()
-        except UnicodeError as error:
-            pytest.fail(f"mutation {i}: {error}")
-        except (ValueError, FileNotFoundError) as error:
-            said = str(error)
-        except Exception as error:
-            pytest.fail(f"mutation {i}: {type(error).__name__}: {str(error)[:300]}")
-        assert said is None or path.name in said or (folder and str(path.parent) in said), (i, said)
-        refused += said is not None
-    path.write_bytes(raw)
-    return refused
 
 
 @pytest.mark.parametrize("name", ["images.txt", "train_test_split.txt"])
@@ -59,6 +45,25 @@ def test_cub(classes, name):
 def test_grocery(classes, name):
     folder = classes / "grocery"
     assert survives(folder / name, lambda: Grocery(root=str(folder)).list_images(), folder=True)
+
+
+def test_pets(classes):
+    path = classes / "oxford-iiit-pet/annotations/trainval.txt"
+    assert survives(path, lambda: Pets37(root=str(classes)).list_images(), folder=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (StanfordDogs, "stanford_dogs/train_list.mat"),
+        (Flowers102, "flowers-102/imagelabels.mat"),
+        (Flowers102, "flowers-102/setid.mat"),
+        (ImageNetAttributes, "imagenet_attributes/attrann.mat"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_lists_of_matlab(classes, data, name):
+    assert survives(classes / name, lambda: data(root=str(classes)).list_images(), folder=True)
 
 
 def test_miniimagenet(classes):

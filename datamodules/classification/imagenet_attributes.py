@@ -11,8 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from datamodules.classification.base import ClassImages
 from datamodules.classification.catalog import ClassImage, class_folders
+from datamodules.images.matlab import read_mat, texts
 from datamodules.images.roots import Download, find_root
 
 DATA = Download(
@@ -46,15 +49,14 @@ class ImageNetAttributes(ClassImages):
 
     @cached_property
     def _judged(self) -> dict[str, frozenset[str]]:
-        from scipy.io import loadmat
-
         path = find_root(self.root, DATA) / "attrann.mat"
-        content = loadmat(str(path), simplify_cells=True)
+        content = read_mat(path)
         table = content.get("attrann", content)
-        if missing := [key for key in ("images", "attributes", "labels") if key not in table]:
+        keys = ("images", "attributes", "labels")
+        if missing := [key for key in keys if not isinstance(table, dict) or key not in table]:
             raise ValueError(f"{path} has no {missing[0]!r}: is it the file of the attribute labels?")
-        names, attributes = [str(name) for name in table["images"]], [str(name) for name in table["attributes"]]
-        labels = table["labels"]
+        names, attributes = (texts(table[key], f"{path}: {key}") for key in keys[:2])
+        labels = np.asarray(table["labels"])
         if labels.shape != (len(names), len(attributes)):
             raise ValueError(
                 f"{path}: labels have the shape {labels.shape} but there are {len(names)} images and {len(attributes)} "

@@ -8,6 +8,7 @@ from typing import Any
 from datamodules.classification.base import ClassImages
 from datamodules.classification.catalog import ClassImage
 from datamodules.images.roots import Download, find_root
+from lightning_fewshot.text import inner_path, read_lines
 
 DATA = Download(
     "oxford-iiit-pet",
@@ -38,6 +39,6 @@ class Pets37(ClassImages):
 
 
 def _read(folder: Path, file: str, part: str) -> list[ClassImage]:
-    lines = (folder / f"annotations/{file}.txt").read_text().splitlines()
-    names = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
+    path = folder / f"annotations/{file}.txt"
+    names = [inner_path(line.split()[0], f"{path} line {number}") for number, line in read_lines(path)]
     return [ClassImage(name, name.rpartition("_")[0], folder / "images" / f"{name}.jpg", part) for name in names]

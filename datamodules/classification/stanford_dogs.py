@@ -7,7 +7,9 @@ from typing import Any
 
 from datamodules.classification.base import ClassImages
 from datamodules.classification.catalog import ClassImage
+from datamodules.images.matlab import read_mat, texts
 from datamodules.images.roots import Download, find_root
+from lightning_fewshot.text import inner_path
 
 DATA = Download(
     "stanford_dogs",
@@ -36,10 +38,9 @@ class StanfordDogs(ClassImages):
 
 
 def _read(folder: Path, part: str) -> list[ClassImage]:
-    from scipy.io import loadmat
-
-    rows = loadmat(str(folder / f"{part}_list.mat"))["file_list"]
-    names = [str(row[0][0]) for row in rows]
+    path = folder / f"{part}_list.mat"
+    names = texts(read_mat(path, ["file_list"])["file_list"], f"{path}: file_list")
+    names = [inner_path(name, f"{path} row {row}") for row, name in enumerate(names, 1)]
     return [ClassImage(name, _breed(name), folder / "Images" / name, part) for name in names]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.images.mask_reading import UNKNOWN, areas_of, label_map
+from datamodules.images.matlab import read_mat
 from datamodules.images.roots import Download, find_root
 from datamodules.segmentation.base import PhotoSegmentation
 from datamodules.segmentation.masked_photo import MaskedPhoto
@@ -137,12 +138,10 @@ def read_entries(path: Path) -> list[tuple[str, int]]:
 def _read_labels(path: Path) -> np.ndarray:
     if path.suffix != ".mat":
         return label_map(read_mask(path), TABLE, path)
-    from scipy.io import loadmat  # SBD's own format
-
-    try:
-        values = loadmat(path)["GTcls"]["Segmentation"][0, 0]
-    except Exception as error:  # the reader of .mat files raises nearly everything
-        raise ValueError(f"mask {path} is truncated or not one of SBD's: {error!r}") from error
+    marked = read_mat(path, ["GTcls"])["GTcls"]  # SBD's own format
+    values = marked.get("Segmentation") if isinstance(marked, dict) else None
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or not np.isfinite(values).all():
+        raise ValueError(f"mask {path} has no GTcls.Segmentation: it is not one of SBD's")
     return label_map(values.astype(np.int64), TABLE, path)
 
 

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 from lightning_fewshot.files import write_atomically
+from lightning_fewshot.metric_rows import finite, read_metric_rows
 
 
 class MetricsFile(CSVLogger):
@@ -43,8 +44,7 @@ class _Writer(ExperimentWriter):
         super().__init__(log_dir)
         path = Path(self.metrics_file_path)
         if path.is_file():
-            with open(path, newline="") as file:
-                self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
+            self.metrics_keys = read_metric_rows(path)[0]
 
     def _check_log_dir_exists(self) -> None:
         """Keep the rows of the run that is resumed; Lightning deletes them."""
@@ -54,23 +54,18 @@ class _Writer(ExperimentWriter):
         if self._until == 0:
             os.replace(path, _unused(path))
             return
-        with open(path, newline="") as file:
-            reader = csv.DictReader(file)
-            rows, fields = [row for row in reader if _is_before(row, self._until)], reader.fieldnames or []
-        _write(path, rows, list(fields))
+        fields, rows = read_metric_rows(path)
+        _write(path, [row for row in rows if _is_before(row, self._until)], fields)
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        with open(self.metrics_file_path, newline="") as file:
-            rows = list(csv.DictReader(file))
-        _write(Path(self.metrics_file_path), rows, fieldnames)
+        path = Path(self.metrics_file_path)
+        _write(path, read_metric_rows(path)[1], fieldnames)
 
 
 def _is_before(row: dict[str, Any], step: int) -> bool:
     """Return whether the checkpoint of ``step`` knows of a row; training logs steps from 0."""
-    try:
-        return int(float(row["step"])) < step
-    except (KeyError, TypeError, ValueError):
-        return True
+    logged = finite(row.get("step"))
+    return logged is None or int(logged) < step
 
 
 def _write(path: Path, rows: list[dict[str, Any]], fields: list[str]) -> None:

@@ -15,7 +15,7 @@ from lightning_fewshot.classification.export import StaticClassifier
 from lightning_fewshot.classification.mixtures import ClassMixtures, joined, mixtures_of
 from lightning_fewshot.classification.settings import EmbeddingHead
 from lightning_fewshot.episodes import Episode, Examples
-from lightning_fewshot.metrics.accuracy import Accuracy, correct_predictions
+from lightning_fewshot.metrics.accuracy import Accuracy
 from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.nn.embedding import EmbeddingModule, embed_features, squared_distances
 from lightning_fewshot.nn.image_encoder import ImageEncoder
@@ -143,11 +143,6 @@ class ClassifierModule(FewShotModule):
     def build_metrics(self) -> Accuracy:
         """Return accuracy over episodes, or over the images of a closed set."""
         return Accuracy()
-
-    def quality(self, episode: Episode, preds: Tensor) -> float:
-        """Rate an episode by its accuracy on images of its classes."""
-        known = episode.query.labels < len(episode.classes)
-        return float(correct_predictions(preds[known], episode.query.labels[known]).mean())
 
     def export_classifier(self, state: ClassMixtures) -> StaticClassifier:
         """Return the adapted classifier as an ordinary network: images in, scores out, nothing to adapt."""

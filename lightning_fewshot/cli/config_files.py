@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 from jsonargparse import get_loader, set_loader
 
+from lightning_fewshot.text import MAX_NESTING, nesting
+
 LARGEST_FILE = 1_000_000  # characters
 MOST_NODES = 100_000  # values, with those that aliases repeat
 GROUPS = ("trainer", "checkpoint", "pictures")
@@ -56,6 +58,8 @@ def check_size(text: str) -> None:
     """
     if len(text) > LARGEST_FILE:
         raise ValueError(f"it has {len(text)} characters, more than {LARGEST_FILE}")
+    if (depth := nesting(text)) > MAX_NESTING:
+        raise ValueError(f"it is nested {depth} deep, more than {MAX_NESTING}")
     if "*" not in text:
         return
     nodes = _count(yaml.compose(text, Loader=yaml.SafeLoader), {}, ())

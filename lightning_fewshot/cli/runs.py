@@ -5,17 +5,17 @@ No torch here: reading ten thousand runs must not cost its import.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SCHEMA = "lightning_fewshot/results/1"
-SCORES_SCHEMA = "lightning_fewshot/tracking_scores/1"  # of `score`: one run a tracker
+from lightning_fewshot.cli.records import SCHEMA, SCORES_SCHEMA, problem_of, problem_of_scores
+from lightning_fewshot.text import read_json, read_text
+
 MARKS = ("results.json", "config.yaml", "metrics.csv")  # any of them makes a folder a run folder
 INSIDE = {"wandb", "checkpoints", "pictures", "tracks", "masks", "submitit"}  # folders of a run, not runs
-NEEDED = {"experiment": str, "model": str, "data": str, "protocol": dict, "metrics": dict}
+LARGEST_CONFIG = 1_000_000  # bytes
 MISSING = object()
 
 
@@ -86,8 +86,7 @@ class Run:
             return place.get(key, default)
         if first == "config":
             return _descend(self.config, rest, default)
-        arguments = (self.config.get(first) or {}).get("init_args") or {}
-        return _descend(arguments, rest, default)
+        return _descend(self.config, f"{first}.init_args.{rest}", default)
 
 
 @dataclass
@@ -153,16 +152,16 @@ def _records(folder: Path, problems: list[str]) -> list[tuple[str, dict[str, Any
         problems.append(f"{folder} has no results.json: the run was killed, or still runs")
         return []
     try:
-        record = json.loads(path.read_text())
+        record = read_json(path)
     except ValueError:
         problems.append(f"{path} is cut off or not JSON")
         return []
-    if isinstance(record, dict) and record.get("schema") == SCORES_SCHEMA:
-        return [(name, _scored(name, tracker, record)) for name, tracker in record["trackers"].items()]
-    problem = _problem(record)
-    if problem:
+    of_scores = isinstance(record, dict) and record.get("schema") == SCORES_SCHEMA
+    if problem := problem_of_scores(record) if of_scores else problem_of(record):
         problems.append(f"{path} {problem}")
         return []
+    if of_scores:
+        return [(name, _scored(name, tracker, record)) for name, tracker in record["trackers"].items()]
     return [("", record)]
 
 
@@ -181,16 +180,6 @@ def _scored(name: str, tracker: dict[str, Any], record: dict[str, Any]) -> dict[
     return base | {"protocol": protocol, "metrics": tracker["metrics"], "per_episode": by_metric}
 
 
-def _problem(record: Any) -> str | None:
-    """Return why a record cannot be used."""
-    if not isinstance(record, dict) or "schema" not in record:
-        return "is no results file of this project: it has no schema"
-    if record["schema"] != SCHEMA:
-        return f"has the schema {record['schema']!r}; this version reads {SCHEMA!r}: test the checkpoint anew"
-    wrong = [key for key, kind in NEEDED.items() if not isinstance(record.get(key), kind)]
-    return f"lacks the field {wrong[0]!r}" if wrong else None
-
-
 def _config(folder: Path, problems: list[str]) -> dict[str, Any]:
     import yaml
 
@@ -198,8 +187,9 @@ def _config(folder: Path, problems: list[str]) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        config = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError:
+        text = read_text(path, LARGEST_CONFIG)
+        config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError):
         problems.append(f"{path} is cut off or not YAML; its run counts without its settings")
         return {}
     return config if isinstance(config, dict) else {}

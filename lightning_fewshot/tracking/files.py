@@ -115,7 +115,7 @@ class TrackFiles:
     def signed(self, name: str) -> bool:
         """Tell whether this tracker has finished a sequence."""
         path = self.times(name, "made_by")
-        return path.is_file() and path.read_text() == str(self.made_by)
+        return path.is_file() and path.read_bytes() == str(self.made_by).encode()
 
     def sign(self, name: str) -> None:
         """Note that this tracker has finished a sequence; a file for each, so that processes do not meet."""

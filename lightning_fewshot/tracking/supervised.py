@@ -105,7 +105,9 @@ def read_run(files: TrackFiles, frames: Frames) -> SupervisedRun | None:
         more = np.loadtxt(files.times(frames.name, "more"), delimiter=",", ndmin=2)
     except (OSError, ValueError):  # damaged since
         return None
-    if not len(rows) == len(seconds) == len(more):
+    if not len(rows) == len(seconds) == len(more) or more.shape[1] != 2 or not np.isin(more[:, 1], list(Code)).all():
+        return None
+    if any(len(row) != 4 for row in rows):
         return None
     boxes, overlaps, codes = xywh_to_xyxy(torch.tensor(rows)), torch.from_numpy(more[:, 0]).float(), more[:, 1]
     return SupervisedRun(boxes, overlaps, torch.from_numpy(codes).long(), torch.from_numpy(seconds))

@@ -48,7 +48,7 @@ def test_without_an_account_the_run_goes_offline_and_says_how_to_sync(cli, no_ac
     assert "wandb sync run/wandb/offline-run-*" in lines[0]
     (offline,) = Path("run/wandb").glob("offline-run-*")
     assert list(offline.glob("*.wandb"))
-    assert len(list(offline.rglob("*.png"))) == 2 * 3 + 4, "the pictures of two validations and of the test"
+    assert len(list(offline.rglob("*.png"))) == 2 * 3 + 4 + 2 * 4, "two validations, a test, its best and worst"
     ((config, summary, exit_code),) = finished
     assert exit_code == 0
     assert config["model"]["class_path"] == "toy.ToyModel"
@@ -94,32 +94,15 @@ def server(no_account, monkeypatch):
     """Start a W&B server that answers with a status, or never; WANDB_BASE_URL is its address."""
     servers = []
 
-    def begin(status):
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                if status is None:
-                    time.sleep(30)
-                asked.append((self.path, self.headers["Authorization"]))
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(b'{"data": {}}')
-
-            def log_message(self, *args):
-                pass
-
-        asked = []
-        made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        made.daemon_threads, made.block_on_close = True, False
-        servers.append(made)
-        threading.Thread(target=made.serve_forever, daemon=True).start()
-        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{made.server_port}")
+    def begin(*statuses):
+        servers.append(Server(*statuses))
+        monkeypatch.setenv("WANDB_BASE_URL", servers[-1].url)
         monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-        return asked
+        return servers[-1].asked
 
     yield begin
     for made in servers:
-        made.shutdown()
-        made.server_close()
+        made.close()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import yaml
 from made_up_paper import PAPER
 from sweep_runs import FAKE
 
-from lightning_fewshot.cli.runs import SCHEMA
+from lightning_fewshot.cli.records import SCHEMA
 from lightning_fewshot.cli.tabling import paper as paper_module
 
 

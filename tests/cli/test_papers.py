@@ -6,7 +6,7 @@ import pytest
 import yaml
 from made_up_paper import PAPER
 
-from lightning_fewshot.cli.runs import SCHEMA
+from lightning_fewshot.cli.records import SCHEMA
 from lightning_fewshot.cli.table import main
 from lightning_fewshot.cli.tabling.paper import paper_names, read_paper
 

@@ -41,7 +41,7 @@ def test_a_missing_file_and_broken_yaml(write_sweep):
     with pytest.raises(SystemExit, match="there is no sweep file none"):
         main(["none.yaml"])
     Path("s.yaml").write_text("method: [")
-    with pytest.raises(SystemExit, match="is not YAML"):
+    with pytest.raises(SystemExit, match=r"s\.yaml is truncated or no yaml"):
         main(["s.yaml"])
 
 

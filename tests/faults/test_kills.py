@@ -6,9 +6,9 @@ import zlib
 import numpy as np
 import pytest
 import yaml
-from kills import Commands, kill_and_resume, resumed, same_results, same_training
+from kills import FORKED_CELL, Commands, kill_and_resume, resumed, same_results, same_training
 from makers import load
-from small_experiments import TASKS, config_words
+from small_experiments import TASKS, task_words
 
 KILLS = int(os.environ.get("KILLS", 20))  # of each command
 SIZES = [
@@ -17,8 +17,8 @@ SIZES = [
     "--trainer.enable_progress_bar=false",
     "--pictures.count=1",
 ]
-SIZES += ["--data.episodes.val=2", "--data.episodes.test=6"]
-TRAINING = ["--data.episodes.train=4", "--trainer.max_epochs=2", "--checkpoint.every_n_steps=1"]
+SIZES += ["--data.episodes.val=2", "--data.episodes.test=4"]
+TRAINING = ["--data.episodes.train=2", "--trainer.max_epochs=2", "--checkpoint.every_n_steps=1"]
 TRAINING += ["--trainer.log_every_n_steps=1"]
 MODULES = ("datamodules", "timm", "torchvision.ops", "faster_coco_eval", "albumentations")
 
@@ -43,17 +43,16 @@ def rng(request):
 
 
 def trained(commands, task):
-    """Return a checkpoint of a short training."""
+    """Return a checkpoint of a short training; the commands that come start faster after it."""
     run = commands.folder / f"trained_{task}"
     if not (path := run / "checkpoints/best.ckpt").is_file():
-        commands.must_run(
-            ["fit", *config_words(*TASKS[task]), *SIZES, *TRAINING, "--test_after_fit=false", "--run_dir", run]
-        )
+        commands.run_first(["fit", *task_words(task), *SIZES, *TRAINING, "--run_dir", run])
     return path
 
 
 def test_fit(commands, task, rng):
-    command = ["fit", *config_words(*TASKS[task]), *SIZES, *TRAINING]
+    trained(commands, task)
+    command = ["fit", *task_words(task), *SIZES, *TRAINING]
 
     def begin(run, after):
         return commands.run(resumed(command, run), after, begun=run)
@@ -62,7 +61,7 @@ def test_fit(commands, task, rng):
 
 
 def test_test(commands, task, rng):
-    command = ["test", *config_words(*TASKS[task]), *SIZES, "--ckpt_path", trained(commands, task)]
+    command = ["test", *task_words(task), *SIZES, "--ckpt_path", trained(commands, task)]
 
     def begin(run, after):
         return commands.run([*command, "--run_dir", run], after, begun=run)
@@ -73,7 +72,7 @@ def test_test(commands, task, rng):
 def test_tracking_of_a_supervised_evaluation(commands, rng):
     load("videos").make_vot(commands.folder)
     vot = f"{{class_path: datamodules.VOT, init_args: {{root: {commands.folder / 'VOT'}, num_workers: 0}}}}"
-    command = ["test", *config_words(*TASKS["tracking"]), *SIZES, f"--data.test={vot}"]
+    command = ["test", *task_words("tracking"), *SIZES, f"--data.test={vot}"]
     command += ["--ckpt_path", trained(commands, "tracking")]
 
     def begin(run, after):
@@ -84,10 +83,11 @@ def test_tracking_of_a_supervised_evaluation(commands, rng):
 
 def test_sweep(commands, task, rng):
     """Half of the kills end the sweep alone: the cell that it has started must not meet the one that is resumed."""
-    words = ["fit", *config_words(*TASKS[task]), *SIZES, *TRAINING, "--trainer.max_epochs=1"]
+    trained(commands, task)
+    words = ["fit", *task_words(task), *SIZES, *TRAINING, "--trainer.max_epochs=1"]
     sweep = {
         "method": "grid",
-        "command": ["${env}", "${interpreter}", "-m", "lightning_fewshot", *words, "${args}"],
+        "command": ["${env}", "${interpreter}", str(FORKED_CELL), *words, "${args}"],
         "parameters": {"seed_everything": {"values": [0, 1]}},
     }
     folder = commands.folder / f"sweep_{task}"

@@ -66,7 +66,7 @@ def task(request):
 
 
 def test_training(in_tmp, task, watch):
-    epochs = 4
+    epochs = 8  # the warm-up has one with its validation and its checkpoint
     sizes = [*SIZES, f"--data.episodes.train={STEPS // epochs}", "--data.episodes.val=2"]
     main(["fit", *config_words(*TASKS[task]), *sizes, f"--trainer.max_epochs={epochs}", "--run_dir=run"])
     assert len(watch.mb) == STEPS

@@ -1,8 +1,12 @@
 """Damage to files: bytes cut, changed, inserted or repeated, and values of json of another kind."""
 
 import json
+from copy import deepcopy
 
 import numpy as np
+import pytest
+
+MUTATIONS = 200
 
 ODD = [None, True, "", "x", -1, 0, 2**40, 10**400, 1e308, float("nan"), [], {}, [[]], "../../a.jpg", "/etc/passwd"]
 ODD += ["a\0b", "\ud800", "a" * 5000, [1] * 1000, {"a": {"b": []}}]
@@ -53,7 +57,7 @@ def mutated_json(raw, rng):
         if rng.random() < 0.25:
             del where[key]
         else:
-            where[key] = ODD[rng.integers(len(ODD))]
+            where[key] = deepcopy(ODD[rng.integers(len(ODD))])
     return json.dumps(record).encode()
 
 
@@ -63,3 +67,24 @@ def containers(value):
         yield value
         for inner in list(value.values() if isinstance(value, dict) else value):
             yield from containers(inner)
+
+
+def survives(path, read, mutated=mutated_bytes, folder=False):
+    """Damage a file 200 times; return how often it was refused, by a message with its name or that of its folder."""
+    raw, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    read()
+    for i in range(MUTATIONS):
+        path.write_bytes(mutated(raw, rng))
+        said = None
+        try:
+            read()
+        except UnicodeError as error:
+            pytest.fail(f"mutation {i}: {error}")
+        except (ValueError, FileNotFoundError) as error:
+            said = str(error)
+        except Exception as error:
+            pytest.fail(f"mutation {i}: {type(error).__name__}: {str(error)[:300]}")
+        assert said is None or path.name in said or (folder and str(path.parent) in said), (i, said)
+        refused += said is not None
+    path.write_bytes(raw)
+    return refused

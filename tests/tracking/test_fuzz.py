@@ -4,8 +4,14 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from lightning_fewshot.tracking.benchmarks import read_benchmark
+from lightning_fewshot.tracking.files import TrackFiles
+from lightning_fewshot.tracking.frames import ArrayFrames
+from lightning_fewshot.tracking.identity import IdentityTracker
+from lightning_fewshot.tracking.loop import track
+from lightning_fewshot.tracking.supervised import read_run, track_supervised, write_run
 from lightning_fewshot.tracking.trajectories import read_trajectory
 
 SEEDS = 200
@@ -100,3 +106,27 @@ def test_damaged_lists_in_json(tmp_path, name):
 def test_damaged_result_files(tmp_path, text):
     path = tmp_path / "ant_001.txt"
     assert _faults(lambda: read_trajectory(path), path, text.encode()) == []
+
+
+@pytest.mark.parametrize("name", ["a.txt", "times/a_time.txt", "times/a_more.txt", "times/a_made_by.txt"])
+@pytest.mark.parametrize("protocol", ["one-pass", "supervised"])
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_tracks_are_taken_up_or_tracked_again(tmp_path, name, protocol):
+    """An evaluation that is resumed takes a track, or none; it never ends for want of it."""
+    frames, files = ArrayFrames(np.zeros((9, 20, 30, 3), np.uint8), "a"), TrackFiles(tmp_path, "me")
+    box = torch.tensor([2.0, 3.0, 12.0, 13.0])
+    if protocol == "one-pass":
+        files.write(frames, track(IdentityTracker(), frames, box))
+    else:
+        corners = box[[0, 1, 2, 1, 2, 3, 0, 3]]
+        write_run(files, frames, track_supervised(IdentityTracker(), frames, corners.expand(9, 8)))
+    read = files.read if protocol == "one-pass" else lambda frames: read_run(files, frames)
+    assert read(frames) is not None
+    path, again = tmp_path / name, 0
+    original = path.read_bytes()
+    for seed in range(SEEDS):
+        path.write_bytes(mutate(original, np.random.default_rng(seed)))
+        found = read(frames)
+        again += found is None
+        assert found is None or len(found.boxes) == len(found.seconds) == 9
+    assert again > SEEDS / 4

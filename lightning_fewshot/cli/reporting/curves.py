@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from pathlib import Path
 
 from lightning_fewshot.cli.reporting.plots import Line, line_plot
 from lightning_fewshot.cli.runs import Run
+from lightning_fewshot.metric_rows import finite, read_metric_rows
 
 X = ("step", "epoch")
 PRECISION_PIXELS = 50  # the precision plot ends there
@@ -48,24 +47,15 @@ def logged_numbers(path: Path) -> dict[str, tuple[list[float], list[float]]]:
     numbers: dict[str, tuple[list[float], list[float]]] = {}
     if not path.is_file():
         return numbers
-    with open(path, newline="") as file:
-        for row in csv.DictReader(file):
-            step = _finite(row.get("step"))
-            for key, text in row.items():
-                value = _finite(text)
-                if key and key not in X and not key.startswith("test/") and step is not None and value is not None:
-                    x, y = numbers.setdefault(key, ([], []))
-                    x.append(step)
-                    y.append(value)
+    for row in read_metric_rows(path)[1]:
+        step = finite(row.get("step"))
+        for key, text in row.items():
+            value = finite(text)
+            if key and key not in X and not key.startswith("test/") and step is not None and value is not None:
+                x, y = numbers.setdefault(key, ([], []))
+                x.append(step)
+                y.append(value)
     return numbers
-
-
-def _finite(text: object) -> float | None:
-    try:
-        value = float(text)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _order(key: str) -> tuple[int, str]:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fewshot.cli.sweeping.parameters import Parameter, read_parameter
-from lightning_fewshot.text import read_text
+from lightning_fewshot.text import read_yaml
 
 METHODS = ("grid", "random", "bayes")
 KEYS = {"program", "command", "method", "metric", "parameters", "run_cap", "name", "description", "project", "entity"}
 SERVER_KEYS = {"early_terminate", "controller", "settings", "job", "image_uri"}  # only W&B's server carries them out
 METRIC_KEYS = {"name", "goal", "target"}
+MOST_CELLS = 100_000  # of a grid
 LONGEST_NAME = 120  # file systems take 255 bytes
 
 
@@ -58,7 +59,7 @@ class Sweep:
 
     def size(self) -> float:
         """Return the number of different cells; infinity where a parameter is continuous."""
-        return math.prod(len(parameter.grid() or []) or math.inf for parameter in self.parameters)
+        return math.prod(parameter.count for parameter in self.parameters)
 
     def cell_name(self, values: dict[str, Any]) -> str:
         """Return the folder name of a cell: ``k_shot=1,seed_everything=0``; the same cell has the same name always."""
@@ -76,12 +77,7 @@ def read_sweep(path: str | Path) -> Sweep:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no sweep file {path}")
-    import yaml
-
-    try:
-        content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds {type(content).__name__} but must be a mapping with method and parameters")
     _check_keys(content, path)
@@ -106,6 +102,7 @@ def _check_keys(content: dict[str, Any], path: Path) -> None:
 def _sweep(content: dict[str, Any], path: Path) -> Sweep:
     metric = _metric(content.get("metric"), path)
     command = content.get("command")
+    _check_kinds(content, path)
     sweep = Sweep(
         path=path,
         method=content["method"],
@@ -120,9 +117,24 @@ def _sweep(content: dict[str, Any], path: Path) -> Sweep:
     return sweep
 
 
+def _check_kinds(content: dict[str, Any], path: Path) -> None:
+    """Refuse values of another kind than their keys have."""
+    command, run_cap = content.get("command") or [], content.get("run_cap")
+    if not isinstance(command, list) or not all(isinstance(word, (str, int, float)) for word in command):
+        raise ValueError(f"{path}: command is {str(command)[:80]!r} but must be a list of words")
+    if not isinstance(content["parameters"], dict):
+        raise ValueError(f"{path}: parameters is {str(content['parameters'])[:80]!r} but must be a mapping")
+    if any("\0" in word for word in map(str, [*command, content.get("program"), *content["parameters"]])):
+        raise ValueError(f"{path}: command, program or a parameter's name has a zero byte, which no command takes")
+    if run_cap is not None and (not isinstance(run_cap, int) or isinstance(run_cap, bool) or run_cap < 1):
+        raise ValueError(f"{path}: run_cap is {str(run_cap)[:80]} but must be a whole number of at least 1")
+
+
 def _metric(metric: Any, path: Path) -> dict[str, Any]:
     metric = metric or {}
-    unknown = sorted(set(metric) - METRIC_KEYS)
+    if not isinstance(metric, dict) or not isinstance(metric.get("name", ""), str):
+        raise ValueError(f"{path}: metric is {str(metric)[:80]!r} but must be a mapping with the text name, and goal")
+    unknown = sorted(set(metric) - METRIC_KEYS, key=str)
     if unknown:
         raise ValueError(f"{path}: metric has the unknown key {unknown[0]!r}; known: {sorted(METRIC_KEYS)}")
     if metric.get("goal", "minimize") not in ("minimize", "maximize"):
@@ -134,8 +146,10 @@ def _check_method(sweep: Sweep) -> None:
     if sweep.method == "bayes" and not sweep.metric:
         raise ValueError(f"{sweep.path}: method is bayes but metric.name is missing")
     for parameter in sweep.parameters if sweep.method == "grid" else ():
-        if parameter.grid() is None:
+        if parameter.count == math.inf:
             raise ValueError(f"{sweep.path}: method is grid but parameters.{parameter.name} has no list of values")
+    if sweep.method == "grid" and sweep.size() > MOST_CELLS:
+        raise ValueError(f"{sweep.path}: the grid has {sweep.size():.6g} cells but {MOST_CELLS} are the most")
     for parameter in sweep.parameters if sweep.method != "random" else ():
         if parameter.probabilities:
             raise ValueError(f"{sweep.path}: parameters.{parameter.name} has probabilities, which only random draws by")
@@ -157,5 +171,6 @@ def _folder_name(values: dict[str, Any]) -> str:
     'finetuning=steps-2-f823a6bd'
     """
     text = ",".join(f"{name}={'null' if value is None else value}" for name, value in values.items())
-    safe = re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", re.sub(r"[{}\[\]\"' ]", "", text))[:LONGEST_NAME]
+    short = re.sub(r"\bexperiments/|\.yaml\b|[{}\[\]\"' ]", "", text)
+    safe = re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", short)[:LONGEST_NAME]
     return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

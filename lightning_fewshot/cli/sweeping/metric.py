@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 from pathlib import Path
+
+from lightning_fewshot.metric_rows import finite, read_metric_rows
+from lightning_fewshot.text import read_json
 
 
 def read_metric(folder: Path, name: str) -> float:
@@ -20,15 +20,15 @@ def read_metric(folder: Path, name: str) -> float:
         ValueError: The run gave no such value.
     """
     path = folder / "results.json"
+    if not path.is_file():
+        raise ValueError(f"the run left no {path}")
     try:
-        record = json.loads(path.read_text())
+        record = read_json(path)
         metrics = {f"{record['protocol']['split']}/{key}": entry["value"] for key, entry in record["metrics"].items()}
-    except FileNotFoundError:
-        raise ValueError(f"the run left no {path}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no results file: {error!r}") from error
-    value = metrics.get(name) if name in metrics else _logged(folder / "metrics.csv", name)
-    if value is None or not math.isfinite(value):
+    value = finite(metrics[name]) if name in metrics else _logged(folder / "metrics.csv", name)
+    if value is None:
         raise ValueError(f"{path} has no number for {name}; it has {sorted(metrics)}")
     return value
 
@@ -36,6 +36,5 @@ def read_metric(folder: Path, name: str) -> float:
 def _logged(path: Path, name: str) -> float | None:
     if not path.is_file():
         return None
-    with open(path, newline="") as file:
-        values = [row[name] for row in csv.DictReader(file) if row.get(name)]
-    return float(values[-1]) if values else None
+    values = [row[name] for row in read_metric_rows(path)[1] if row.get(name)]
+    return finite(values[-1]) if values else None

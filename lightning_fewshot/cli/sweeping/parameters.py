@@ -32,6 +32,11 @@ NEEDS = {
     "log_normal": set(),
     "q_log_normal": set(),
 }
+NUMBERS = ("min", "max", "mu", "sigma", "q")
+LARGEST = 1e300  # of a number: sums and differences of two stay finite
+LARGEST_WHOLE = 2**53  # the samplers draw in double precision
+LARGEST_LOG = 690.0  # exp of it is finite
+FAR = 5.0  # deviations from the mean that a normal distribution is drawn within
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,13 @@ class Parameter:
     def varied(self) -> bool:
         """Whether the cells of the sweep can differ in it."""
         return len(self.choices) != 1
+
+    @property
+    def count(self) -> float:
+        """How many values it has; infinity where it is continuous."""
+        if self.distribution == "int_uniform":
+            return int(self.high) - int(self.low) + 1
+        return len(self.choices) or math.inf
 
     def grid(self) -> list[Any] | None:
         """Return all values, or None where they cannot be listed."""
@@ -116,20 +128,23 @@ def read_parameter(name: str, entry: Any, where: str) -> Parameter:
     >>> read_parameter("k", {"values": [1, None]}, "a.yaml").choices
     ('1', 'null')
     """
+    if not isinstance(name, str):
+        raise ValueError(f"{where}: parameters has the key {str(name)[:80]!r} but its keys must be texts")
     if not isinstance(entry, dict):
         raise ValueError(
             f"{where}: parameters.{name} is {entry!r} but must be a mapping with value, values or min, max"
         )
-    unknown = sorted(set(entry) - KEYS)
+    unknown = sorted(set(entry) - KEYS, key=str)
     if unknown:
         raise ValueError(f"{where}: parameters.{name} has the unknown key {unknown[0]!r}; known: {sorted(KEYS)}")
     distribution = entry.get("distribution") or _implied(entry)
-    if distribution not in NEEDS:
+    if not isinstance(distribution, str) or distribution not in NEEDS:
         raise ValueError(f"{where}: parameters.{name}.distribution is {distribution!r}; known: {sorted(NEEDS)}")
     missing = sorted(NEEDS[distribution] - set(entry))
     if missing:
         raise ValueError(f"{where}: parameters.{name} is {distribution} but lacks the key {missing[0]!r}")
-    parameter = _parameter(name, distribution, entry)
+    _check_kinds(entry, f"{where}: parameters.{name}")
+    parameter = _parameter(name, distribution, entry, f"{where}: parameters.{name}")
     _check(parameter, f"{where}: parameters.{name}")
     return parameter
 
@@ -144,12 +159,29 @@ def _implied(entry: dict[str, Any]) -> str:
     return "int_uniform" if all(isinstance(limit, int) for limit in limits) else "uniform"
 
 
-def _parameter(name: str, distribution: str, entry: dict[str, Any]) -> Parameter:
+def _check_kinds(entry: dict[str, Any], where: str) -> None:
+    """Refuse what is no list, or no number, where one belongs."""
+    for key in ("values", "probabilities"):
+        if not isinstance(entry.get(key, []), list):
+            raise ValueError(f"{where}.{key} is {entry[key]!r} but must be a list")
+    for key in (key for key in NUMBERS if key in entry):
+        _check_number(entry[key], f"{where}.{key}")
+    for value in entry.get("probabilities", []):
+        _check_number(value, f"{where}.probabilities")
+
+
+def _check_number(value: Any, where: str) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not abs(value) <= LARGEST:
+        raise ValueError(f"{where} is {str(value)[:80]} but must be a number of at most {LARGEST:g}")
+
+
+def _parameter(name: str, distribution: str, entry: dict[str, Any], where: str) -> Parameter:
     values = [entry["value"]] if distribution == "constant" else entry.get("values") or []
     return Parameter(
         name=name,
         distribution=distribution,
-        choices=tuple(json.dumps(value) for value in values),
+        choices=tuple(_as_json(value, where) for value in values),
         probabilities=tuple(entry.get("probabilities") or ()),
         low=entry.get("min", 0.0),
         high=entry.get("max", 1.0),
@@ -157,6 +189,17 @@ def _parameter(name: str, distribution: str, entry: dict[str, Any]) -> Parameter
         sigma=entry.get("sigma", 1.0),
         q=entry.get("q", 1.0),
     )
+
+
+def _as_json(value: Any, where: str) -> str:
+    try:
+        text = json.dumps(value)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:  # a date, bytes or a set of yaml; half of a character
+        raise ValueError(f"{where} has the value {str(value)[:80]!r}: {error}") from error
+    if "\\u0000" in text:
+        raise ValueError(f"{where} has a value with a zero byte, which no command takes")
+    return text
 
 
 def _check(parameter: Parameter, where: str) -> None:
@@ -171,9 +214,24 @@ def _check(parameter: Parameter, where: str) -> None:
         raise ValueError(f"{where}.min is {parameter.low} but must be at most max, {parameter.high}")
     if "log_uniform_values" in parameter.distribution and parameter.low <= 0:
         raise ValueError(f"{where}.min is {parameter.low} but must be above 0 on a logarithmic scale")
+    _check_range(parameter, where)
     shares = parameter.probabilities
+    if min(shares, default=0.0) < 0:
+        raise ValueError(f"{where}.probabilities is {list(shares)} but none may be below 0")
     if shares and (len(shares) != len(choices) or not math.isclose(sum(shares), 1.0, abs_tol=1e-6)):
         raise ValueError(f"{where}.probabilities is {list(shares)} but must be one a value and sum to 1")
+
+
+def _check_range(parameter: Parameter, where: str) -> None:
+    """Refuse numbers that a draw would not survive."""
+    kind, limits = parameter.distribution, (parameter.low, parameter.high)
+    if kind == "int_uniform" and any(limit % 1 or abs(limit) > LARGEST_WHOLE for limit in limits):
+        raise ValueError(f"{where} is int_uniform: min and max are {limits} but must be whole, at most {LARGEST_WHOLE}")
+    if parameter.q <= 0 or parameter.sigma <= 0:
+        raise ValueError(f"{where}: q is {parameter.q} and sigma {parameter.sigma} but must be above 0")
+    largest = abs(parameter.mu) + FAR * parameter.sigma if "normal" in kind else max(map(abs, limits))
+    if kind.removeprefix("q_") in ("log_uniform", "log_normal") and largest > LARGEST_LOG:
+        raise ValueError(f"{where} is {kind}: its natural logarithms reach {largest:g} but {LARGEST_LOG:g} is the most")
 
 
 def _rounded(value: float, step: float) -> float:

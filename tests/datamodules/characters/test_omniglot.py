@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from datamodules.characters import omniglot_files
 from datamodules.characters.omniglot import OmniglotPairs
 from datamodules.characters.omniglot_files import read_drawing
 from datamodules.characters.training import PairBatch
@@ -74,6 +76,20 @@ def test_truncated_zip(root, omniglot_maker):
     with pytest.raises(ValueError, match=r"images_background.zip \(1000 bytes\) is truncated or no zip"):
         _data(root).characters("train")
     assert not (root / "images_background").exists()
+
+
+def test_an_archive_of_gigabytes_and_one_that_leads_out_are_refused(root, omniglot_maker, monkeypatch):
+    zipped = omniglot_maker.zip_folder(root, "images_background")
+    monkeypatch.setattr(omniglot_files, "MAX_UNPACKED", 1000)
+    with pytest.raises(ValueError, match=r"images_background.zip holds \d+ bytes but 1000 are the most"):
+        _data(root).characters("train")
+    monkeypatch.undo()
+    for name in ("../evil.png", "/tmp/evil.png"):
+        with zipfile.ZipFile(zipped, "w") as archive:
+            archive.writestr(name, b"x")
+        with pytest.raises(ValueError, match=r"evil.png', which is outside its folder"):
+            _data(root).characters("train")
+    assert not [*root.parent.rglob("evil.png"), *root.glob(".images_background*")]
 
 
 def test_wrong_folder_level(root):
