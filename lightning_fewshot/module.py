@@ -8,6 +8,7 @@ differently by accident. State is returned, never stored on the module: two epis
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from lightning_fewshot.drawing import draw_episode
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.exporting import Exportable
 from lightning_fewshot.metrics.estimate import Estimate
+from lightning_fewshot.metrics.gathering import values_of
 from lightning_fewshot.precision import full_precision
 from lightning_fewshot.sampling import episode_rng
 from lightning_fewshot.settings import Optimization
@@ -70,6 +72,7 @@ class FewShotModule(FewWaits, ABC):
         self.loaded_step: int | None = None
         self.run_seed: int | None = None
         self.trained = False
+        self._valued: tuple[Any, dict[str, float]] = (None, {})
 
     @abstractmethod
     def adapt(self, support: Examples) -> Any:
@@ -137,7 +140,8 @@ class FewShotModule(FewWaits, ABC):
 
     def quality(self, episode: Episode, preds: Any) -> float:
         """Rate the predictions of an episode, higher is better, to show the best and the worst; nan: not rated."""
-        return float("nan")
+        value = self.values_of(episode, preds).get(self.monitor.partition("/")[2], math.nan)
+        return value if self.mode == "max" else -value
 
     def prediction_records(self, episode: Episode, preds: Any) -> list[dict[str, Any]] | None:
         """Return what ``predictions.json`` says of an episode; None: what its kind of predictions has by default."""
@@ -168,6 +172,12 @@ class FewShotModule(FewWaits, ABC):
             raise ValueError(f"init_from {path}: none of its {len(saved)} parameters fits {type(self).__name__}")
         self.load_state_dict(fitting, strict=False)
         self.print(f"init_from {path}: {len(fitting)} of {len(here)} parameters taken")
+
+    def values_of(self, episode: Episode, preds: Any) -> dict[str, float]:
+        """Return the metrics of one episode by itself; they are computed once."""
+        if self._valued[0] is not preds:
+            self._valued = preds, values_of(self.build_metrics().to(self.device), preds, episode)
+        return self._valued[1]
 
     def compute_estimates(self, split: str) -> dict[str, Estimate]:
         """Return the estimates of all episodes of "val" or "test" that were counted, and forget them."""

@@ -134,6 +134,34 @@ class EpisodeSampler:
                 )
 
 
+class Clusters(NamedTuple):
+    """Clusters of the training images in a model's embedding, to draw batches of neighbours from.
+
+    Args:
+        owner: ``(n,)`` the cluster of each training image, in [0, C), or -1: of none.
+        weights: ``(C,)`` how often a cluster is a batch's seed, in any unit; all 0: equally often.
+        distances: ``(C, C)``, infinite between two clusters of one class and where a cluster has no image.
+    """
+
+    owner: np.ndarray
+    weights: np.ndarray
+    distances: np.ndarray
+
+    def draw_neighbours(self, count: int, rng: np.random.Generator) -> list[int]:
+        """Draw a seed cluster by weight; return it and its nearest clusters of other classes, ``count`` at most.
+
+        >>> apart = np.array([[np.inf, 3.0, 1.0], [3.0, np.inf, np.inf], [1.0, np.inf, np.inf]])
+        >>> Clusters(np.array([0, 1, 2]), np.array([1.0, 0, 0]), apart).draw_neighbours(3, np.random.default_rng(0))
+        [0, 2, 1]
+        """
+        has_images = np.bincount(self.owner[self.owner >= 0], minlength=len(self.weights)) > 0
+        weights = np.where(has_images, self.weights, 0.0)
+        weights = weights if weights.sum() > 0 else has_images.astype(float)
+        seed = int(rng.choice(len(weights), p=weights / weights.sum()))
+        nearest = np.argsort(self.distances[seed], kind="stable")[: count - 1]
+        return [seed, *(int(c) for c in nearest if np.isfinite(self.distances[seed, c]))]
+
+
 def write_episodes(path: str | Path, plans: Sequence[EpisodePlan], **protocol: object) -> None:
     """Write plans and what they were drawn with as one JSON file, whole or not at all."""
     record = {"schema": "lightning_fewshot/episodes/1", "protocol": protocol, "episodes": [p._asdict() for p in plans]}

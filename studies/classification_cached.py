@@ -16,9 +16,9 @@ from torch import Tensor
 import datamodules
 from datamodules.classification.catalog import ClassCatalog, ClassImage
 from datamodules.classification.settings import ClassSplits
-from datamodules.classification.training import ClassTraining
+from datamodules.classification.training import ClassTraining, ClusterBatch
 from lightning_fewshot.episodes import Episode, Examples
-from lightning_fewshot.sampling import EpisodePlan, EpisodeSampler, episode_rng
+from lightning_fewshot.sampling import Clusters, EpisodePlan, EpisodeSampler, episode_rng
 
 # CUB: 15 photos of a species to train on, 5 of them to choose with, and 7 to test on; GroceryStore has its own lists
 CLOSED = {"cub": ClassSplits("closed", val_images=5 / 22, test_images=7 / 22), "grocery": ClassSplits("closed")}
@@ -55,6 +55,7 @@ class Cached:
         }
         self.closed = closed
         self.classes = catalog.split_classes["train"]
+        self.clusters: Clusters | None = None  # of the images of batch("train"), for training that follows the model
 
     def batch(self, split: str) -> Episode:
         """Return all images of a split as one batch of a closed set."""
@@ -66,7 +67,11 @@ class Cached:
     def training_episode(self, training: ClassTraining, split: str, seed: int, index: int) -> Episode:
         """Return a batch of classes, or a task, each image in one of its views."""
         rng = episode_rng(seed, split, index)
-        plan = training.plan(self.items[split], seed, index, rng)
+        if self.clusters is not None and isinstance(training, ClusterBatch):
+            images = [(number, name) for name in self.classes for number in self.items[split][name]]
+            plan = training.plan_of(self.clusters, images, rng)
+        else:
+            plan = training.plan(self.items[split], seed, index, rng)
         if plan.support:
             parts = [Examples(self._rows(rows, rng), labels_of(rows)) for rows in (plan.support, plan.query)]
             return Episode(parts[0], parts[1], plan.classes)
@@ -97,13 +102,14 @@ def labels_of(rows: Sequence[Sequence[int]]) -> Tensor:
 def _merged(catalog: ClassCatalog, data: object, merged: str) -> list[ClassImage]:
     """Return the images with the name of their group, each in the part that it had."""
     part_of = {n: part for part, items in catalog.items.items() for row in items.values() for n in row}
-    group = _groups(catalog.names, data, merged)
+    group = groups_of(catalog.names, data, merged)
     return [
         image._replace(label=group[image.label], part=part_of[number]) for number, image in enumerate(catalog.images)
     ]
 
 
-def _groups(names: Sequence[str], data: object, merged: str) -> dict[str, str]:
+def groups_of(names: Sequence[str], data: object, merged: str) -> dict[str, str]:
+    """Return the group of each class."""
     if merged == "random5":
         order = torch.randperm(len(names), generator=torch.Generator().manual_seed(0)).tolist()
         return {names[name]: f"group {place // GROUP:02d}" for place, name in enumerate(order)}

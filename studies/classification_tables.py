@@ -1,6 +1,7 @@
 """Tables of paired differences, in percent: the first method, and every other one against it.
 
-    python studies/classification_tables.py FOLDER    # of the files that repmet_classification.py left in it
+    python studies/classification_tables.py FOLDER           # of the files that repmet_classification.py left in it
+    python studies/classification_tables.py RUN RUN ...      # folders of runs that were tested on the same tasks
 
 Values of a method are a row a seed, over images or episodes that all methods share; seeds are averaged first.
 """
@@ -46,13 +47,25 @@ def table(title: str, results: dict[str, dict], test: str) -> str:
         mean, difference = values.mean(dim=0), reference - values.mean(dim=0)
         paired = "" if method == first else f"{float(difference.mean()):+.1f} ± {half(difference):.1f}"
         seeds = ", ".join(f"{value:.1f}" for value in values.mean(dim=1).tolist())
-        chosen = f"{results[method]['lr']:g}, {results[method]['setting']}"
+        chosen = f"{results[method]['lr']:g}, {results[method]['setting']}" if "lr" in results[method] else ""
         lines.append(f"| {method} | {float(mean.mean()):.1f} ± {half(mean):.1f} | {seeds} | {paired} | {chosen} |")
     return "\n".join(lines)
 
 
+def of_run(folder: Path) -> dict[str, list[list[float]]]:
+    """Return the accuracy and AUROC of each task of a tested run, as one seed."""
+    record = json.loads((folder / "results.json").read_text())
+    test = f"{record['protocol']['n_way']}-way {record['protocol']['k_shot']}-shot"
+    values = {test: "accuracy", f"{test}, AUROC": "open_set_auroc"}
+    tasks = record["per_episode"]
+    return {name: [list(tasks[metric].values())] for name, metric in values.items() if metric in tasks}
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    where = parser.parse_args().folder
-    print(tables(where.name, {path.stem: json.loads(path.read_text()) for path in sorted(where.glob("*.json"))}))
+    parser.add_argument("folders", nargs="+", type=Path)
+    folders = parser.parse_args().folders
+    if (folders[0] / "results.json").is_file():
+        print(tables("runs", {folder.name: of_run(folder) for folder in folders}))
+    else:
+        print(tables(folders[0].name, {p.stem: json.loads(p.read_text()) for p in sorted(folders[0].glob("*.json"))}))

@@ -1,4 +1,4 @@
-"""What one-shot segmentation scores before anything is trained: prototypes, 1-NN, copied masks, all foreground.
+"""What one-shot segmentation scores before anything is trained: prototypes, 1-NN, logistic regression, trivial rows.
 
     FEWSHOT_DATA=/data python studies/oslsm_start.py pascal1 pascal2 pascal3 coco0 coco1 coco2 coco3 davis --queries 300
 
@@ -36,6 +36,8 @@ from lightning_fewshot.metrics.estimate import Estimate
 from lightning_fewshot.metrics.segmentation import SegmentationMetrics
 from lightning_fewshot.metrics.threshold_sweep import ThresholdSweep
 from lightning_fewshot.models.oslsm import AllForegroundSegmenter, CopyMaskSegmenter, PrototypeSegmenter
+from lightning_fewshot.models.oslsm.classifiers import PixelClassifiers, pixel_logits
+from lightning_fewshot.models.oslsm.logistic import logistic_regression
 from lightning_fewshot.models.oslsm.masks import support_objects
 from lightning_fewshot.models.oslsm.nearest import Neighbours, labelled_locations, neighbour_logits
 from lightning_fewshot.models.oslsm.settings import ImageSides, SegmentationBranchSettings
@@ -89,6 +91,21 @@ class StudiedNeighbours(StudiedPrototypes):
         return neighbour_logits(state, features) * len(features) ** -0.5
 
 
+class StudiedLogistic(StudiedNeighbours):
+    """Logistic regression on the same features."""
+
+    @torch.no_grad()
+    def adapt(self, support: Examples) -> PixelClassifiers:
+        """Fit one (w, b) to the labelled locations of each class."""
+        state = super().adapt(support)
+        fits = [logistic_regression(*shots) for shots in zip(state.features, state.objects, strict=True)]
+        return PixelClassifiers(*map(torch.stack, zip(*fits, strict=True)), state.classes)
+
+    def location_logits(self, state: PixelClassifiers, features: Tensor) -> Tensor:
+        """Return eq. (2), ``(N, h, w)``."""
+        return pixel_logits(state.weight, state.bias, features)
+
+
 @dataclass
 class Methods:
     """Those with features, and those without."""
@@ -98,6 +115,7 @@ class Methods:
     def __post_init__(self) -> None:
         self.neighbours = StudiedNeighbours(self.prototypes)
         self.trained = {"prototypes": self.prototypes.eval(), "1-NN": self.neighbours.eval()}
+        self.trained["logistic regression"] = StudiedLogistic(self.prototypes).eval()
         self.trivial = {"copy mask": CopyMaskSegmenter(), "all foreground": AllForegroundSegmenter()}
 
 
@@ -147,8 +165,8 @@ def thinned(episode: Episode) -> Episode:
 @torch.no_grad()
 def measure(methods: Methods, data: PhotoSegmentation) -> dict[str, dict[str, Estimate]]:
     """Return the metrics of every row."""
-    rows = ["prototypes", "prototypes, threshold 0.5", "mismatched support", "1-NN", *methods.trivial]
-    metrics = {row: SegmentationMetrics() for row in rows}
+    rows = ["prototypes", "prototypes, threshold 0.5", "mismatched support", "1-NN", "logistic regression"]
+    metrics = {row: SegmentationMetrics() for row in (*rows, *methods.trivial)}
     control = MismatchedSupport(data)
     for i in range(data.counts["test"]):
         episode = thinned(data.episode("test", i))

@@ -8,7 +8,7 @@ that show no evaluated class) and from COCO's things and stuff that are none of 
 
 CACHE is a folder: what is in it is not computed again. What fc6 sees of a query photo, and the prototypes that g
 pools from a support photo, are computed once; phi's last convolution and g's last layer then train for seconds. A
-recipe says how fast each moves and what is minimised. Every recipe sees the same pairs in the same order.
+recipe says how fast each moves and what is minimised. Every recipe sees the same pairs; a seed gives their order.
 Differences from the start are paired: the bootstrap over query images draws the same images for both.
 """
 
@@ -88,9 +88,9 @@ def loss_of(module: OSLSMSegmenter, pairs: Pairs, settings: PixelLoss) -> Tensor
     return loss
 
 
-def batches(pairs: Pairs, steps: int) -> Iterator[Pairs]:
-    """Draw the same pairs for every recipe."""
-    generator, order = torch.Generator().manual_seed(1), torch.empty(0, dtype=torch.long)
+def batches(pairs: Pairs, steps: int, seed: int = 0) -> Iterator[Pairs]:
+    """Draw the same pairs for every recipe, in an order of the seed."""
+    generator, order = torch.Generator().manual_seed(1 + seed), torch.empty(0, dtype=torch.long)
     for _ in range(steps):
         if len(order) < BATCH:
             order = torch.randperm(len(pairs.classes), generator=generator)
@@ -110,7 +110,7 @@ def calibrate(module: OSLSMSegmenter, pairs: Pairs) -> None:
     module.eval()
 
 
-def train(module: OSLSMSegmenter, pairs: Pairs, recipe: Recipe) -> None:
+def train(module: OSLSMSegmenter, pairs: Pairs, recipe: Recipe, seed: int = 0) -> None:
     """Train the last layers in place."""
     phi = [p for p in module.segmentation.top.parameters() if p.requires_grad]
     g = [*module.conditioning.network.body.get_classifier().parameters()]
@@ -122,7 +122,7 @@ def train(module: OSLSMSegmenter, pairs: Pairs, recipe: Recipe) -> None:
     module.train()
     if not recipe.phi:
         module.segmentation.eval()
-    for batch in batches(pairs, recipe.steps):
+    for batch in batches(pairs, recipe.steps, seed):
         optimizer.zero_grad()
         loss_of(module, batch, recipe.loss).backward()
         nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 10.0)
@@ -249,7 +249,7 @@ def trained(start, name: str, seed: int, known: tuple[Pairs, Pairs], test: Boots
     torch.manual_seed(seed)
     module = segmenter()
     module.load_state_dict(start.state_dict())
-    train(module, known[0], RECIPES[name])
+    train(module, known[0], RECIPES[name], seed)
     threshold, value = chosen_threshold(module, known[1])
     label = name if seed == 0 else f"{name}, seed {seed}"
     if test is None:

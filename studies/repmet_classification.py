@@ -16,7 +16,7 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from classification_features import DATA
 from classification_tables import tables
 from torch import Tensor, nn
 
-from datamodules.classification.training import ClassBatch, ClassTraining, TaskTraining
+from datamodules.classification.training import ClassBatch, ClassTraining, ClusterBatch, TaskTraining
 from lightning_fewshot import (
     MagnetClassifier,
     PrototypeClassifier,
@@ -112,7 +112,9 @@ METHODS: dict[str, Method] = {
         lambda h, margin, o: TripletClassifier(BACKBONE, h, margin=margin, optimization=o), (0.2, 0.1, 0.4)
     ),
     "Magnet": Method(
-        lambda h, margin, o: MagnetClassifier(BACKBONE, h, margin=margin, optimization=o), (1.0, 0.5, 2.0)
+        lambda h, margin, o: MagnetClassifier(BACKBONE, h, margin=margin, optimization=o),
+        (1.0, 0.5, 2.0),
+        ClusterBatch(),
     ),
     "SoftTriple": Method(
         lambda h, scale, o: ProxyClassifier(BACKBONE, h, scale=scale, optimization=o), (20.0, 10.0, 5.0)
@@ -131,25 +133,34 @@ def train(name: str, data: Cached, recipe: Recipe, lr: float, setting: Any, spli
     """Train the head of a method on cached features of a split."""
     torch.manual_seed(seed)
     model = METHODS[name].make(recipe.head, setting, Optimization("AdamW", lr=lr, weight_decay=1e-2))
+    for _ in training_steps(model, data, METHODS[name].training or setting, recipe.steps, split, seed):
+        pass
+    return model.eval()
+
+
+def training_steps(
+    model: ClassifierModule, data: Cached, training: ClassTraining, steps: int, split: str, seed: int
+) -> Iterator[int]:
+    """Train a model on cached features in place of its encoder; yield the number of steps that are done."""
     model.encoder = nn.Identity()
     model.set_classes(data.classes)
-    if name == UNTRAINED:
-        return model.eval()
-    training = METHODS[name].training or setting
+    if not model.needs_training:
+        return
     optimizer = model.optimization.make_optimizer(model.parameter_groups())
-    schedule = model.optimization.make_schedule(optimizer, recipe.steps)
-    model.train()
-    for step in range(recipe.steps):
+    schedule = model.optimization.make_schedule(optimizer, steps)
+    data.clusters = None
+    for step in range(steps):
         if isinstance(model, MagnetClassifier) and step % model.refresh == 0:
-            model.index_classes([data.batch(split)])
+            data.clusters = model.find_clusters([data.batch(split)])
+        model.train()
         loss = torch.stack(list(model.loss(data.training_episode(training, split, seed, step)).values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
+        yield step + 1
     if data.closed and model.keeps_training_classes:
         model.index_classes([data.batch(split)])
-    return model.eval()
 
 
 @torch.no_grad()

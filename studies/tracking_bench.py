@@ -12,7 +12,7 @@ paired by sequence with the method named first.
 A method is "identity" (the box stays where it was), "untrained" (the matching network of mlt/matching.yaml as
 initialised), or a checkpoint. Some checkpoints bring controls along. Learnet's tracker whose filters are predicted:
 w(z) replaced by its mean over all exemplars, and by that of the next sequence's exemplar. MLT: the same network without
-updates, and with the M patches of an update chosen at random.
+updates, and with the M patches of an update chosen at random or by their highest response.
 """
 
 from __future__ import annotations
@@ -44,7 +44,11 @@ from lightning_fewshot.tracking.tracker import Tracker
 
 NEAR = 0.25  # of the target's mean side: a hit
 LEAST_SIDE = 4.0  # pixels of a box that is judged
-MEMORIES: dict[str, dict[str, Any]] = {"no updates": {"update_every": 0}, "random patches": {"choice": "random"}}
+MEMORIES: dict[str, dict[str, Any]] = {
+    "no updates": {"update_every": 0},
+    "random patches": {"choice": "random"},
+    "highest scores": {"choice": "score"},
+}
 UNTRAINED = MatchingSettings((32, 64, 96, 96), 48)  # experiments/mlt/matching.yaml
 MEASURES = ("hit", "iou")
 TrackerOf = Callable[[int], Tracker | None]

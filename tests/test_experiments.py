@@ -56,6 +56,8 @@ def test_every_sweep_names_keys_that_exist(path, in_tmp, capsys, tiny_data, monk
     first = next(i for i, word in enumerate(words) if word in ("fit", "test"))
     assert words[-1] == "${args}"
     fixed = _without_checkpoint([str(word) for word in words[first:-1]])
+    if "ckpt_path" in sweep["parameters"] and not any("experiments/data/" not in w for w in fixed if ".yaml" in w):
+        fixed[1:1] = ["--config", "experiments/metartt.yaml"]  # its model and data are those of its checkpoint
     for end in (0, -1):
         chosen = {key: choice for key, choice in sweep["parameters"].items() if key != "ckpt_path"}
         arguments = [f"--{key}={_value(choice, end)}" for key, choice in chosen.items()]

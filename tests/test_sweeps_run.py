@@ -18,6 +18,8 @@ FEWER = {
     "episodes.test=30": "episodes.test=2",
     "val_alphabets=5": "val_alphabets=1",
     "k_shot=5": "k_shot=3",  # the tiny photos have four of a class
+    "k_shot=10": "k_shot=3",
+    "n_way=50": "n_way=2",
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ class CharacterTasks(EpisodicDataModule):
             if split in TEST_SPLITS:
                 self._splits |= dict.fromkeys(TEST_SPLITS, self._checked(self.evaluation(), "test"))
             elif split in ("train", "val"):
-                self._splits |= self._train_and_val(self.background())
+                self._splits[split] = self._half(split)
             else:
                 raise ValueError(f"split is {split!r} but {type(self).__name__} has train, val, test and predict")
         return self._splits[split]
@@ -148,15 +149,21 @@ class CharacterTasks(EpisodicDataModule):
         labels = torch.arange(len(names)).repeat_interleave(per_class)
         return Examples(images, labels, names=tuple(f"{names[i // per_class]}/{n}" for i, n in enumerate(numbers)))
 
-    def _train_and_val(self, background: Characters) -> dict[str, Characters]:
-        count = len(background.alphabets)
+    @cached_property
+    def _background(self) -> Characters:
+        return self.background()
+
+    def _half(self, split: str) -> Characters:
+        """Return the background alphabets that train, or those that validate: a test needs no valid validation."""
+        background, count = self._background, len(self._background.alphabets)
         if self.val_alphabets >= count:
             raise ValueError(f"val_alphabets is {self.val_alphabets} but the background set has {count} alphabets")
+        if split == "val":
+            return self._checked(background.of_alphabets(list(range(count - self.val_alphabets, count))), "val")
         train = background.of_alphabets(list(range(count - self.val_alphabets)))
         train = with_symmetries(train, self.augmentation.quarter_turns, self.augmentation.mirror)
         _check_size(train, self.training, "train")
-        val = background.of_alphabets(list(range(count - self.val_alphabets, count)))
-        return {"train": train, "val": self._checked(val, "val")}
+        return train
 
     def _checked(self, characters: Characters, split: str) -> Characters:
         _check_size(characters, TrainingTask(self.n_way, self.k_shot, self.n_query), split)

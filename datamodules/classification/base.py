@@ -17,13 +17,13 @@ from torch import Tensor
 from datamodules.classification.catalog import PARTS, ClassCatalog, ClassImage
 from datamodules.classification.settings import ClassSplits, ImageSettings
 from datamodules.classification.store import ImageStore
-from datamodules.classification.training import ClassBatch, ClassTraining
+from datamodules.classification.training import ClassBatch, ClassTraining, ClusterBatch, TrainingPlan
 from datamodules.images.augmentation import jitter_colors
 from datamodules.images.reading import SkippedItems
 from lightning_fewshot.data import EpisodeCounts, EpisodicDataModule
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.images import read_image
-from lightning_fewshot.sampling import EpisodePlan, EpisodeSampler
+from lightning_fewshot.sampling import Clusters, EpisodePlan, EpisodeSampler
 
 CLOSED_BATCH = 64  # images of an evaluation batch of a closed set
 
@@ -69,6 +69,9 @@ class ClassImages(EpisodicDataModule):
         self.splits = splits
         self.training = training
         self.n_open = n_open
+        if training.follows_model and num_workers:
+            raise ValueError(f"num_workers is {num_workers} but {type(training).__name__} follows the model: must be 0")
+        self.clusters: Clusters | None = None
         self._asked = dict(self.counts)
 
     @abstractmethod
@@ -133,6 +136,14 @@ class ClassImages(EpisodicDataModule):
         """The images and their splits."""
         return ClassCatalog(self.listed[0], self.splits, seed=self.seed, class_parts=self.class_parts())
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the clusters that training follows, for a checkpoint."""
+        return {} if self.clusters is None else {k: torch.from_numpy(v) for k, v in self.clusters._asdict().items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the clusters of a checkpoint."""
+        self.clusters = Clusters(**{k: v.numpy() for k, v in state_dict.items()}) if state_dict else None
+
     def class_names(self) -> tuple[str, ...]:
         """Return the names of the training classes."""
         return self.catalog.split_classes["train"]
@@ -181,8 +192,7 @@ class ClassImages(EpisodicDataModule):
         ]
 
     def _training_episode(self, index: int) -> Episode:
-        rng, items = self.rng("train", index), self.catalog.items["train"]
-        plan, changes = self.training.plan(items, self.seed, index, rng), self.rng("train", index, "augment")
+        plan, changes = self._training_plan(index), self.rng("train", index, "augment")
         if self.training.protocol == "episode":
             parts = [self._examples(*_flat(rows), rng=changes) for rows in (plan.support, plan.query)]
             return Episode(parts[0], parts[1], plan.classes, index)
@@ -190,6 +200,14 @@ class ClassImages(EpisodicDataModule):
         labels = [names.index(name) for name, row in zip(plan.classes, plan.query, strict=True) for _ in row]
         query = self._examples(_flat(plan.query)[0], labels, rng=changes)
         return Episode(None, query, names, index, tuple(range(len(names))), protocol="batch")
+
+    def _training_plan(self, index: int) -> TrainingPlan:
+        rng = self.rng("train", index)
+        if self.clusters is None or not isinstance(self.training, ClusterBatch):
+            return self.training.plan(self.catalog.items["train"], self.seed, index, rng)
+        names = self.class_names()
+        images = [(number, names[label]) for number, label in self._held_out("train")]
+        return self.training.plan_of(self.clusters, images, rng)
 
     def _task(self, split: str, index: int) -> Episode:
         plan = self._sampler(split)[index]

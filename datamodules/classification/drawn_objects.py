@@ -15,7 +15,9 @@ from datamodules.world.scenes import SceneClasses
 from datamodules.world.sprite import DEFAULT_VARIATION, Variation
 from lightning_fewshot.sampling import episode_rng
 
-SCALE = (0.6, 0.95)  # diameter of an object, as a share of the image
+SCENE = 1.5  # side of the scene that an object is cut from, as a multiple of the image's
+SCALE = (0.5, 0.8)  # diameter of the object, as a share of the scene
+CONTEXT = 1.2  # side of the square that is cut, as a multiple of the box's longer side
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class ObjectSettings:
 
 
 class DrawnObjects(ClassImages):
-    """Objects of the drawn world, one an image, as if cropped from scenes.
+    """Objects of the drawn world, one an image, cut from scenes.
 
     Args:
         classes: How many classes each split has; without clutter.
@@ -75,10 +77,24 @@ class DrawnObjects(ClassImages):
         return frozenset(image.label.partition(" ")[2].split("-")[:2])
 
     def read(self, image: ClassImage) -> np.ndarray:
-        """Draw an image, ``(S, S, 3)`` uint8."""
+        """Draw a scene with one object and cut this out, ``(S, S, 3)`` uint8; S differs."""
         part = next(part for part in PARTS if image.label in self.parts[part])
         rng, cls = episode_rng(self.seed, image.name, 0), self.parts[part][image.label]
-        side = max(self.images.stored_size, 32)
-        return draw_scene(
-            rng, [cls], size=side, scale=SCALE, n_occluders=(0, 1), variation=self.objects.variation
-        ).image
+        side = max(round(SCENE * self.images.stored_size), 32)
+        scene = draw_scene(rng, [cls], size=side, scale=SCALE, n_occluders=(0, 1), variation=self.objects.variation)
+        return cut_object(scene.image, scene.boxes[0])
+
+
+def cut_object(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Cut a square with some context around the box ``(4,)`` of an object, moved to lie inside the image.
+
+    >>> cut_object(np.zeros((60, 60, 3), np.uint8), np.array([50.0, 20.0, 60.0, 40.0])).shape
+    (24, 24, 3)
+    """
+    longer = CONTEXT * max(box[2] - box[0], box[3] - box[1])
+    side = min(round(float(longer)), *image.shape[:2])
+    left, top = (
+        int(np.clip(round(float(low + high - side) / 2), 0, length - side))
+        for low, high, length in ((box[0], box[2], image.shape[1]), (box[1], box[3], image.shape[0]))
+    )
+    return image[top : top + side, left : left + side]

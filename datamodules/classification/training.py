@@ -8,12 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from datamodules.classification.catalog import draw_numbers, warn_of_few
-from lightning_fewshot.sampling import EpisodeSampler
+from lightning_fewshot.sampling import Clusters, EpisodeSampler
 
 
 class TrainingPlan(NamedTuple):
@@ -34,6 +34,7 @@ class ClassTraining(ABC):
     """A kind of training episode: a frozen dataclass of settings, and how an episode is drawn."""
 
     protocol: str
+    follows_model: ClassVar[bool] = False  # whether batches are drawn from clusters that a model finds in training
 
     @abstractmethod
     def plan(self, items: Mapping[str, Sequence[int]], seed: int, index: int, rng: np.random.Generator) -> TrainingPlan:
@@ -72,6 +73,32 @@ class ClassBatch(ClassTraining):
     def check(self, items: Mapping[str, Sequence[int]]) -> None:
         """Warn of small classes."""
         warn_of_few(items, self.per_class)
+
+
+@dataclass(frozen=True)
+class ClusterBatch(ClassBatch):
+    """M clusters and D images of each (Rippel et al., ICLR 2016, section 3.2): a seed and its nearest of other classes.
+
+    The clusters are those that the model found last; before the first time a batch is of M classes.
+
+    Args:
+        n_classes: M, at least 2; clusters in place of classes.
+        per_class: D, at least 1, images of a cluster.
+    """
+
+    follows_model: ClassVar[bool] = True
+
+    def plan_of(self, clusters: Clusters, images: Sequence[tuple[int, str]], rng: np.random.Generator) -> TrainingPlan:
+        """Draw the clusters, then the images of each.
+
+        Args:
+            clusters: Of the training images.
+            images: Number and class of each training image, as ``clusters.owner`` orders them.
+            rng: Of the episode.
+        """
+        members = [np.flatnonzero(clusters.owner == c) for c in clusters.draw_neighbours(self.n_classes, rng)]
+        rows = tuple(tuple(draw_numbers([images[i][0] for i in row], self.per_class, rng)) for row in members)
+        return TrainingPlan(tuple(images[row[0]][1] for row in members), (), rows)
 
 
 @dataclass(frozen=True)

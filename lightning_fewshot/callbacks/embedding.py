@@ -80,7 +80,7 @@ class EmbeddingPictures(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write both pictures."""
-        if not trainer.is_global_zero or trainer.fast_dev_run:
+        if not trainer.is_global_zero:
             return
         embedded, state = self._embedded(pl_module)
         shown, nearest = self._shown, nearest_images(embedded, state)
@@ -105,7 +105,7 @@ class EmbeddingPictures(Callback):
         return Shown(images, labels, tuple(names))
 
     def _draw(self, trainer: pl.Trainer, module: ClassifierModule) -> None:
-        if trainer.global_step not in self._steps or not trainer.is_global_zero or trainer.fast_dev_run:
+        if trainer.global_step not in self._steps or not trainer.is_global_zero:
             return
         self._steps.remove(trainer.global_step)
         embedded, state = self._embedded(module)

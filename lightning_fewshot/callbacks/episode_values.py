@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import torch.distributed
-from torchmetrics import Metric
 
 from lightning_fewshot.episodes import Episode
 from lightning_fewshot.module import FewShotModule
@@ -27,15 +26,10 @@ class EpisodeValues:
         self._values: dict[Key, list[dict[str, float]]] = {}
 
     def add(self, module: FewShotModule, preds: Any, episode: Episode) -> None:
-        """Compute the metrics of an episode."""
+        """Take the metrics of an episode."""
         if episode.protocol == "batch":
             return
-        metric: Metric = module.build_metrics().to(module.device)
-        for part in metric.modules():
-            part.distributed_available_fn = _of_this_process
-        metric.update(preds, episode)
-        row = {name: float(estimate.value) for name, estimate in metric.compute().items()}
-        self._values.setdefault(_key(episode), []).append(row)
+        self._values.setdefault(_key(episode), []).append(module.values_of(episode, preds))
 
     def collect(self, names: list[str]) -> dict[str, dict[str, float | None]]:
         """Return ``{metric: {episode: value}}`` of all processes, and forget it; None where it is not defined.
@@ -48,11 +42,6 @@ class EpisodeValues:
         labels = _labels(list(means))
         table = {name: {labels[key]: row.get(name) for key, row in means.items()} for name in names}
         return {name: rows for name, rows in table.items() if any(value is not None for value in rows.values())}
-
-
-def _of_this_process() -> bool:
-    """Return that there are no other processes: an episode is one process's."""
-    return False
 
 
 def _key(episode: Episode) -> Key:

@@ -18,8 +18,8 @@ from lightning_fewshot.episodes import Episode
 class EpisodePictures(Callback):
     """Write ``pictures/<split>_<episode>.png``: support, query, prediction and truth of the first episodes.
 
-    Of a model that rates its predictions, ``quality(episode, preds) -> float``, a test also leaves
-    ``test_best_<rank>_<episode>.png`` and ``test_worst_<rank>_<episode>.png``.
+    A test also leaves ``test_best_<rank>_<episode>.png`` and ``test_worst_<rank>_<episode>.png``, by the module's
+    ``quality(episode, preds)``.
 
     Args:
         count: How many episodes of each validation and test to draw, and how many best and worst; 0 draws none.

@@ -15,7 +15,7 @@ from lightning_fewshot.classification.export import StaticClassifier
 from lightning_fewshot.classification.mixtures import ClassMixtures, joined, mixtures_of
 from lightning_fewshot.classification.settings import EmbeddingHead
 from lightning_fewshot.episodes import Episode, Examples
-from lightning_fewshot.metrics.accuracy import Accuracy, correct_predictions
+from lightning_fewshot.metrics.accuracy import Accuracy
 from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.nn.embedding import EmbeddingModule, embed_features, squared_distances
 from lightning_fewshot.nn.image_encoder import ImageEncoder
@@ -127,8 +127,8 @@ class ClassifierModule(FewShotModule):
         return self.modes_of(embedded, labels) if learned is None else learned
 
     @torch.no_grad()
-    def index_classes(self, episodes: Iterable[Episode]) -> None:
-        """Compute the modes of the training classes from all their images."""
+    def index_classes(self, episodes: Iterable[Episode]) -> tuple[Tensor, Tensor]:
+        """Compute the modes of the training classes from all their images; return these embedded, and their labels."""
         was_training = self.training
         self.eval()
         parts = [(self.embed(self._moved(e.query.images)), self._moved(e.query.labels)) for e in episodes]
@@ -138,15 +138,11 @@ class ClassifierModule(FewShotModule):
         self.centres.zero_()[:, :modes] = state.representatives
         self.centres_used.zero_()[:, :modes] = state.used
         self.train(was_training)
+        return embedded, labels
 
     def build_metrics(self) -> Accuracy:
         """Return accuracy over episodes, or over the images of a closed set."""
         return Accuracy()
-
-    def quality(self, episode: Episode, preds: Tensor) -> float:
-        """Rate an episode by its accuracy on images of its classes."""
-        known = episode.query.labels < len(episode.classes)
-        return float(correct_predictions(preds[known], episode.query.labels[known]).mean())
 
     def export_classifier(self, state: ClassMixtures) -> StaticClassifier:
         """Return the adapted classifier as an ordinary network: images in, scores out, nothing to adapt."""

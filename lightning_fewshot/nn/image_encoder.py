@@ -99,7 +99,7 @@ def _network(settings: BackboneSettings) -> tuple[nn.Module, int]:
     if settings.name == CONV4:
         if settings.weights != "none":
             raise ValueError(f"weights is {settings.weights!r} but 'conv4' has no ImageNet weights")
-        return conv4(), CONV4_WIDTH
+        return conv4().to(memory_format=torch.channels_last), CONV4_WIDTH
     import timm
 
     network = timm.create_model(settings.name, pretrained=settings.weights == "timm", num_classes=0)

@@ -1,4 +1,4 @@
-"""Pictures of tracking for the run folder: a strip of frames.
+"""Pictures of tracking for the run folder: frames spread over a sequence.
 
 Green is the truth, orange what was tracked, as in the other pictures of a run.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 from torchvision.utils import draw_bounding_boxes
 
 from lightning_fewshot.boxes import polygon_boxes, valid
@@ -15,7 +15,8 @@ from lightning_fewshot.episodes import Episode
 from lightning_fewshot.tracking.loop import Track
 
 TRUTH, TRACKED = (60, 200, 80), (255, 140, 0)
-SHOWN, SIDE = 8, 224  # frames of a strip; pixels of its height
+SHOWN, COLUMNS, SIDE = 8, 4, 224  # frames of a picture, and of its row; pixels of their height
+LINE = 3  # pixels
 
 
 def draw_track(episode: Episode, preds: Track) -> Tensor:
@@ -30,8 +31,10 @@ def draw_track(episode: Episode, preds: Track) -> Tensor:
         boxes = {TRACKED: preds.boxes[t]}
         if truth is not None and t < len(truth[0]):
             boxes = {TRUTH: truth[0][t].cpu(), **boxes}
-        pictures.append(_to_height(draw_frame(frames[t], boxes), SIDE))
-    return torch.cat(pictures, dim=2)
+        width = max(1, round(LINE * frames[t].shape[1] / SIDE))
+        pictures.append(_to_height(draw_frame(frames[t], boxes, width), SIDE))
+    rows = [torch.cat(pictures[i : i + COLUMNS], dim=2) for i in range(0, len(pictures), COLUMNS)]
+    return torch.cat([pad(row, (0, rows[0].shape[2] - row.shape[2]), value=255) for row in rows], dim=1)
 
 
 def draw_frame(frame: Tensor, boxes: dict[tuple[int, int, int], Tensor], width: int = 2) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from clips import as_frames, video
 
 from lightning_fewshot.callbacks.episode_values import EpisodeValues
+from lightning_fewshot.metrics.gathering import values_of
 from lightning_fewshot.metrics.one_pass import one_pass_curves
 from lightning_fewshot.tracking.episodes import as_repeat, sequence_episode
 from lightning_fewshot.tracking.loop import Track
@@ -17,10 +18,8 @@ from lightning_fewshot.tracking.module import SequenceMetrics
 class Judge:
     """What is asked of a module."""
 
-    device = "cpu"
-
-    def build_metrics(self):
-        return SequenceMetrics()
+    def values_of(self, episode, preds):
+        return values_of(SequenceMetrics(), preds, episode)
 
 
 def moved(episode, offset):

@@ -47,7 +47,7 @@ def test_without_an_account_the_run_goes_offline_and_says_how_to_sync(cli, no_ac
     assert "wandb sync run/wandb/offline-run-*" in lines[0]
     (offline,) = Path("run/wandb").glob("offline-run-*")
     assert list(offline.glob("*.wandb"))
-    assert len(list(offline.rglob("*.png"))) == 2 * 3 + 4, "the pictures of two validations and of the test"
+    assert len(list(offline.rglob("*.png"))) == 2 * 3 + 4 + 2 * 4, "two validations, a test, its best and worst"
     ((config, summary, exit_code),) = finished
     assert exit_code == 0
     assert config["model"]["class_path"] == "toy.ToyModel"

@@ -187,10 +187,14 @@ def test_the_best_and_the_worst_episodes_of_a_test_are_written(tmp_path):
     assert read_image(str(tmp_path / "pictures/test_best_1_0009.png")).unique().tolist() == [9]
 
 
-def test_the_first_episodes_are_written(cli):
+def test_the_first_the_best_and_the_worst_episodes_of_a_run_are_written(cli, results):
     cli("fit", "--pictures.count", 2)
     names = sorted(p.name for p in Path("run/pictures").iterdir())
-    assert names == ["test_0000.png", "test_0001.png", "val_0000.png", "val_0001.png"]
+    assert [n for n in names if "_0" in n[:6]] == ["test_0000.png", "test_0001.png", "val_0000.png", "val_0001.png"]
+    rows = results()["per_episode"]["accuracy"]
+    rated = {kind: [rows[str(int(n[-8:-4]))] for n in names if f"test_{kind}" in n] for kind in ("best", "worst")}
+    ordered = sorted(rows.values())
+    assert rated == {"best": ordered[:-3:-1], "worst": ordered[:2]}, "by the metric that training follows"
     picture = read_image("run/pictures/test_0000.png")
     assert picture.float().std() > 10, "there is something to see"
 

@@ -10,15 +10,16 @@ import json
 import math
 import os
 import sys
+import traceback
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
 
-COUNTS = {"train": 4, "val": 2, "test": 3}  # episodes: two training steps each, and a test that does not divide by two
+EPISODES = ["--data.episodes={train: 4, val: 2, test: 3}"]  # two steps each; a test that does not divide by two
 LONGEST_S = 300.0  # an experiment that takes longer waits for ever
 RANKS = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.enable_progress_bar=false"]
-OPTIONS = [*RANKS, "--trainer.precision=bf16-mixed", "--trainer.fast_dev_run=2"]
+OPTIONS = [*RANKS, *EPISODES, "--trainer.precision=bf16-mixed", "--trainer.fast_dev_run=2"]
 
 
 def main(rank, port, data, out, names):
@@ -38,6 +39,7 @@ def main(rank, port, data, out, names):
             except SystemExit as error:
                 record = {"error": str(error.code)}
             except Exception as error:
+                traceback.print_exc()
                 record = {"error": f"{type(error).__name__}: {error}"}
             print(json.dumps({"experiment": name, **record}), file=lines, flush=True)
             if "error" in record and "download" not in record["error"]:
@@ -48,18 +50,21 @@ def _run(path, folder, seen):
     from tiny_experiments import initial, run_tiny
 
     with redirect_stdout(sys.stderr):
-        start = initial(path, folder / "initial", *RANKS)
+        start = initial(path, folder / "initial", *RANKS, *EPISODES)
         seen.clear()
         cli = run_tiny(path, folder / "run", *start, *OPTIONS)
     module = cli.model
     digest = [float(p.detach().double().abs().sum()) for p in module.parameters()]
     both = [None, None]
-    torch.distributed.all_gather_object(both, {"weights": digest, "seen": seen.indices, "test": seen.updates})
+    kept = [float(b.double().sum()) for b in module.segmentation.norm.buffers()] if "prototypes" in path.stem else []
+    of_rank = {"weights": digest + kept, "seen": seen.indices, "test": seen.updates}
+    torch.distributed.all_gather_object(both, of_rank)
     return {
         "losses": seen.losses,
         "precision": cli.trainer.precision,
         "same_weights": both[0]["weights"] == both[1]["weights"],
         "finite_weights": all(map(math.isfinite, digest)),
+        "counts": seen.counts,
         "indices": [rank["seen"] for rank in both],
         "metrics": _values(module.estimates),
         "of_one_process": _values(_reference(module, [u for rank in both for u in rank["test"]])),
@@ -75,6 +80,7 @@ class _Seen:
     def clear(self):
         """Forget the experiment before."""
         self.indices = {"train": [], "val": [], "test": []}
+        self.counts = {}
         self.updates = []
         self.losses = []
 
@@ -88,7 +94,9 @@ class _Seen:
         set_up, train = FewShotModule.setup, FewShotModule.training_step
 
         def loader(data, split):
-            data.counts[split] = COUNTS.get(split, 2)
+            if data.counts[split] == 1:
+                data.counts[split] = 0  # one video, or one batch, of a data set of the tests is not for two processes
+            self.counts[split] = data.counts[split]
             return load(data, split)
 
         def take(episodes, index):

@@ -103,7 +103,7 @@ def _cells(row: dict[str, Any], run: Run, number: int, spans: dict[str, tuple[fl
     cells += [f"<td>{escape(row[column])}</td>" for column in ("model", "data", "split")]
     cells += [_number(row["way"]), _number(row["shot"]), f"<td>{escape(row['metric'])}</td>", _number(value)]
     width = None if low is None else high - low
-    interval = "–" if low is None else f"{_text(low)} to {_text(high)}"
+    interval = "–" if not width else f"{_text(low)} to {_text(high)}"
     cells.append(f'<td class="number" data-value="{"" if width is None else width}">{interval}</td>')
     bar = "" if value is None else interval_bar(value, low, high, spans[row["metric"]])
     cells.append(f"<td>{bar}</td>")
@@ -124,9 +124,11 @@ def _number(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a number with as many decimals as its size deserves: 0.4512, 51.22, 40585."""
+    """Return a number with as many decimals as its size deserves: 0.4512, 51.22, 40585; counts have none."""
     if not isinstance(value, float):
         return str(value)
+    if abs(value) >= 10 and value.is_integer():
+        return f"{value:.0f}"
     digits = next(digits for limit, digits in ((10, 4), (1000, 2), (float("inf"), 0)) if abs(value) <= limit)
     return f"{value:.{digits}f}"
 

@@ -171,5 +171,6 @@ def _folder_name(values: dict[str, Any]) -> str:
     'finetuning=steps-2-f823a6bd'
     """
     text = ",".join(f"{name}={'null' if value is None else value}" for name, value in values.items())
-    safe = re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", re.sub(r"[{}\[\]\"' ]", "", text))[:LONGEST_NAME]
+    short = re.sub(r"\bexperiments/|\.yaml\b|[{}\[\]\"' ]", "", text)
+    safe = re.sub(r"[^A-Za-z0-9_.=,+-]+", "-", short)[:LONGEST_NAME]
     return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

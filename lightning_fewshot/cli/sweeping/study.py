@@ -61,6 +61,7 @@ class SweepStudy:
         self.sweep = sweep
         self.path = path
         self.runs = runs
+        self._of_this_process: set[int] = set()  # trials whose end the one that took them will tell
         with self._locked():
             self.study = self._open()
 
@@ -75,11 +76,13 @@ class SweepStudy:
     def finish(self, cell: Cell, value: float | None) -> None:
         """Note that a cell is done, with its metric where the sweep has one."""
         self.study.tell(cell.trial, 0.0 if value is None else value)
+        self._of_this_process.discard(cell.trial.number)
 
     def fail(self, cell: Cell, reason: str) -> None:
         """Note that a cell failed, and why."""
         cell.trial.set_user_attr("error", reason)
         self.study.tell(cell.trial, state=TrialState.FAIL)
+        self._of_this_process.discard(cell.trial.number)
 
     def retry_failed(self) -> None:
         """Put every cell that failed back into the queue."""
@@ -167,11 +170,14 @@ class SweepStudy:
         trial.set_user_attr("cell", name)
         trial.set_user_attr("values", json.dumps(values))
         trial.set_user_attr("runner", process_record(os.getpid()))  # until a job of its own is known
+        self._of_this_process.add(trial.number)
         return cell
 
     def _queue_killed(self) -> None:
-        """Put the cells whose process is gone back into the queue."""
+        """Put the cells of other processes that are gone back into the queue."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.number in self._of_this_process:
+                continue
             record = trial.user_attrs.get("runner")
             cell = trial.user_attrs.get("cell")
             if record and cell and is_alive(record, self.runs / cell):

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import CatMetric
 
 from lightning_fewshot.episodes import Episode
 from lightning_fewshot.metrics.estimate import Estimate, mean_interval
+from lightning_fewshot.metrics.gathering import gather_rows
 from lightning_fewshot.models.metartt.channels import Pruned, remove_channels
 from lightning_fewshot.models.metartt.module import MetaRTT
 from lightning_fewshot.models.metartt.pruning_loss import trajectory_loss
@@ -135,7 +135,7 @@ class PruningModule(MetaRTT):
     def setup(self, stage: str) -> None:
         """Build what collects the prune rates of the sequences."""
         if self.run_seed is None:
-            self.prune_rates = nn.ModuleDict({"val": CatMetric(), "test": CatMetric()})
+            self.prune_rates: dict[str, list[float]] = {"val": [], "test": []}
         super().setup(stage)
 
     def validation_step(self, episode: Episode, batch_idx: int) -> Any:
@@ -174,15 +174,13 @@ class PruningModule(MetaRTT):
 
     def compute_estimates(self, split: str) -> dict[str, Estimate]:
         """Return the estimates of the sequences, the share of removed parameters among them."""
-        estimates, metric = super().compute_estimates(split), self.prune_rates[split]
-        if metric.update_called:
-            estimates = {**estimates, "prune_rate": mean_interval(metric.compute().reshape(-1))}
-        metric.reset()
-        return estimates
+        estimates, rates = super().compute_estimates(split), gather_rows(self.prune_rates[split])
+        self.prune_rates[split] = []
+        return {**estimates, "prune_rate": mean_interval(torch.tensor(rates))} if rates else estimates
 
     def _note(self, split: str, episode: Episode) -> None:
         if is_sequence(episode):
-            self.prune_rates[split].update(self.first_state(split, episode).pruned.rate)
+            self.prune_rates[split].append(float(self.first_state(split, episode).pruned.rate))
 
     def _as_in_training(self, boxes: Tensor, positives: int) -> Tensor:
         """Take as many positive and negative samples ``(1, J, n, 4)`` as D_init has in training, over all scenes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Choice = Literal["entropy", "random"]  # of remembered patches
+Choice = Literal["entropy", "score", "random"]  # of remembered patches
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class Memory:
         update_every: T, frames from one update of the tracker to the next; 0: no updates.
         least_score: Logit that a response must exceed somewhere for its patch to be remembered; None: every patch
             may be, as in the paper.
-        choice: Which M of the T patches are kept: those of least "entropy", eq. (5), or "random" ones, a control.
+        choice: Which M of the T patches are kept: those of least "entropy", eq. (5), of the highest response ("score"),
+            which counts no background, or "random" ones, a control.
 
     Raises:
         ValueError: A number is out of range.

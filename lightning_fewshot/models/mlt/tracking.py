@@ -5,6 +5,7 @@ Shapes: M patches in memory, R cells of a response's side, S pixels of a crop's 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import astuple
 from math import inf
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from torch.nn.functional import softplus
 
 from lightning_fewshot.models.mlt.meta_learner import Specialiser
 from lightning_fewshot.models.mlt.network import MatchingNetwork, MatchState
-from lightning_fewshot.models.mlt.settings import Memory
+from lightning_fewshot.models.mlt.settings import Choice, Memory
 from lightning_fewshot.tracking.crops import CropSettings, crop, search_windows
 from lightning_fewshot.tracking.response import Following, ResponseTracker, Search
 
@@ -24,7 +25,7 @@ class Remembered(NamedTuple):
     """One context patch of the memory.
 
     Args:
-        rank: Lower stays: the entropy of the response that found the target, eq. (5), or a random number.
+        rank: Lower stays; see ``RANKS``.
         patch: ``(3, S, S)`` float32 in [0, 255], the target at its centre.
     """
 
@@ -126,7 +127,7 @@ class MetaTracker(ResponseTracker):
         least = -inf if self._memory.least_score is None else self._memory.least_score
         if float(response.amax()) <= least:
             return remembered
-        rank = float(response_entropy(response) if self._memory.choice == "entropy" else torch.rand(()))
+        rank = float(RANKS[self._memory.choice](response))
         if len(remembered) == self._memory.size and rank >= remembered[-1].rank:
             return remembered
         window = search_windows(state.box, context=self.crops.context, ratio=self.crops.ratio)
@@ -148,3 +149,10 @@ def response_entropy(responses: Tensor) -> Tensor:
     0.6931
     """
     return (torch.sigmoid(responses) * softplus(-responses)).sum((-2, -1))
+
+
+RANKS: dict[Choice, Callable[[Tensor], Tensor]] = {
+    "entropy": response_entropy,  # eq. (5)
+    "score": lambda response: -response.amax(),
+    "random": lambda response: torch.rand(()),
+}

@@ -215,12 +215,6 @@ class PixelSegmenter(FewShotModule):
 
         return draw_tiles(episode, preds)
 
-    def quality(self, episode: Episode, preds: Sequence[Segmentation]) -> float:
-        """Return the IoU of an episode's masks, by which best and worst cases are chosen for the pictures."""
-        metric = SegmentationMetrics(resamples=0)
-        metric.update(preds, episode)
-        return metric.compute()["miou"].value
-
     def _clock(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)

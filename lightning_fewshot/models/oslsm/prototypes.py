@@ -22,7 +22,6 @@ from lightning_fewshot.settings import BackboneSettings
 
 NOTHING_TRAINED = (
     ".*configure_optimizers` returned `None`",
-    "`training_step` returned `None`",
     "`parameters` is an empty",
 )
 NORMALISED = SegmentationBranchSettings(feature_norm=True)
@@ -94,10 +93,17 @@ class PrototypeSegmenter(PixelSegmenter):
         if self.segmentation.norm is not None:
             self.segmentation.norm.train()
 
-    @torch.no_grad()
-    def training_step(self, episode: Episode, batch_idx: int) -> None:
-        """Let the normalisation see the features of a batch's query images."""
-        self.batch_features(stacked(episode.query)[0])
+    def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
+        """Let the normalisation see the query images of all devices; return a loss of zero, because DDP needs one."""
+        with torch.no_grad():
+            self.batch_features(stacked(episode.query)[0])
+            for statistic in self._statistics():
+                statistic.copy_(self.trainer.strategy.reduce(statistic, reduce_op="mean"))
+        return 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
+
+    def _statistics(self) -> tuple[Tensor, ...]:
+        norm = self.segmentation.norm
+        return () if norm is None else (norm.running_mean, norm.running_var)
 
     def loss(self, episode: Episode) -> dict[str, Tensor]:
         """Return no terms: nothing is minimised."""

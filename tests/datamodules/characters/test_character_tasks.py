@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from datamodules import DrawnAlphabetTasks
-from datamodules.characters.drawn_alphabets import AlphabetSettings
+from datamodules.characters.drawn_alphabets import AlphabetSettings, draw_background
 from datamodules.characters.tasks import TrainingTask
 
 ALPHABETS = AlphabetSettings(background=4, evaluation=3, fewest=5, most=6, drawers=6)
@@ -78,6 +78,24 @@ def test_alphabets_of_train_val_and_test_differ():
 def test_what_is_too_small_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         make_data(**options).setup("test")
+
+
+class SmallValidationAlphabets(DrawnAlphabetTasks):
+    """The background alphabets have fewer characters than the tasks that are tested."""
+
+    def background(self):
+        return draw_background(AlphabetSettings(background=4, evaluation=1, fewest=3, most=4, drawers=6))
+
+
+def test_small_validation_alphabets_do_not_stop_a_test_within_alphabets():
+    data = SmallValidationAlphabets(
+        ALPHABETS, within_alphabet=True, training=TrainingTask(6, 2, 2), val_alphabets=1, n_way=5, n_query=3
+    )
+    data.setup("test")
+    assert data.class_names()
+    assert data.episode("test", 0).support.images.shape == (5, 1, 28, 28)
+    with pytest.raises(ValueError, match=r"n_way is 5 but split 'val' has . characters"):
+        data.setup("fit")
 
 
 def test_all_alphabets_held_out():

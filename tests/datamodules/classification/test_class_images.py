@@ -58,6 +58,29 @@ def test_closed_sets_of_every_layout(data_set, root):
     assert all(batch.support is None and batch.protocol == "batch" for batch in batches)
 
 
+def test_flowers_and_pets_are_listed_as_torchvision_lists_them(root, monkeypatch):
+    """Every image is in the same part with the same label; torchvision refuses files other than the published."""
+    from torchvision import datasets
+
+    monkeypatch.setattr(datasets.Flowers102, "_check_integrity", lambda self: True)
+    lists = root / "oxford-iiit-pet/annotations/trainval.txt"
+    lists.write_text("".join(line for line in lists.read_text().splitlines(True) if not line.startswith("#")))
+    readers = {
+        Flowers102: (datasets.Flowers102, {"train": "train", "val": "val", "test": "test"}, "_image_files"),
+        Pets37: (datasets.OxfordIIITPet, {"train": "trainval", "test": "test"}, "_images"),
+    }
+    for data_set, (reader, parts, files) in readers.items():
+        images = data_set(root=str(root)).list_images()
+        for part, split in parts.items():
+            theirs = reader(str(root), split=split)
+            paired = dict(zip((path.name for path in getattr(theirs, files)), theirs._labels, strict=True))
+            ours = {image.path.name: image.label for image in images if image.part == part}
+            assert ours.keys() == paired.keys()
+            assert (
+                len({*ours.values()}) == len({(ours[name], paired[name]) for name in ours}) == len({*paired.values()})
+            )
+
+
 def test_official_parts_are_kept(root):
     data = CUB(root=str(root), images=SMALL, splits=CLOSED)
     numbers = [n for numbers in data.catalog.items["test"].values() for n in numbers]

@@ -20,7 +20,6 @@ from lightning_fewshot import (
 )
 from lightning_fewshot.classification.settings import EmbeddingHead
 from lightning_fewshot.episodes import Examples
-from lightning_fewshot.models.classification_baselines.magnet import magnet_loss
 from lightning_fewshot.models.repmet.classifier_settings import ClassMixture
 from lightning_fewshot.settings import BackboneSettings
 
@@ -152,24 +151,6 @@ def test_prototype_classifier_refuses_to_train():
     data = make_data()
     with pytest.raises(ValueError, match="nothing to train"):
         make_model("prototypes", data).loss(data.episode("train", 0))
-
-
-def test_magnet_loss_by_hand():
-    """Eq. (4) of Rippel et al. against plain numbers."""
-    distances = torch.tensor([[[0.2, 0.6], [1.0, float("inf")], [2.0, 3.0]]])
-    variance = 0.2
-    others = np.log(sum(np.exp(-d / (2 * variance)) for d in (1.0, 2.0, 3.0)))
-    expected = max(0.0, 0.2 / (2 * variance) + 4.0 + others)
-    assert float(magnet_loss(distances, torch.tensor([0]), 4.0)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_magnet_learns_from_a_class_with_fewer_images_than_clusters():
-    """A cluster that does not exist is infinitely far, and leaves the gradient finite."""
-    distances = torch.tensor([[[0.2, 0.6], [1.0, float("inf")], [2.0, 3.0]]], requires_grad=True)
-    magnet_loss(distances, torch.tensor([0]), 4.0).sum().backward()
-    assert bool(distances.grad.isfinite().all())
-    assert float(distances.grad[0, 0, 0]) > 0
-    assert distances.grad[0, 1, 1] == 0
 
 
 @pytest.mark.parametrize("wrong", [{"n_modes": 0}, {"margin": 0}])

@@ -76,14 +76,15 @@ def test_kernels_come_every_t_frames_and_the_memory_starts_anew():
     assert [len(s.memory) for s in states] == [0, 1, 2, 3, 0, 1, 2, 3, 3, 0, 1, 2, 3]
 
 
-def test_the_memory_holds_the_patches_of_least_entropy():
-    module = _meta(3, update_every=100)
-    seen = []
+@pytest.mark.parametrize(("choice", "rank"), [("entropy", response_entropy), ("score", lambda r: -r.amax())])
+def test_the_memory_holds_the_patches_of_least_rank(choice, rank):
+    module, seen = _meta(3, update_every=100), []
+    module.memory = replace(module.memory, choice=choice)
     tracker = module.eval().tracker()
     learn = tracker.learn
 
     def spy(state, frame, response):
-        seen.append(float(response_entropy(response)))
+        seen.append(float(rank(response)))
         return learn(state, frame, response)
 
     tracker.learn = spy
