@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -117,6 +119,26 @@ def test_another_json_is_one_clear_error(tmp_path, text):
     (tmp_path / "list.json").write_text(text)
     with pytest.raises(ValueError, match="not an episode list"):
         read_episodes(tmp_path / "list.json")
+
+
+ODD_EPISODES = {
+    "a list as a name": lambda e: e["query"][0].__setitem__(0, []),
+    "a class without support": lambda e: e["support"][0].clear(),
+    "a class too few": lambda e: e["classes"].pop(),
+    "a support row too few": lambda e: e["support"].pop(),
+    "no query": lambda e: e.update(query=[]),
+}
+
+
+@pytest.mark.parametrize("change", ODD_EPISODES.values(), ids=ODD_EPISODES)
+def test_an_episode_that_cannot_be_one_is_named(tmp_path, change):
+    path = tmp_path / "list.json"
+    write_episodes(path, [_sampler()[i] for i in range(3)])
+    record = json.loads(path.read_text())
+    change(record["episodes"][1])
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"list\.json.*episode 1"):
+        read_episodes(path)
 
 
 def test_a_missing_list_is_named(tmp_path):

@@ -70,6 +70,8 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
     >>> differences({"data.init_args.n_way": 5}, {"data.init_args.n_way": 3})
     ['data.n_way 5 -> 3']
+    >>> differences({"data.class_path": "datamodules.CUB"}, {"data.class_path": "datamodules.Flowers102"})
+    ['data.class_path CUB -> Flowers102']
     """
     lines = []
     for key in sorted({*before, *now} - set(NOT_SAID)):

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lightning_fewshot.cli.reporting.curves import logged_numbers
 from lightning_fewshot.cli.records import SCHEMA
+from lightning_fewshot.cli.reporting.curves import logged_numbers
 from lightning_fewshot.cli.runs import Run, Runs, find_runs
 
 RESULTS = "_results"  # a summary holds val_results and test_results

@@ -48,8 +48,7 @@ def _problem_of_numbers(record: dict[str, Any]) -> str | None:
             return f"has the metric {name!r} that holds no value with its interval"
     if not _is_table(record.get("per_episode") or {}):
         return "has a per_episode that holds no numbers by metric and episode"
-    curves = record.get("curves") or {}
-    if not isinstance(curves, dict) or not all(isinstance(y, list) and all(map(_is_number, y)) for y in curves.values()):
+    if not _is_curves(record.get("curves") or {}):
         return "has curves that are no lists of numbers"
     command = record.get("command") or ""
     words = command if isinstance(command, list) else [command]
@@ -67,4 +66,10 @@ def _is_interval(value: Any) -> bool:
 def _is_table(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(row, dict) and all(map(_is_number, row.values())) for row in value.values()
+    )
+
+
+def _is_curves(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(y, list) and None not in y and all(map(_is_number, y)) for y in value.values()
     )

@@ -2,16 +2,15 @@
 
 import base64
 import csv
-import http.server
 import socket
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 from pytorch_lightning.loggers import WandbLogger
+from wandb_servers import Server
 
 from lightning_fewshot.callbacks import loggers, wandb_server
 from lightning_fewshot.callbacks.wandb_server import base_url, why_offline

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import yaml
 
+from lightning_fewshot.cli.records import SCHEMA, SCORES_SCHEMA
 from lightning_fewshot.cli.report import main
 from lightning_fewshot.cli.reporting.curves import logged_numbers
 from lightning_fewshot.cli.reporting.plots import Line, line_plot, ticks
-from lightning_fewshot.cli.records import SCHEMA, SCORES_SCHEMA
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]

@@ -33,7 +33,9 @@ def offline(cli, monkeypatch, in_tmp):
 
 
 @pytest.mark.parametrize(
-    "statuses", [(), (500,), (HANG,), (200, 500), (200, HANG)], ids=["down", "500", "hangs", "fails later", "hangs later"]
+    "statuses",
+    [(), (500,), (HANG,), (200, 500), (200, HANG)],
+    ids=["down", "500", "hangs", "fails later", "hangs later"],
 )
 def test_what_a_server_costs(cli, results, monkeypatch, capfd, offline, statuses):
     server = Server(*statuses) if statuses else None

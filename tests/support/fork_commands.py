@@ -58,7 +58,7 @@ def opened(log):
 
 
 def run_cell(connection):
-    """Run a cell for ``forked_cell.py`` and end with it, as a process that the sweep had started would; never return."""
+    """Run a cell for ``forked_cell.py`` and end with it, as one that the sweep had started; never return."""
     message, descriptors, *_ = socket.recv_fds(connection, 1 << 16, 1)
     folder, *args = json.loads(message)
     os.chdir(folder)

@@ -70,7 +70,9 @@ class Commands:
         assert code == 0, (self.folder / "commands.log").read_text()[-3000:]
 
     def _ask(self, where, args):
-        self.process.stdin.write(f"{json.dumps([where, str(self.folder / 'commands.log'), *map(str, args)])}\n".encode())
+        self.process.stdin.write(
+            f"{json.dumps([where, str(self.folder / 'commands.log'), *map(str, args)])}\n".encode()
+        )
 
 
 def _stamp(folder):

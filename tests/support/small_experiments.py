@@ -12,7 +12,7 @@ TASKS = {
 }
 SMALLER = {  # so that what is started a hundred times starts and ends soon
     "characters": ["--data.alphabets={background: 6, evaluation: 4, fewest: 5, most: 6}"],
-    "tracking": ["--data.batch_size=1", "--data.max_frames=5", "--model.search.scales=1"],
+    "tracking": ["--data.max_frames=5", "--model.search.scales=1"],
     "segmentation": ["--data.batch_size=1"],
     "detection": ["--data.batch_size=1", "--data.scene.image_size=64"],
 }

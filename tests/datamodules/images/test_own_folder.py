@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from makers import load
+from PIL import Image
 
 import datamodules
 
@@ -44,3 +46,23 @@ def test_what_is_not_there_is_named(mine):
     root, trip = mine
     with pytest.raises(FileNotFoundError, match=r"query .*\*\.jpg is no image, no folder with images and no pattern"):
         names(root, str(trip / "*.jpg"))
+
+
+@pytest.mark.parametrize("name", ["FolderMasks", "FolderDetection"])
+def test_what_is_predicted_is_seen_and_drawn_upright(tmp_path, name):
+    """What a prediction writes has the size of what is drawn: that of the upright photo."""
+    if name == "FolderMasks":
+        root = maker.make_folder_masks(tmp_path / "mine")
+    else:
+        root = load("photos").make_folder(tmp_path / "mine", ["a", "b"], 2)
+    stored = Image.new("RGB", (64, 48), (0, 0, 200))
+    stored.paste((200, 0, 0), (0, 0, 64, 24))  # its upper half; turned by 6 it is the right one
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored.save(tmp_path / "q.png", exif=exif)
+    data = getattr(datamodules, name)(str(root), query=str(tmp_path / "q.png"))
+    data.setup("predict")
+    drawn = data.to_draw(data.episode("predict", 0)).images[0]
+    assert drawn.shape == (3, 64, 48)
+    assert drawn[:, :, 30:].float().mean((1, 2)).tolist() == [200, 0, 0]
+    assert drawn[:, :, :20].float().mean((1, 2)).tolist() == [0, 0, 200]
