@@ -28,6 +28,8 @@ def test_every_experiment_runs_as_on_a_gpu(path, in_tmp, monkeypatch, tiny_data,
     if command(path)[0] == "predict":
         assert json.loads((in_tmp / "run/predictions.json").read_text()) is not None
         return
+    (card,) = (in_tmp / "run").rglob("card.md")
+    assert "**Licence of the data:**" in card.read_text()
     metrics = json.loads((in_tmp / "run/results.json").read_text())["metrics"]
     assert metrics
     assert all(metric["n"] >= 1 for metric in metrics.values())

@@ -31,3 +31,12 @@ def test_a_write_that_fails_names_the_file_and_leaves_the_old_one(tmp_path, monk
         write_atomically(path, "new")
     assert path.read_bytes() == b"old\n"
     assert [p.name for p in Path(tmp_path).iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(("variable", "launcher"), [("WORLD_SIZE", "torchrun"), ("SLURM_STEP_NUM_TASKS", "srun")])
+def test_processes_that_others_start_must_name_their_folder(in_tmp, monkeypatch, variable, launcher):
+    monkeypatch.setenv(variable, "2")
+    with shared_run_dir():
+        with pytest.raises(ValueError, match=f"{launcher} started several processes, .* name it with --run_dir"):
+            make_run_dir(None, "a")
+        assert make_run_dir("runs/a", "a").is_dir()

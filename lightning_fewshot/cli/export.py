@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -50,12 +51,20 @@ def main(args: list[str]) -> Path:
     options = _parser().parse_args(args)
     with one_line_errors():
         if options.format == "weights":
-            write_half(read_checkpoint(options.ckpt_path), options.out)
-            print(f"weights in half precision: {options.out}")
-            return options.out
+            return _export_weights(options.ckpt_path, options.out)
         if options.support is None:
             raise ValueError("--support is missing: the folder that the network is adapted to, as for predict")
         return _export(build_module(options.ckpt_path), options)
+
+
+def _export_weights(checkpoint: str, out: Path) -> Path:
+    """Write the weights in half precision, and the model card of their run beside them."""
+    write_half(read_checkpoint(checkpoint), out)
+    card = Path(checkpoint).with_name("card.md")
+    if card.is_file():
+        shutil.copyfile(card, out.with_suffix(".md"))
+    print(f"weights in half precision: {out}" + (f", their card: {out.with_suffix('.md')}" if card.is_file() else ""))
+    return out
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -51,6 +51,12 @@ def experiment_name(configs: list[str]) -> str:
     return "-".join(word for word in dict.fromkeys(words) if word != "tiny") or "unnamed"
 
 
+def _launcher() -> str | None:
+    """Return the program that started this process together with others."""
+    sizes = {"torchrun": os.environ.get("WORLD_SIZE", "1"), "srun": os.environ.get("SLURM_STEP_NUM_TASKS", "1")}
+    return next((program for program, size in sizes.items() if int(size) > 1), None)
+
+
 def make_run_dir(wanted: str | None, experiment: str, newest: bool = False) -> Path:
     """Make the folder of a run, and make sure that it can be written, before anything costs time.
 
@@ -61,9 +67,12 @@ def make_run_dir(wanted: str | None, experiment: str, newest: bool = False) -> P
 
     Raises:
         PermissionError: It cannot be written.
+        ValueError: None is wanted, but another program started the processes of the run: each would make its own.
     """
     if RUN_DIR_VARIABLE in os.environ:
         return Path(os.environ[RUN_DIR_VARIABLE])
+    if not wanted and (launcher := _launcher()):
+        raise ValueError(f"{launcher} started several processes, which must share a run folder: name it with --run_dir")
     path = Path(wanted) if wanted else Path("runs") / experiment / time.strftime("%Y-%m-%d_%H-%M-%S")
     try:
         if wanted:
@@ -71,7 +80,7 @@ def make_run_dir(wanted: str | None, experiment: str, newest: bool = False) -> P
         else:
             path = _made_new(path)
         (path / ".writable").touch()
-        (path / ".writable").unlink()
+        (path / ".writable").unlink(missing_ok=True)  # another process of the run does the same
         (path / RUN_MARKER).touch()
     except OSError as error:
         raise PermissionError(f"cannot write into the run folder {path}: {error.strerror}; choose --run_dir") from error

@@ -1,6 +1,7 @@
 """``export`` of every task: the file answers like the adapted network, and says what it is."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -142,6 +143,7 @@ def test_weights_in_half_precision_are_a_checkpoint(trained, tmp_path):
     for name, value in before.state_dict().items():
         torch.testing.assert_close(module.state_dict()[name].float(), value.float(), rtol=1e-3, atol=1e-3)
     assert "optimizer_states" not in torch.load(out, weights_only=True)
+    assert out.with_suffix(".md").read_text() == Path(trained("mlt/matching")).with_name("card.md").read_text()
 
 
 def test_a_saved_state_is_exported_and_one_of_another_class_is_not(trained, tmp_path):

@@ -1,16 +1,19 @@
 """The files of sweeps: what is wrong with them, the values they give, and those of the project."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lightning_fewshot.cli.sweep import main
 from lightning_fewshot.cli.sweeping.command import agent_command, cell_command
 from lightning_fewshot.cli.sweeping.file import read_sweep
 
-SWEEPS = sorted(Path("experiments/sweeps").resolve().glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+SWEEPS = sorted((ROOT / "experiments/sweeps").glob("*.yaml"))
 BAD = [
     ({"metod": "grid"}, "unknown key 'metod'"),
     ({"method": "gird"}, "method is 'gird'"),
@@ -86,3 +89,14 @@ def test_the_macros_of_every_sweep_are_filled_in(path, tmp_path):
     assert not [word for word in words if "${" in word]
     assert words[-1] == f"--run_dir={tmp_path / 'cell'}"
     assert sys.executable in words
+
+
+def test_the_documents_say_which_sweep_is_which_table():
+    page = (ROOT / "docs/sweeps.md").read_text().partition("## Which file is which table")[2]
+    assert set(re.findall(r"`(\w+\.yaml)`", page)) == {path.name for path in SWEEPS}
+    for paper in sorted((ROOT / "lightning_fewshot/papers").glob("*.yaml")):
+        rows = [line for line in page.splitlines() if f"`{paper.stem}_" in line]
+        printed = " ".join(line.split("|")[2] for line in rows)
+        for number in (str(table["number"]) for table in yaml.safe_load(paper.read_text())["tables"]):
+            if number[-1].isdigit():  # the others are numbers of the text
+                assert re.search(rf"\b{number.removeprefix('figure ')}\b", printed), f"{paper.stem}: {number}"

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-EPISODES = ["--data.episodes={train: 4, val: 2, test: 3}"]  # two steps each; a test that does not divide by two
+COUNTS = {"train": 4, "val": 2, "test": 3}  # episodes: two steps each, and a test that does not divide by two
 LONGEST_S = 300.0  # an experiment that takes longer waits for ever
 RANKS = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.enable_progress_bar=false"]
-OPTIONS = [*RANKS, *EPISODES, "--trainer.precision=bf16-mixed", "--trainer.fast_dev_run=2"]
+OPTIONS = [*RANKS, "--trainer.precision=bf16-mixed", "--trainer.fast_dev_run=2"]
 
 
 def main(rank, port, data, out, names):
@@ -47,12 +47,14 @@ def main(rank, port, data, out, names):
 
 
 def _run(path, folder, seen):
-    from tiny_experiments import initial, run_tiny
+    from tiny_experiments import command, initial, run_tiny
 
+    mixed = any("MixedSegmentation" in config.read_text() for config in command(path)[1])  # has its sources' counts
+    episodes = [] if mixed else [f"--data.episodes.{split}={count}" for split, count in COUNTS.items()]
     with redirect_stdout(sys.stderr):
-        start = initial(path, folder / "initial", *RANKS, *EPISODES)
+        start = initial(path, folder / "initial", *RANKS, *episodes)
         seen.clear()
-        cli = run_tiny(path, folder / "run", *start, *OPTIONS)
+        cli = run_tiny(path, folder / "run", *start, *episodes, *OPTIONS)
     module = cli.model
     digest = [float(p.detach().double().abs().sum()) for p in module.parameters()]
     both = [None, None]
@@ -94,6 +96,8 @@ class _Seen:
         set_up, train = FewShotModule.setup, FewShotModule.training_step
 
         def loader(data, split):
+            if type(data).__name__ == "MixedSegmentation":
+                data.counts[split] = COUNTS[split]
             if data.counts[split] == 1:
                 data.counts[split] = 0  # one video, or one batch, of a data set of the tests is not for two processes
             self.counts[split] = data.counts[split]
