@@ -66,10 +66,11 @@ class Run:
         return {str(episode): value for episode, value in values.items() if value is not None}
 
     @property
-    def seed(self) -> tuple[Any, ...]:
+    def seed(self) -> tuple[str, ...]:
         """What tells repetitions of one experiment apart: the seeds, and of a test the weights."""
         weights = self.record["protocol"].get("weights_sha256") if self.config.get("ckpt_path") else None
-        return (self.look_up("config.seed_everything", None), self.record["protocol"].get("seed"), weights)
+        seeds = (self.look_up("config.seed_everything", None), self.record["protocol"].get("seed"))
+        return tuple(map(repr, (*seeds, weights)))  # a file may hold anything there
 
     def look_up(self, key: str, default: Any = MISSING) -> Any:
         """Return a field by the name that a paper file or ``--where`` gives it.

@@ -95,7 +95,7 @@ class Moving:
         return image
 
 
-ONE_SCALE = ["--model.search.scales=1", "--model.crops.search=191"]
+ONE_SCALE = ["--model.search.scales=1"]
 
 
 @pytest.mark.parametrize("name", ["learnet_tracker", "mlt", "metartt", "rt_mdnet"])
