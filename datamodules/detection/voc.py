@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +21,7 @@ YEARS = ("VOC2007", "VOC2012")
 SUFFIXES = (".jpg", ".JPG", ".jpeg", ".png")  # of photos in data sets of one's own
 DOWNLOAD = Download(
     folder="VOCdevkit",
-    needs=tuple(
-        f"{year}/{part}" for year in YEARS for part in ("Annotations", "JPEGImages", "ImageSets/Main/trainval.txt")
-    ),
+    needs=tuple(f"VOC20*/{part}" for part in ("Annotations", "JPEGImages", "ImageSets/Main/*.txt")),
     what="VOCtrainval_06-Nov-2007.tar, VOCtest_06-Nov-2007.tar and VOCtrainval_11-May-2012.tar",
     source="the PASCAL VOC project, http://host.robots.ox.ac.uk/pascal/VOC/,",
 )
@@ -66,6 +65,8 @@ class VOCDetection(PhotoDetection):
         """Read the photos that the lists name; those of a test list are held out."""
         folder, skipped = find_root(self.root, DOWNLOAD), SkippedItems()
         photos = []
+        if missing := [year for year in YEARS if not (folder / year).is_dir()]:
+            warnings.warn(f"{folder} has no {missing[0]}: its photos are left out", stacklevel=2)
         for year in YEARS:
             lists = {part: _read_list(folder / year / f"ImageSets/Main/{part}.txt") for part in ("trainval", "test")}
             for name in sorted({*lists["trainval"], *lists["test"]}):
