@@ -61,7 +61,8 @@ def _probe(url: str, key: str) -> str | None:
     except urllib.error.HTTPError as error:
         return f"{host} refuses the account's key" if error.code in (401, 403) else f"{host} answers {error.code}"
     except (OSError, ValueError) as error:
-        return f"no network: {host}: {getattr(error, 'reason', error)}"
+        reason = getattr(error, "reason", error)
+        return f"{host} does not answer" if isinstance(reason, TimeoutError) else f"no network: {host}: {reason}"
     return None
 
 

@@ -25,7 +25,7 @@ def test_a_test_on_otb_writes_results_and_one_file_a_sequence(run):
     written = read_boxes("run/tracks/Deer.txt")
     truth = read_boxes("data/OTB/Deer/groundtruth_rect.txt")
     assert (written - truth).abs().max() <= 1, "in the coordinates of the benchmark's files"
-    assert len(list(Path("run/pictures").glob("test_*.png"))) == 4
+    assert len(list(Path("run/pictures").glob("test_[0-9]*.png"))) == 4
 
 
 def test_what_test_wrote_scores_the_same(run, cli):
