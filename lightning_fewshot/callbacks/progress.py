@@ -50,9 +50,7 @@ class Progress(ProgressBar):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any) -> None:
         """Advance."""
-        self._advance(
-            trainer.global_step, lambda: (outputs or {}).get("loss")
-        )  # where nothing is trained, there is none
+        self._advance(trainer.global_step, lambda: (outputs or {}).get("loss"))  # None where nothing is trained
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the bar."""
