@@ -43,11 +43,14 @@ def provided(in_tmp):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_every_block_of_python_runs(path, provided):
+def test_every_block_of_python_runs(path, provided, capsys):
+    """What a block prints in a loop over predictions shows that there were some."""
     names = {"__name__": "readme"}
     for block in BLOCK.findall(path.read_text()):
         provided(block)
+        capsys.readouterr()
         exec(compile(block, str(path), "exec"), names)
+        assert "print(" not in block or capsys.readouterr().out, f"{path.name} has a block that prints nothing:\n{block}"
 
 
 def test_the_readme_has_blocks():

@@ -44,16 +44,14 @@ import lightning_fewshot as lf
 model = lf.load(sys.argv[1])
 support = lf.examples([sys.argv[2]] * 2, labels=["a", "b"])
 model.predict(model.adapt(support), lf.examples(sys.argv[2]))
-names = [name for name in sys.modules if name.partition(".")[0] not in ("lightning_fewshot", "__main__")]
+names = [name for name, module in sys.modules.items() if getattr(module, "__file__", None)]
+names = [name for name in names if name.partition(".")[0] not in ("lightning_fewshot", "__main__")]
 open(sys.argv[3], "w").write("\\n".join(names))
 """
 IMPORTS = """
 import importlib, sys
 for name in open(sys.argv[1]).read().split():
-    try:
-        importlib.import_module(name)
-    except Exception:
-        pass
+    importlib.import_module(name)
 """
 
 
