@@ -8,7 +8,10 @@ import torch
 from tiny_experiments import FOLDER, command, header
 from torch import nn
 
+from datamodules.detection.coco import CocoDetection
+from datamodules.detection.tiny_imagenet import Mosaic, TinyImageNetMosaics
 from lightning_fewshot.cli import main
+from lightning_fewshot.cli.estimate import stand_in
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.memory import examples_bytes, optimizer_bytes, saved_bytes, step_memory
 from lightning_fewshot.settings import Optimization
@@ -126,6 +129,11 @@ def test_estimate_needs_neither_data_nor_a_run(in_tmp, capsys, monkeypatch):
     assert "on DrawnVideos (drawn: ImageNetVID is not here)" in said
     assert "total" in said
     assert not list(Path().iterdir())
+
+
+def test_a_stand_in_has_the_size_of_canvases_and_else_of_common_photos():
+    assert stand_in(TinyImageNetMosaics(mosaic=Mosaic(canvas=96))).scene.image_size == 96
+    assert stand_in(CocoDetection()).scene.image_size == 384
 
 
 def stated(path):

@@ -98,6 +98,11 @@ class TinyImageNetMosaics(PhotoEpisodes):
         self.mosaic = mosaic
         self.photos_kept = photos_kept
 
+    @property
+    def picture_side(self) -> int:
+        """Side of a canvas in pixels, known without the photos."""
+        return self.mosaic.canvas
+
     def benchmark_names(self) -> Sequence[str]:
         """Return RepMet's novel classes that are there (WordNet ids)."""
         return sorted(self.catalog.shown_classes.intersection(NOVEL_WNIDS))

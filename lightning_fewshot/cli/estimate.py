@@ -40,7 +40,7 @@ class EstimateCLI(FewShotCLI):
         if self.model.one_output_a_class:
             self.model.set_classes(data.class_names())
         precision = str(self.config[subcommand].trainer.precision or "32-true")
-        self.memory = estimate(self.model, data, precision, wide=data is not self.datamodule)
+        self.memory = estimate(self.model, data, precision, wide=data is not self.datamodule and not known_side(self.datamodule))
         print(f"memory of one training step of {type(self.model).__name__}, precision {precision}, on {said}:")
         print(self.memory)
         print("without the kernels' workspace and what the allocator holds in reserve")
@@ -86,8 +86,13 @@ def stand_in(data: EpisodicDataModule) -> EpisodicDataModule:
     accepted = inspect.signature(drawn.__mro__[0]).parameters | inspect.signature(drawn.__mro__[1]).parameters
     given = {key: getattr(data, key) for key in SHARED if key in accepted and hasattr(data, key)}
     for group, (setting, value) in more.items():
-        given[group] = type(getattr(drawn(), group))(**{setting: value})
+        given[group] = type(getattr(drawn(), group))(**{setting: known_side(data) or value})
     return drawn(**given)
+
+
+def known_side(data: EpisodicDataModule) -> int | None:
+    """Return the side of the squares that data compose by themselves, ``picture_side``; None for photos as they are."""
+    return getattr(data, "picture_side", None)
 
 
 def task_of(data: EpisodicDataModule) -> str:

@@ -103,7 +103,7 @@ def _cells(row: dict[str, Any], run: Run, number: int, spans: dict[str, tuple[fl
     cells += [f"<td>{escape(row[column])}</td>" for column in ("model", "data", "split")]
     cells += [_number(row["way"]), _number(row["shot"]), f"<td>{escape(row['metric'])}</td>", _number(value)]
     width = None if low is None else high - low
-    interval = "–" if not width else f"{_text(low)} to {_text(high)}"
+    interval = "–" if width is None else f"{_text(low)} to {_text(high)}"
     cells.append(f'<td class="number" data-value="{"" if width is None else width}">{interval}</td>')
     bar = "" if value is None else interval_bar(value, low, high, spans[row["metric"]])
     cells.append(f"<td>{bar}</td>")
