@@ -40,7 +40,8 @@ class EstimateCLI(FewShotCLI):
         if self.model.one_output_a_class:
             self.model.set_classes(data.class_names())
         precision = str(self.config[subcommand].trainer.precision or "32-true")
-        self.memory = estimate(self.model, data, precision, wide=data is not self.datamodule and not known_side(self.datamodule))
+        wide = data is not self.datamodule and not known_side(self.datamodule)
+        self.memory = estimate(self.model, data, precision, wide)
         print(f"memory of one training step of {type(self.model).__name__}, precision {precision}, on {said}:")
         print(self.memory)
         print("without the kernels' workspace and what the allocator holds in reserve")

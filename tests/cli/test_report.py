@@ -145,6 +145,14 @@ def test_the_page_opens_sorts_filters_and_shows_its_pictures(runs, tmp_path):
     assert not saw["wide"], "the page is wider than the window"
 
 
+def test_an_interval_of_equal_ends_is_shown_and_a_missing_one_is_a_dash(in_tmp):
+    write_run(Path("runs/a"), {}, metrics={"map_50": {"value": 1.0, "ci95": [1.0, 1.0], "n": 4}})
+    write_run(Path("runs/b"), {}, metrics={"map_50": {"value": 0.5, "ci95": None, "n": 4}})
+    page = written("runs")
+    assert '<td class="number" data-value="0.0">1.0000 to 1.0000</td>' in page
+    assert '<td class="number" data-value="">–</td>' in page
+
+
 @needs_chromium
 def test_two_runs_are_compared_over_their_common_episodes(runs, tmp_path):
     saw = opened(written("runs"), tmp_path)
