@@ -178,6 +178,9 @@ def test_an_outage_in_the_middle_of_a_run_is_said_once(cli, results, monkeypatch
     assert sum("W&B takes no more" in str(w.message) for w in warned) == 1
     assert len(calls) == 3
     assert results()["metrics"]["accuracy"]["n"] == 5
+    with open("run/metrics.csv") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert steps == list(range(12)), "what W&B does not take stands in the run's own file"
 
 
 def test_prediction_starts_no_run(cli, monkeypatch, finished, no_account):
