@@ -18,6 +18,28 @@ from lightning_fewshot.tracking.benchmarks import read_benchmark
 from lightning_fewshot.tracking.box_files import polygons_to_xywh
 from lightning_fewshot.tracking.sequence import Sequence
 
+# TB-50 of Wu et al. 2015; both targets of Skating2 are among the fifty.
+OTB50_NAMES = frozenset(
+    (
+        *("Basketball", "Biker", "Bird1", "BlurBody", "BlurCar2", "BlurFace", "BlurOwl", "Bolt", "Box", "Car1"),
+        *("Car4", "CarDark", "CarScale", "ClifBar", "Couple", "Crowds", "David", "Deer", "Diving", "DragonBaby"),
+        *("Dudek", "Football", "Freeman4", "Girl", "Human3", "Human4", "Human6", "Human9", "Ironman", "Jump"),
+        *(
+            "Jumping",
+            "Liquor",
+            "Matrix",
+            "MotorRolling",
+            "Panda",
+            "RedTeam",
+            "Shaking",
+            "Singer2",
+            "Skating1",
+            "Skating2.1",
+        ),
+        *("Skating2.2", "Skiing", "Soccer", "Surfer", "Sylvester", "Tiger2", "Trellis", "Walking", "Walking2", "Woman"),
+    )
+)
+
 
 class TrackingBenchmark(TrackingData):
     """A test set: it has no videos to train or validate on.
@@ -43,12 +65,16 @@ class TrackingBenchmark(TrackingData):
             raise FileNotFoundError(
                 f"no root is given for {self.benchmark}: set {ENVIRONMENT_NAME} or --data.root to the folder around it"
             )
-        published = read_benchmark(self.benchmark, root)
+        published = self.published(root)
         known = [sequence.name for sequence in published]
         for name in self.names or ():
             if name not in known:
                 raise ValueError(f"sequences has {name!r} but {self.benchmark} has {', '.join(known)}")
         return [sequence for sequence in published if self.names is None or sequence.name in self.names]
+
+    def published(self, root: str) -> list[Sequence]:
+        """Read all sequences of the set."""
+        return read_benchmark(self.benchmark, root)
 
     def count(self, split: str) -> int:
         """Return the number of sequences."""
@@ -68,6 +94,18 @@ class OTB(TrackingBenchmark):
     """OTB-100 (Wu et al. 2015): ``OTB/<name>/img``, ``groundtruth_rect.txt``."""
 
     benchmark = "otb"
+
+
+class OTB50(OTB):
+    """OTB-50 (Wu et al. 2015), the half of OTB-100 that its authors found the hardest; those of it that are there."""
+
+    def published(self, root: str) -> list[Sequence]:
+        """Read those of the fifty that are there."""
+        sequences = super().published(root)
+        chosen = [sequence for sequence in sequences if sequence.name in OTB50_NAMES]
+        if not chosen:
+            raise ValueError(f"{root} has no sequence of OTB-50, only {', '.join(s.name for s in sequences)}")
+        return chosen
 
 
 class TempleColor128(TrackingBenchmark):

@@ -7,7 +7,7 @@ import pytest
 from jsonargparse import ArgumentParser
 
 from datamodules.tracking.base import Target, TrackingData
-from datamodules.tracking.benchmarks import OTB, UAV123, VOT, TempleColor128
+from datamodules.tracking.benchmarks import OTB, OTB50, OTB50_NAMES, UAV123, VOT, TempleColor128
 from datamodules.tracking.drawn_videos import DrawnVideos
 from datamodules.tracking.got10k import GOT10k
 from datamodules.tracking.patches import TrainingCrops
@@ -22,6 +22,16 @@ def test_benchmarks(root, cls, count):
     assert data.protocol("test")["benchmark"] == cls.benchmark
     with pytest.raises(ValueError, match=f"has no training video; .* --data.test datamodules.{cls.__name__}"):
         data.setup("fit")
+
+
+def test_otb50_is_half_of_otb100(root):
+    assert len(OTB50_NAMES) == 50
+    found = [video.name for video in OTB50(root).videos]
+    assert found == [video.name for video in OTB(root).videos if video.name in OTB50_NAMES]
+    assert {"Couple", "Deer"} <= set(found)
+    assert not {"Football1", "Jogging.1"} & set(found)
+    with pytest.raises(ValueError, match="'Football1' but otb has"):
+        _ = OTB50(root, sequences=["Football1"]).videos
 
 
 def test_a_test_set_stands_in_for_the_test_videos_alone(root):
