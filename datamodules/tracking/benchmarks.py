@@ -19,26 +19,13 @@ from lightning_fewshot.tracking.box_files import polygons_to_xywh
 from lightning_fewshot.tracking.sequence import Sequence
 
 # TB-50 of Wu et al. 2015; both targets of Skating2 are among the fifty.
-OTB50_NAMES = frozenset(
-    (
-        *("Basketball", "Biker", "Bird1", "BlurBody", "BlurCar2", "BlurFace", "BlurOwl", "Bolt", "Box", "Car1"),
-        *("Car4", "CarDark", "CarScale", "ClifBar", "Couple", "Crowds", "David", "Deer", "Diving", "DragonBaby"),
-        *("Dudek", "Football", "Freeman4", "Girl", "Human3", "Human4", "Human6", "Human9", "Ironman", "Jump"),
-        *(
-            "Jumping",
-            "Liquor",
-            "Matrix",
-            "MotorRolling",
-            "Panda",
-            "RedTeam",
-            "Shaking",
-            "Singer2",
-            "Skating1",
-            "Skating2.1",
-        ),
-        *("Skating2.2", "Skiing", "Soccer", "Surfer", "Sylvester", "Tiger2", "Trellis", "Walking", "Walking2", "Woman"),
-    )
-)
+_OTB50 = """
+Basketball Biker Bird1 BlurBody BlurCar2 BlurFace BlurOwl Bolt Box Car1 Car4 CarDark CarScale ClifBar Couple Crowds
+David Deer Diving DragonBaby Dudek Football Freeman4 Girl Human3 Human4 Human6 Human9 Ironman Jump Jumping Liquor
+Matrix MotorRolling Panda RedTeam Shaking Singer2 Skating1 Skating2.1 Skating2.2 Skiing Soccer Surfer Sylvester
+Tiger2 Trellis Walking Walking2 Woman
+"""
+OTB50_NAMES = frozenset(_OTB50.split())
 
 
 class TrackingBenchmark(TrackingData):
