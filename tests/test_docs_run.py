@@ -1,12 +1,10 @@
 """The ``fit`` and ``test`` commands of the documents run: one batch each, on tiny data in the real layouts.
 
 tests/test_docs.py parses all commands as they are written. Here sizes are those of the tiny files, roots those of the
-tests, and nothing starts from a checkpoint unless it must. ``predict`` and the other
-commands run in the tests of their own.
+tests, and nothing starts from a checkpoint unless it must. ``predict`` and the other commands run in their own tests.
 """
 
 import json
-from pathlib import Path
 
 import pytest
 from test_docs import ROOT, commands
@@ -70,5 +68,5 @@ def test_a_command_of_the_documents_runs(words, in_tmp, monkeypatch, tiny_data):
         if "download" in str(error.code):
             pytest.skip(str(error.code))
         raise AssertionError(error.code) from error
-    metrics = json.loads(Path(in_tmp / "run/results.json").read_text())["metrics"]
+    metrics = json.loads((in_tmp / "run/results.json").read_text())["metrics"]
     assert metrics or "--test_after_fit" in words
