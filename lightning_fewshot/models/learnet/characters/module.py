@@ -52,6 +52,7 @@ class SiameseLearnet(FewShotModule):
         batch_norm: Normalise between layers and on predicted filters; the paper says it of tracking only.
         score_norm: Normalise similarities over the batch before the loss; the paper does not say.
         init_std: Standard deviation of the Gaussian initialisation; None scales it by fan-in.
+        residual_blocks: Behind each of the first two convolutions of a stream; the paper has none.
         views: Average an input's scores over small affine maps of it in evaluation; None: the input alone.
         optimization: Optimiser and learning rate over the run.
         init_from: Checkpoint of another run to start training from, as far as names and shapes agree.
@@ -71,13 +72,14 @@ class SiameseLearnet(FewShotModule):
         batch_norm: bool = True,
         score_norm: bool = True,
         init_std: float | None = None,
+        residual_blocks: int = 0,
         views: Views | None = None,
         optimization: Optimization = Optimization(),
         init_from: str | None = None,
     ) -> None:
         super().__init__(optimization, init_from)
         self.network = LearnetNetwork(
-            architecture, comparison, predicted, batch_norm=batch_norm, score_norm=score_norm, init_std=init_std
+            architecture, comparison, predicted, batch_norm, score_norm, init_std, residual_blocks
         )
         self.views = views
 

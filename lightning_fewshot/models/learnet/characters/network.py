@@ -82,6 +82,7 @@ class LearnetNetwork(nn.Module):
         batch_norm: Batch normalisation after every convolution but the last, and of predicted filters.
         score_norm: Batch normalisation of similarities.
         init_std: Standard deviation of the Gaussian initialisation; None scales it by fan-in.
+        residual_blocks: Behind each of the first two convolutions of a stream; the paper has none.
 
     Raises:
         ValueError: An option that is not among the ones named here, or that the architecture has no use for.
@@ -95,16 +96,20 @@ class LearnetNetwork(nn.Module):
         batch_norm: bool = True,
         score_norm: bool = True,
         init_std: float | None = None,
+        residual_blocks: int = 0,
     ) -> None:
         super().__init__()
+        if residual_blocks < 0:
+            raise ValueError(f"residual_blocks is {residual_blocks} but must be at least 0")
         _check_choice("architecture", architecture, get_args(Architecture))
         _check_predicted(architecture, predicted)
         layer = predicted or PredictedLayer()
         self.architecture = architecture
         dynamic, single = architecture in DYNAMIC, architecture == "learnet"
         kind = layer.predictor if dynamic else "plain" if architecture in PLAIN else "learned"
-        self.stream = Stream(kind, layer.number - 1, batch_norm)
-        self.other = Stream(kind, layer.number - 1, batch_norm) if "unshared" in architecture else None
+        stream = (kind, layer.number - 1, batch_norm, residual_blocks)
+        self.stream = Stream(*stream)
+        self.other = Stream(*stream) if "unshared" in architecture else None
         self.compare = Comparison(comparison, CHANNELS[-1], not single, score_norm)
         initialise(self, init_std)
         self.learnet = None

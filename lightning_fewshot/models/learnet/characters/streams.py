@@ -25,26 +25,30 @@ class Stream(nn.Module):
             "naive" (predicted).
         layer: Index of that convolution.
         batch_norm: Normalise after every convolution but the last.
+        residual: Residual blocks behind each of the first two convolutions.
     """
 
-    def __init__(self, kind: str = "plain", layer: int = 1, batch_norm: bool = True) -> None:
+    def __init__(self, kind: str = "plain", layer: int = 1, batch_norm: bool = True, residual: int = 0) -> None:
         super().__init__()
         self.dynamic = layer if kind in ("factorised", "naive") else None
         sizes = list(zip(CHANNELS[:-1], CHANNELS[1:], KERNELS, strict=True))
         self.convs = nn.ModuleList(_conv(kind if i == layer else "plain", *size) for i, size in enumerate(sizes))
         self.norms = nn.ModuleList(_norm(size[1], batch_norm) for size in sizes[:-1])
+        blocks = ([ResidualBlock(size[1], batch_norm) for _ in range(residual)] for size in sizes[:-1])
+        self.blocks = nn.ModuleList(nn.Sequential(*each) for each in blocks)
         self.convs[:-1].to(memory_format=torch.channels_last)  # 1.4 times the speed on a CPU; the last is a matrix
+        self.blocks.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, filters: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         """Return features ``(B, D)`` of ``x`` ``(B, 1, 28, 28)``."""
         for i, norm in enumerate(self.norms):
-            x = relu(max_pool2d(norm(self._convolve(i, x, filters, bias)), 2))
+            x = self.blocks[i](relu(max_pool2d(norm(self._convolve(i, x, filters, bias)), 2)))
         return self._convolve(len(self.norms), x, filters, bias).flatten(1)
 
     def first_response(self, x: Tensor, filters: Tensor) -> Tensor:
         """Return what the predicted filters answer to ``x``, before M': ``(B, factors, H, W)`` (figure 3)."""
         for i in range(self.dynamic):
-            x = relu(max_pool2d(self.norms[i](self.convs[i](x)), 2))
+            x = self.blocks[i](relu(max_pool2d(self.norms[i](self.convs[i](x)), 2)))
         layer = self.convs[self.dynamic]
         return layer.respond(x, filters) if hasattr(layer, "respond") else layer(x, filters)
 
@@ -52,6 +56,25 @@ class Stream(nn.Module):
         if i == self.dynamic:
             return self.convs[i](x, filters, bias)
         return _convolve_whole(self.convs[i], x) if i == len(self.norms) else self.convs[i](x)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside the identity (He et al., 2016, figure 2). Not in the paper.
+
+    Args:
+        channels: Of input and output.
+        batch_norm: Normalise after both convolutions.
+    """
+
+    def __init__(self, channels: int, batch_norm: bool = True) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        self.norms = nn.ModuleList(_norm(channels, batch_norm) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return maps of the shape of ``x``, ``(B, C, H, W)``."""
+        inner = relu(self.norms[0](self.convs[0](x)))
+        return relu(x + self.norms[1](self.convs[1](inner)))
 
 
 class Learnet(nn.Module):

@@ -23,6 +23,7 @@ VARIANTS = [
     {"predicted": PredictedLayer(predictor="naive")},
     {"predicted": PredictedLayer(bias=True)},
     {"batch_norm": False},
+    {"residual_blocks": 1},
     {"predicted": PredictedLayer(predictor="naive", bias=True), "batch_norm": False, "score_norm": False},
 ]
 
@@ -74,6 +75,21 @@ def test_every_parameter_learns(architecture, comparison):
     pair_loss(network.predict(network.adapt(_images(6)), _images(6, 1)).flatten(), torch.arange(6) % 2).backward()
     still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not still
+
+
+def test_residual_blocks_add_to_what_comes_in():
+    """A block whose second convolution is 0 is the identity behind a ReLU, and the paper's network has none."""
+    plain, network = LearnetNetwork("siamese_shared"), LearnetNetwork("siamese_shared", residual_blocks=2)
+    missing, _ = network.load_state_dict(plain.state_dict(), strict=False)
+    assert len(missing) == 4 * 2 * 6  # blocks, convolutions in each, entries of a convolution with its norm
+    assert all("blocks" in name for name in missing)
+    for block in [block for each in network.stream.blocks for block in each]:
+        nn.init.zeros_(block.norms[1].weight)
+    z, x = _images(3), _images(3, 1)
+    same = [net.eval().predict(net.adapt(z), x) for net in (plain, network)]
+    torch.testing.assert_close(*same)
+    nn.init.ones_(network.stream.blocks[0][1].norms[1].weight)
+    assert not torch.allclose(network.predict(network.adapt(z), x), same[0])
 
 
 def test_layer_sizes_are_the_papers():
@@ -222,6 +238,7 @@ def test_images_must_be_shared_out():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"residual_blocks": -1}, "residual_blocks is -1 but must be at least 0"),
         ({"architecture": "siamese"}, "architecture is 'siamese' but must be one of siamese_shared"),
         ({"comparison": "cosine"}, "comparison is 'cosine' but must be one of inner_product"),
         ({"predicted": {"number": 4}}, "number is 4 but must be one of 1, 2, 3"),
