@@ -63,7 +63,7 @@ class StaticRecogniser(nn.Module):
 
 def _static_stream(stream: Stream, state: PupilState) -> Stream:
     static = Stream("plain", batch_norm=False)
-    static.norms = copy.deepcopy(stream.norms)
+    static.norms, static.blocks = copy.deepcopy(stream.norms), copy.deepcopy(stream.blocks)
     static.convs = nn.ModuleList(_static_conv(conv, state) for conv in stream.convs)
     return static
 
