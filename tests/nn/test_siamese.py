@@ -29,6 +29,28 @@ def test_an_image_moved_by_the_stride_moves_the_map_by_a_cell(last):
     torch.testing.assert_close(here[..., 1:], moved[..., :-1])
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_pooling_before_the_relu_is_pooling_after_it(training):
+    """Bit for bit, and the gradients too: also where maxima tie and where all of a window is negative."""
+    stream = _stream(3).train(training)
+    with torch.no_grad():
+        for norm in stream.norms:
+            norm.bias.uniform_(-1, 1)
+    image = torch.randint(-1, 2, (2, 3, 127, 127)).double().requires_grad_()
+    image.data[..., 60:] = 0.25  # equal pixels, so equal maxima
+    ours = stream(image)
+    x = image
+    for i, (conv, norm) in enumerate(zip(stream.convs, stream.norms, strict=True)):
+        x = norm(conv(x))
+        x = torch.relu(x) if i < 4 else x
+        x = torch.max_pool2d(x, 3, 2) if i < 2 else x
+    assert torch.equal(ours, x)
+    leaves = [image, *stream.parameters()]
+    weights = torch.randn_like(x)
+    for a, b in zip(*(torch.autograd.grad((y * weights).sum(), leaves) for y in (ours, x)), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_a_cell_sees_the_pixels_that_the_stride_says():
     stream = _stream(3)
     image = torch.rand(1, 3, 127, 127).double().requires_grad_()
