@@ -131,8 +131,8 @@ class SiameseStream(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < least:
             raise ValueError(f"{name} are {tuple(images.shape)} but must be (B, 3, H, W) of at least {least} x {least}")
-        x = ((images.float() - MEAN) / SPREAD).to(self.convs[0].weight.dtype)
-        return x.contiguous(memory_format=torch.channels_last)
+        x = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
+        return x.sub_(MEAN).div_(SPREAD).to(self.convs[0].weight.dtype)
 
     def _layer(self, i: int, x: Tensor, filters: Tensor | None = None) -> Tensor:
         x = self.convs[i](x, filters) if i == 1 and self.predicted else self.convs[i](x)
