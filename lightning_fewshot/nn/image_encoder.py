@@ -56,13 +56,15 @@ def conv4(width: int = CONV4_WIDTH) -> nn.Sequential:
     """Return four blocks of 3x3 convolution, batch normalisation, ReLU and 2x2 pooling, and a global average.
 
     The global average (1.75 x 1.75 positions of a 28 x 28 drawing are left) makes the features independent of the
-    size of the images.
+    size of the images. Pooling stands before the ReLU, with which it commutes: a quarter of the elements.
     """
-    blocks = [
-        nn.Sequential(nn.Conv2d(a, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2))
-        for a in (3, width, width, width)
-    ]
+    blocks = [_block(a, width) for a in (3, width, width, width)]
     return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def _block(inputs: int, width: int) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, width, 3, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(width), nn.MaxPool2d(2), nn.ReLU(inplace=True))
 
 
 def freeze_stages(network: nn.Module, count: int) -> None:

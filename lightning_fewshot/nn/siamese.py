@@ -15,18 +15,21 @@ Shapes: B images, P exemplars, R search patches of each, K channels of the last 
 
 from __future__ import annotations
 
+import copy
 import math
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lightning_fewshot.nn.correlation import cross_correlation
 from lightning_fewshot.nn.dynamic import FactorisedConv2d, FactorisedDynamicConv2d
 from lightning_fewshot.precision import full_precision
 
+Network = TypeVar("Network", bound=nn.Module)
 SecondLayer = Literal["plain", "learned", "predicted"]
 KERNELS, STRIDES = (11, 5, 3, 3, 3), (2, 1, 1, 1, 1)  # AlexNet's; the first stride is 2 in both papers
 POOLED = (0, 1)  # layers with a 3 x 3 maximum of stride 2 behind them
@@ -105,6 +108,14 @@ class SiameseStream(nn.Module):
         """Return what predicted filters answer to ``x``, before M': ``(B, D, h, w)`` (Learnet, figure 4)."""
         return self.convs[1].respond(self._layer(0, x), filters)
 
+    def folded(self) -> SiameseStream:
+        """Return a copy for evaluation alone, whose hidden layers' normalisations are part of their convolutions."""
+        stream = copy.deepcopy(self).eval().requires_grad_(False)
+        for i in range(len(stream.convs) - 1):
+            stream.convs[i] = _with_norm(stream.convs[i], stream.norms[i])
+            stream.norms[i] = nn.Identity()
+        return stream
+
     def pixels(self, images: Tensor, least: int = 1, name: str = "images") -> Tensor:
         """Turn images ``(B, 3, H, W)``, uint8 or float in [0, 255], into what the stream takes, in its precision.
 
@@ -120,13 +131,13 @@ class SiameseStream(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < least:
             raise ValueError(f"{name} are {tuple(images.shape)} but must be (B, 3, H, W) of at least {least} x {least}")
-        x = ((images.float() - MEAN) / SPREAD).to(self.convs[0].weight.dtype)
-        return x.contiguous(memory_format=torch.channels_last)
+        x = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
+        return x.sub_(MEAN).div_(SPREAD).to(self.convs[0].weight.dtype)
 
     def _layer(self, i: int, x: Tensor, filters: Tensor | None = None) -> Tensor:
         x = self.convs[i](x, filters) if i == 1 and self.predicted else self.convs[i](x)
-        x = relu(self.norms[i](x))
-        return max_pool2d(x, 3, 2) if i in POOLED else x
+        x = self.norms[i](x)
+        return relu(max_pool2d(x, 3, 2) if i in POOLED else x, inplace=True)  # commutes: a quarter of the elements
 
 
 class ResponseLayer(nn.Module):
@@ -152,6 +163,19 @@ class ResponseLayer(nn.Module):
             return self.adjust(flat).float().view_as(responses)
 
 
+def folded(network: Network) -> Network:
+    """Return a network like this one with its stream folded; where it is in training, this one itself.
+
+    Nothing but the stream is copied, and the network is not changed.
+    """
+    if network.training:
+        return network
+    like = copy.copy(network)
+    like._modules = dict(network._modules)
+    like.stream = network.stream.folded()
+    return like
+
+
 def split_parameters(module: nn.Module, part: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Return the trained parameters of ``module`` without those of ``part``, and those of ``part``."""
     inside = [p for p in part.parameters() if p.requires_grad]
@@ -167,3 +191,14 @@ def initialise(module: nn.Module) -> None:
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def _with_norm(conv: nn.Module, norm: nn.BatchNorm2d) -> nn.Module:
+    """Return a convolution with the normalisation behind it; of a factorised one, its last projection takes it."""
+    if isinstance(conv, FactorisedConv2d):
+        _with_norm(conv.layer, norm)
+    elif isinstance(conv, FactorisedDynamicConv2d):
+        conv.back = fuse_conv_bn_eval(conv.back, norm)
+    else:
+        conv = fuse_conv_bn_eval(conv, norm)
+    return conv

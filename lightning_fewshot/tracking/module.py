@@ -42,7 +42,7 @@ class TrackingModule(FewShotModule):
 
     @abstractmethod
     def tracker(self) -> Tracker:
-        """Return this paper's tracker with the module's current weights; cheap, no copy.
+        """Return this paper's tracker with the module's current weights; cheap, made anew for every sequence.
 
         Its public attributes of plain data and settings groups tell whose result files may be taken up again.
         """

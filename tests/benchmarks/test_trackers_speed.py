@@ -150,6 +150,9 @@ class _Single(torch.nn.Module):
         super().__init__()
         self.convs = torch.nn.ModuleList([torch.nn.Conv2d(3, 4, 11, 8)])
 
+    def folded(self):
+        return self
+
     def pixels(self, images, least=1, name="images"):
         return images.float()
 

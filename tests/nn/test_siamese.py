@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightning_fewshot.nn.correlation import cross_correlation
-from lightning_fewshot.nn.siamese import ResponseLayer, SiameseStream, split_parameters
+from lightning_fewshot.nn.siamese import ResponseLayer, SiameseStream, folded, split_parameters
 
 
 def _stream(last):
@@ -27,6 +27,66 @@ def test_an_image_moved_by_the_stride_moves_the_map_by_a_cell(last):
         here = stream(image[..., : 159 - stream.stride])
         moved = stream(image[..., stream.stride :])
     torch.testing.assert_close(here[..., 1:], moved[..., :-1])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_pooling_before_the_relu_is_pooling_after_it(training):
+    """Bit for bit, and the gradients too: also where maxima tie and where all of a window is negative."""
+    stream = _stream(3).train(training)
+    with torch.no_grad():
+        for norm in stream.norms:
+            norm.bias.uniform_(-1, 1)
+    image = torch.randint(-1, 2, (2, 3, 127, 127)).double().requires_grad_()
+    image.data[..., 60:] = 0.25  # equal pixels, so equal maxima
+    ours = stream(image)
+    x = image
+    for i, (conv, norm) in enumerate(zip(stream.convs, stream.norms, strict=True)):
+        x = norm(conv(x))
+        x = torch.relu(x) if i < 4 else x
+        x = torch.max_pool2d(x, 3, 2) if i < 2 else x
+    assert torch.equal(ours, x)
+    leaves = [image, *stream.parameters()]
+    weights = torch.randn_like(x)
+    for a, b in zip(*(torch.autograd.grad((y * weights).sum(), leaves) for y in (ours, x)), strict=True):
+        assert torch.equal(a, b)
+
+
+def _moved(stream):
+    """Give every normalisation numbers of its own, as training does."""
+    with torch.no_grad():
+        for norm in stream.norms:
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+            norm.weight.uniform_(0.5, 2)
+            norm.bias.normal_()
+    return stream
+
+
+@pytest.mark.parametrize("second", ["plain", "learned", "predicted"])
+def test_a_folded_stream_says_the_same_and_leaves_the_other_as_it_was(second):
+    torch.manual_seed(0)
+    stream = _moved(SiameseStream((4, 6, 4, 4, 4), second=second)).eval()
+    before = {name: value.clone() for name, value in stream.state_dict().items()}
+    filters = torch.randn(1, *stream.convs[1].weight_shape) if second == "predicted" else None
+    images = stream.pixels(torch.randint(0, 256, (2, 3, 159, 159)))
+    with torch.no_grad():
+        expected, ours = stream(images, filters), stream.folded()(images, filters)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+    after = stream.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(value, before[name]) for name, value in after.items())
+    assert all(p.requires_grad for p in stream.parameters())
+    assert [type(norm).__name__ for norm in stream.folded().norms] == [*["Identity"] * 4, "BatchNorm2d"]
+
+
+def test_a_network_is_folded_in_evaluation_alone():
+    network = torch.nn.Module()
+    network.stream = _moved(SiameseStream((4, 4, 4, 4, 4)))
+    assert folded(network.train()) is network
+    stream, like = network.stream, folded(network.eval())
+    assert like is not network
+    assert like.stream is not stream
+    assert network.stream is stream
 
 
 def test_a_cell_sees_the_pixels_that_the_stride_says():

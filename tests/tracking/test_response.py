@@ -7,7 +7,7 @@ import torch
 from lightning_fewshot.tracking.crops import centres
 from lightning_fewshot.tracking.frames import ArrayFrames
 from lightning_fewshot.tracking.loop import track
-from lightning_fewshot.tracking.response import ResponseTracker, Search, cosine_window, locate
+from lightning_fewshot.tracking.response import ResponseTracker, Search, _bicubic, cosine_window, locate
 
 PLAIN = Search(scales=1, window=0, upsample=1)
 
@@ -63,6 +63,14 @@ def test_a_place_between_two_cells_is_found():
     response = torch.exp(-((rows - 8.5) ** 2 + (columns - 6.25) ** 2) / 8)[None]
     found = locate(response, Search(scales=1, window=0)).offset
     torch.testing.assert_close(found, torch.tensor([-1.75, 0.5]), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize(("sides", "factor"), [((17, 17), 16), ((9, 12), 3)])
+def test_two_products_interpolate_as_torch_does(sides, factor):
+    response = torch.randn(sides, generator=torch.Generator().manual_seed(0))
+    down, across = (_bicubic(side, factor) for side in sides)
+    expected = torch.nn.functional.interpolate(response[None, None], scale_factor=factor, mode="bicubic")[0, 0]
+    torch.testing.assert_close(down @ response @ across.T, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_change_of_scale_must_be_worth_its_penalty():

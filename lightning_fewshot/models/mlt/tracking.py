@@ -17,6 +17,7 @@ from torch.nn.functional import softplus
 from lightning_fewshot.models.mlt.meta_learner import Specialiser
 from lightning_fewshot.models.mlt.network import MatchingNetwork, MatchState
 from lightning_fewshot.models.mlt.settings import Choice, Memory
+from lightning_fewshot.nn.siamese import folded
 from lightning_fewshot.tracking.crops import CropSettings, crop, search_windows
 from lightning_fewshot.tracking.response import Following, ResponseTracker, Search
 
@@ -62,7 +63,7 @@ class MatchTracker(ResponseTracker):
     ) -> None:
         super().__init__(search, crops, network.stream.stride, device)
         self._network = network
-        self.predict = network.predict
+        self.predict = folded(network).predict
 
     def adapt(self, exemplar: Tensor) -> MatchState:
         """Look at the exemplar."""
@@ -98,7 +99,7 @@ class MetaTracker(ResponseTracker):
         self.gradient_settings = astuple(specialiser.loss)
         self._memory = memory
         self._specialiser = specialiser
-        self.predict = specialiser.network.predict
+        self.predict = folded(specialiser.network).predict
 
     def adapt(self, exemplar: Tensor) -> Knowledge:
         """Match with the first exemplar; there are no target-specific kernels yet."""

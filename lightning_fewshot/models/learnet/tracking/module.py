@@ -13,7 +13,7 @@ from lightning_fewshot.models.learnet.tracking.export import StaticTrackingPupil
 from lightning_fewshot.models.learnet.tracking.network import TemplateState, TrackingArchitecture, TrackingNetwork
 from lightning_fewshot.models.learnet.tracking.omega import Variant
 from lightning_fewshot.nn.response_loss import SquareLoss, pair_targets, query_cells
-from lightning_fewshot.nn.siamese import RESPONSE_LR, split_parameters
+from lightning_fewshot.nn.siamese import RESPONSE_LR, folded, split_parameters
 from lightning_fewshot.settings import Optimization, decay_groups
 from lightning_fewshot.tracking.crops import CropSettings
 from lightning_fewshot.tracking.module import TrackingModule
@@ -119,7 +119,7 @@ class SiameseTracker(ResponseTracker):
         super().__init__(search, crops, network.stream.stride, device)
         self.architecture = network.architecture
         self._network = network
-        self.predict = network.predict
+        self.predict = folded(network).predict
 
     def adapt(self, exemplar: Tensor) -> TemplateState:
         """Run the learnet once."""
