@@ -101,14 +101,21 @@ class ConditioningNetwork(nn.Module):
         return self.body(self._together(images, objects).contiguous(memory_format=torch.channels_last))
 
     def pooled(self, images: Sequence[Tensor] | Tensor, objects: Sequence[Tensor] | Tensor) -> Tensor:
-        """Return the prototypes ``(S, F)`` of the network's last map, where ``pooling`` is set; arguments as above."""
+        """Return what the network's last layers see ``(S, F)``: the mean of its last map, with ``pooling`` prototypes.
+
+        Args:
+            images: As above.
+            objects: As above.
+        """
         inputs = self._together(images, objects)
+        if self.encoder.pooling is None:
+            return self.body.forward_features(inputs.contiguous(memory_format=torch.channels_last)).mean((2, 3))
         maps = self.body.forward_features(inputs[:, :3].contiguous(memory_format=torch.channels_last))
         weights = pooling_weights(inputs[:, 3:], maps.shape[-2:], self.align_corners)
         return prototypes(maps, weights, self.encoder.pooling.background)
 
     def code(self, pooled: Tensor) -> Tensor:
-        """Return the code ``(S, 1000)`` of prototypes ``(S, F)``."""
+        """Return the code ``(S, 1000)`` of what ``pooled`` returned, ``(S, F)``."""
         return self.body.forward_head(pooled[:, :, None, None])  # its own pooling sees one location
 
     def _together(self, images: Sequence[Tensor] | Tensor, objects: Sequence[Tensor] | Tensor) -> Tensor:
