@@ -36,11 +36,12 @@ from lightning_fewshot.settings import BackboneSettings
 COARSE = 4  # training masks are compared at every fourth pixel
 FRAME_STEP = 8  # of a video every eighth frame is asked
 POOLED = SupportEncoder(
-    pooling=Prototypes(0.5), prototype_init=True, size=193, crop=True, code_norm=True, lr_factor=1.0
+    pooling=Prototypes(0.5), prototype_init=True, size=193, crop=True, code_norm=True, learned_bias=True, lr_factor=1.0
 )
 VIEWS = {
     "pooled": POOLED,
     "masked": replace(POOLED, pooling=None),  # the paper's
+    "scales": replace(POOLED, scales=(1.0, 1.5, 2.0)),
     "no negatives": replace(POOLED, pooling=Prototypes(0.0)),
 }
 
@@ -82,7 +83,10 @@ class Supports(NamedTuple):
 
 
 def segmenter(view: str = "pooled", stride: int = 16) -> OSLSMSegmenter:
-    """Return OSLSM as in experiments/oslsm/photos.yaml, with another g or finer feature maps where asked."""
+    """Return OSLSM as in experiments/oslsm/photos.yaml, with another g or finer feature maps where asked.
+
+    The learned bias starts at 0 and stays there where no recipe trains it.
+    """
     return OSLSMSegmenter(
         backbone=BackboneSettings("efficientnet_lite0", "package", frozen_stages=5, frozen_batchnorm=True),
         branch=SegmentationBranchSettings(output_stride=stride, dropout=0.1, feature_norm=True),

@@ -14,10 +14,11 @@ first of them, so that both are asked the same. Differences are paired: both sid
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,12 +45,14 @@ class Recipe:
     Args:
         phi: Learning rate of phi's last convolution.
         g: Learning rate of g's last layer.
+        bias: Learning rate of a number that is added to every b; 0: there is none.
         loss: What is minimised.
         steps: Of ``BATCH`` pairs.
     """
 
     phi: float = 1e-4
     g: float = 1e-4
+    bias: float = 0.0
     loss: PixelLoss = DICE
     steps: int = 300
 
@@ -63,6 +66,7 @@ RECIPES = {
     "phi and g, fast": Recipe(phi=1e-3, g=1e-3),
     "phi and g, contrast": Recipe(phi=3e-4, g=3e-4, loss=PixelLoss(dice=0.5, contrast=0.5)),
     "phi and g, pixels": Recipe(phi=3e-4, g=3e-4, loss=PixelLoss(dice=0.5)),
+    "phi and g, learned bias": Recipe(phi=3e-4, g=3e-4, bias=1e-2),
     "phi and g, 900 steps": Recipe(phi=3e-4, g=3e-4, steps=900),
 }
 
@@ -116,7 +120,8 @@ def train(module: OSLSMSegmenter, pairs: Pairs, recipe: Recipe, seed: int = 0) -
     """Train the last layers in place."""
     phi = [p for p in module.segmentation.top.parameters() if p.requires_grad]
     g = [*module.conditioning.network.body.get_classifier().parameters()]
-    groups = [{"params": part, "lr": lr} for part, lr in ((phi, recipe.phi), (g, recipe.g)) if lr]
+    rates = ((phi, recipe.phi), (g, recipe.g), ([module.conditioning.bias], recipe.bias))
+    groups = [{"params": part, "lr": lr} for part, lr in rates if lr]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, [group["lr"] for group in groups], total_steps=recipe.steps, pct_start=0.05
@@ -173,20 +178,25 @@ def known_of(cache: Cache, view: str, tested: bool) -> Known:
     return Known(start, parts["train"].pairs, parts["val"], parts.get("test"))
 
 
-def trained(known: Known, name: str, seed: int) -> OSLSMSegmenter:
+def trained(known: Known, recipe: Recipe, seed: int) -> OSLSMSegmenter:
     """Return a model that a recipe has trained."""
     torch.manual_seed(seed)
-    module = segmenter()
-    module.load_state_dict(known.start.state_dict())
-    train(module, known.train, RECIPES[name], seed)
+    module = copy.deepcopy(known.start)
+    train(module, known.train, recipe, seed)
     return module
+
+
+def recipe_of(name: str, options: argparse.Namespace) -> Recipe:
+    """Return a recipe, with another number of steps where one is asked for."""
+    recipe = RECIPES[name]
+    return recipe if options.steps is None else replace(recipe, steps=options.steps)
 
 
 def validated(known: Known, options: argparse.Namespace) -> dict[str, Tensor]:
     """Return mean IoU on validation pairs, ``(1,)``, of the start and of every recipe."""
     rows = {"start": chosen_threshold(oslsm(known.start), known.val)[1]}
     for name in options.recipes:
-        rows[name] = chosen_threshold(oslsm(trained(known, name, 0)), known.val)[1]
+        rows[name] = chosen_threshold(oslsm(trained(known, recipe_of(name, options), 0)), known.val)[1]
         print(f"  {name}: {100 * rows[name]:.1f}", flush=True)
     return {name: torch.tensor([value]) for name, value in rows.items()}
 
@@ -203,7 +213,9 @@ def tested(known: Known, options: argparse.Namespace, view: str, test: Bootstrap
     """Return the rows of OSLSM in one view: start and every seed, their differences, with another class's support."""
     rows: dict[str, Tensor] = {}
     models = {"start": known.start}
-    models |= {f"trained, seed {seed}": trained(known, options.test, seed) for seed in range(options.seeds)}
+    models |= {
+        f"trained, seed {seed}": trained(known, recipe_of(options.test, options), seed) for seed in range(options.seeds)
+    }
     for shots in sorted({1, options.shots}):
         label = f"{view}, {shots} shot{'s' * (shots > 1)}"
         for name, module in models.items():
@@ -266,6 +278,7 @@ def main() -> None:
     parser.add_argument("--conditioning", nargs="+", default=["pooled"], choices=list(VIEWS), help="what g sees")
     parser.add_argument("--stride", type=int, default=16, choices=(8, 16), help="of the feature maps")
     parser.add_argument("--recipes", nargs="*", default=list(RECIPES), choices=list(RECIPES))
+    parser.add_argument("--steps", type=int, help="of training, in place of the recipe's")
     parser.add_argument("--seeds", type=int, default=1, help="of training")
     parser.add_argument("--test", choices=list(RECIPES), help="ask the novel classes, with this recipe and the start")
     options = parser.parse_args()

@@ -29,7 +29,7 @@ def module():
         backbone=BackboneSettings("efficientnet_lite0", frozen_stages=5, frozen_batchnorm=True),
         branch=SegmentationBranchSettings(output_stride=32, dropout=0.0, feature_norm=True),
         sides=ImageSides(query_size=65, align_corners=True),
-        encoder=SupportEncoder(pooling=Prototypes(0.5), prototype_init=True, size=65),
+        encoder=SupportEncoder(pooling=Prototypes(0.5), prototype_init=True, size=65, learned_bias=True),
         loss=PixelLoss(dice=0.5, contrast=0.25),
     ).eval()
 
@@ -161,6 +161,14 @@ def test_a_cache_with_too_few_pairs_is_refused(tmp_path, module):
         cache.pairs("val", module)
     data.counts["val"] = 2
     assert len(cache.pairs("val", module).classes) == 2
+
+
+def test_a_recipe_can_train_a_bias_of_all(module):
+    pairs = oslsm_pairs.cached(module, episode(), coarse=True)
+    module = deepcopy(module)
+    study.train(module, pairs._replace(seen=pairs.seen[:, None]), study.Recipe(phi=1e-4, g=1e-4, bias=1e-2, steps=2))
+    assert float(module.conditioning.bias) != 0
+    assert float(study.features_of(module, pairs)[2].detach()[0]) != 0
 
 
 def test_training_lowers_the_loss_and_moves_what_a_recipe_names(module):
