@@ -1,19 +1,24 @@
 """Table 1's other rows on the cached features of studies/oslsm_training.py: they see what OSLSM's phi starts from.
 
+The paper's baselines classify the features of a classifier of all training classes. A cached pair has the mask of one
+class, so that none can be trained here: features are ImageNet's, normalised by the statistics of training photos.
+
 Shapes: B pairs, K shots, D features, (H, W) pixels, (h, w) locations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from oslsm_pairs import part_of
 from oslsm_rows import Method, Questions
 from oslsm_sets import BATCH
 from torch import Tensor
+from torch.func import functional_call
 
 from lightning_fewshot.models.oslsm.classifiers import pixel_logits
+from lightning_fewshot.models.oslsm.finetuning import LabelledMaps, finetune
 from lightning_fewshot.models.oslsm.grid import upsampled
 from lightning_fewshot.models.oslsm.logistic import logistic_regression
 from lightning_fewshot.models.oslsm.nearest import Neighbours, labelled_locations, neighbour_logits
@@ -61,7 +66,7 @@ def nearest_neighbours(branch: SegmentationBranch) -> Method:
     def logits(shots: Neighbours, features: Tensor) -> Tensor:
         return neighbour_logits(shots, features) * branch.n_features**-0.5
 
-    return _labelled(branch, logits)
+    return labelled(branch, logits)
 
 
 def logistic(branch: SegmentationBranch) -> Method:
@@ -71,10 +76,26 @@ def logistic(branch: SegmentationBranch) -> Method:
         weight, bias = logistic_regression(shots.features[0], shots.objects[0])
         return pixel_logits(weight[None], bias[None], features)
 
-    return _labelled(branch, logits)
+    return labelled(branch, logits)
 
 
-def _labelled(branch: SegmentationBranch, logits) -> Method:
+def fine_tuning(branch: SegmentationBranch, steps: int = 50, lr: float = 1e-3) -> Method:
+    """Return fine-tuning of fc6, fc7 and a new fc8 on the support, with FineTuningSegmenter's steps and rate."""
+
+    def method(questions: Questions) -> Iterator[Tensor]:
+        for pairs, known in parts_of(questions):
+            for i, shots in enumerate(known.index):
+                maps, labels = known.maps[shots].float(), [(o, k) for o, k in known.labels[shots]]
+                support = LabelledMaps(list(maps), labels, torch.zeros(len(shots), dtype=torch.int64))
+                state = finetune(branch.top, support, steps=steps, lr=lr)
+                with torch.no_grad():
+                    features = functional_call(branch.top, dict(state.top), pairs.maps[i : i + 1].float())
+                    yield at_pixels(pixel_logits(state.weight, state.bias, features), pairs.masks[i])[0]
+
+    return method
+
+
+def labelled(branch: SegmentationBranch, logits: Callable[[Neighbours, Tensor], Tensor]) -> Method:
     """Return the method that gives ``logits`` the labelled locations of a pair's shots and the query's features."""
 
     @torch.no_grad()

@@ -5,13 +5,21 @@ from types import SimpleNamespace
 
 import oslsm_baselines as baselines
 import oslsm_pairs
+import oslsm_recipes as study
 import oslsm_rows
-import oslsm_training as study
+import oslsm_siamese
 import pytest
 import torch
 
 from lightning_fewshot.episodes import Episode, Examples
-from lightning_fewshot.models.oslsm import CopyMaskSegmenter, OSLSMSegmenter, PrototypeSegmenter
+from lightning_fewshot.models.oslsm import (
+    CopyMaskSegmenter,
+    FineTuningSegmenter,
+    LogisticSegmenter,
+    NearestNeighbourSegmenter,
+    OSLSMSegmenter,
+    PrototypeSegmenter,
+)
 from lightning_fewshot.models.oslsm.settings import (
     ImageSides,
     PixelLoss,
@@ -107,6 +115,57 @@ def test_the_row_of_prototypes_is_that_of_its_class(module, shots):
     torch.testing.assert_close(pred.probs[0], probs, rtol=2e-2, atol=2e-2)
     copied = CopyMaskSegmenter()(asked)[0].probs[0]
     torch.testing.assert_close(next(oslsm_rows.copied_mask(questions_of(module, asked))), copied)
+
+
+@pytest.mark.parametrize(
+    ("method", "segmenter"),
+    [
+        (baselines.nearest_neighbours, NearestNeighbourSegmenter),
+        (baselines.logistic, LogisticSegmenter),
+        (baselines.fine_tuning, FineTuningSegmenter),
+    ],
+)
+def test_the_rows_of_labelled_locations_are_those_of_their_classes(module, method, segmenter):
+    reference = segmenter(
+        backbone=BackboneSettings("efficientnet_lite0", frozen_stages=5, frozen_batchnorm=True),
+        branch=SegmentationBranchSettings(output_stride=32, dropout=0.0, feature_norm=True),
+        sides=ImageSides(query_size=65, align_corners=True),
+    ).eval()
+    asked = several_shots()
+    found = []
+    for branch in (module.segmentation, reference.segmentation):
+        branch.load_state_dict(module.segmentation.state_dict())
+        branch.norm.calibrated = True  # the statistics are one set for all images
+    with torch.no_grad():
+        found = next(method(reference.segmentation)(questions_of(reference_module(module, reference), asked)))
+    torch.testing.assert_close(reference(asked)[0].probs[0], found, rtol=5e-2, atol=5e-2)  # half precision is kept
+
+
+def reference_module(module, reference):
+    """Return OSLSM with the segmentation branch of another segmenter."""
+    module = deepcopy(module)
+    module.segmentation = reference.segmentation
+    return module
+
+
+def test_siamese_matching_learns_what_is_of_one_kind(module):
+    pairs = oslsm_pairs.cached(module, episode(), coarse=True)
+    known = oslsm_pairs.distinct(iter([episode()]), lambda *shot: oslsm_pairs.one_support(module, *shot))
+    supports = oslsm_pairs.Supports(*known)
+    maps = torch.randn(2, *pairs.maps.shape[1:], generator=torch.Generator().manual_seed(0))
+    mark = torch.zeros_like(supports.labels[:, 0])
+    mark[:, :2] = True  # the object's locations look alike in query and support, as do the others'
+    fake = torch.where(mark[:, None], maps[0], maps[1])
+    supports = supports._replace(maps=fake, labels=torch.stack([mark, torch.ones_like(mark)], dim=1))
+    masks = torch.zeros_like(pairs.masks)
+    masks[:, :13] = 1
+    pairs = pairs._replace(maps=fake.flip(3), masks=masks)
+    module = deepcopy(module)
+    module.segmentation.norm.calibrated = True
+    method = oslsm_siamese.siamese(module.segmentation, pairs, supports, steps=40)
+    probs = next(method(oslsm_rows.Questions(pairs, supports)))
+    inside = masks[0] == 1
+    assert probs[inside].mean() > 0.5 > probs[~inside].mean()
 
 
 def test_a_support_that_is_asked_twice_is_computed_once(module):
