@@ -8,7 +8,7 @@ Shapes: S support images, D features of a location, (h, w) locations of a featur
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -98,25 +98,40 @@ class ConditioningNetwork(nn.Module):
         """
         if self.encoder.pooling is not None:
             return self.code(self.pooled(images, objects))
-        return self.body(self._together(images, objects).contiguous(memory_format=torch.channels_last))
+        codes = [self.body(inputs) for inputs in self._scales(images, objects)]
+        return torch.stack(codes).mean(0)
 
     def pooled(self, images: Sequence[Tensor] | Tensor, objects: Sequence[Tensor] | Tensor) -> Tensor:
-        """Return the prototypes ``(S, F)`` of the network's last map, where ``pooling`` is set; arguments as above."""
-        inputs = self._together(images, objects)
+        """Return what the network's last layers see ``(S, F)``: the mean of its last map, with ``pooling`` prototypes.
+
+        Args:
+            images: As above.
+            objects: As above.
+        """
+        return torch.stack([self._pooled(inputs) for inputs in self._scales(images, objects)]).mean(0)
+
+    def code(self, pooled: Tensor) -> Tensor:
+        """Return the code ``(S, 1000)`` of what ``pooled`` returned, ``(S, F)``."""
+        return self.body.forward_head(pooled[:, :, None, None])  # its own pooling sees one location
+
+    def _pooled(self, inputs: Tensor) -> Tensor:
+        if self.encoder.pooling is None:
+            return self.body.forward_features(inputs).mean((2, 3))
         maps = self.body.forward_features(inputs[:, :3].contiguous(memory_format=torch.channels_last))
         weights = pooling_weights(inputs[:, 3:], maps.shape[-2:], self.align_corners)
         return prototypes(maps, weights, self.encoder.pooling.background)
 
-    def code(self, pooled: Tensor) -> Tensor:
-        """Return the code ``(S, 1000)`` of prototypes ``(S, F)``."""
-        return self.body.forward_head(pooled[:, :, None, None])  # its own pooling sees one location
+    def _scales(self, images: Sequence[Tensor] | Tensor, objects: Sequence[Tensor] | Tensor) -> Iterator[Tensor]:
+        """Yield what the network sees of all supports, once for each scale."""
+        for scale in self.encoder.scales:
+            if isinstance(images, Tensor):
+                inputs = self._inputs(images, torch.as_tensor(objects), scale)
+            else:
+                pairs = zip(images, objects, strict=True)
+                inputs = torch.cat([self._inputs(i[None], o[None], scale) for i, o in pairs])
+            yield inputs.contiguous(memory_format=torch.channels_last)
 
-    def _together(self, images: Sequence[Tensor] | Tensor, objects: Sequence[Tensor] | Tensor) -> Tensor:
-        if isinstance(images, Tensor):
-            return self._inputs(images, torch.as_tensor(objects))
-        return torch.cat([self._inputs(i[None], o[None]) for i, o in zip(images, objects, strict=True)])
-
-    def _inputs(self, images: Tensor, objects: Tensor) -> Tensor:
+    def _inputs(self, images: Tensor, objects: Tensor, scale: float) -> Tensor:
         """Return normalised images with what they carry of the mask, ``(S, 3 to 5, size, size)``."""
         inputs, mask = (images.float() - self.mean.float()) / self.std.float(), objects.float()[:, None]
         if self.encoder.pooling is not None:
@@ -127,7 +142,7 @@ class ConditioningNetwork(nn.Module):
             inputs = inputs * mask  # section 4.1: only the target object is seen
         size = self.encoder.size
         if self.encoder.crop:
-            seen = roi_align(inputs, list(_squares(objects)[:, None]), size, aligned=True)
+            seen = roi_align(inputs, list(_squares(objects, scale)[:, None]), size, aligned=True)
         else:
             seen = interpolate(inputs, (size, size), mode="bilinear", antialias=True)
         return seen.to(self.std.dtype)
@@ -155,6 +170,7 @@ class ConditioningBranch(nn.Module):
         self.norm = nn.LayerNorm(CODE, elementwise_affine=False) if encoder.code_norm else nn.Identity()
         n_out = n_features + 1
         self.to_classifier = WeightHashing(CODE, n_out) if encoder.hashing else nn.Linear(CODE, n_out)
+        self.bias = nn.Parameter(torch.zeros(1)) if encoder.learned_bias else None
         if encoder.prototype_init:
             self.start_from_prototypes()
 
@@ -170,7 +186,8 @@ class ConditioningBranch(nn.Module):
     def classifiers(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Return w ``(S, D)`` and b ``(S,)`` of codes ``(S, 1000)``."""
         outputs = self.to_classifier(self.norm(codes.float()))  # eq. (1)
-        return outputs[:, :-1] * self.n_features**-0.5, outputs[:, -1]
+        bias = outputs[:, -1] if self.bias is None else outputs[:, -1] + self.bias
+        return outputs[:, :-1] * self.n_features**-0.5, bias
 
     @torch.no_grad()
     def start_from_prototypes(self) -> None:
@@ -205,9 +222,9 @@ def add_input_channel(body: nn.Module) -> None:
     setattr(parent, name.rpartition(".")[2], wide)
 
 
-def _squares(objects: Tensor) -> Tensor:
-    """Return the smallest square around each of ``(S, H, W)`` objects, centred on it: ``(S, 4)`` corners in pixels."""
+def _squares(objects: Tensor, scale: float) -> Tensor:
+    """Return the smallest square around each of ``(S, H, W)`` objects, scaled about its centre: ``(S, 4)`` corners."""
     boxes = masks_to_boxes(objects)
     near, far = boxes[:, :2], boxes[:, 2:] + 1  # masks_to_boxes gives the last pixel, not its far edge
-    middle, side = (near + far) / 2, (far - near).amax(1, keepdim=True)
+    middle, side = (near + far) / 2, (far - near).amax(1, keepdim=True) * scale
     return torch.cat([middle - side / 2, middle + side / 2], dim=1)

@@ -114,9 +114,12 @@ class SupportEncoder:
         size: Side of support images, in pixels, at least 32 (224 in the paper). With ``pooling`` and
             ``align_corners`` a multiple of the network's stride (32) plus 1.
         crop: See the square around the object, not the whole image: small objects then are as large as others.
+        scales: Sides of the squares that are seen with ``crop``, as multiples of the object's: what g makes of them is
+            averaged, so that w is of the object at each scale.
         hashing: Weight hashing; False: a fully connected layer from the code to (w, b).
         code_norm: Give each code mean 0 and variance 1 before it is hashed. Without ImageNet weights, codes are too
             small to learn from.
+        learned_bias: Add one learned number to every b, which by itself is an entry of the code, as those of w are.
         dropout: Before and between the network's last layers, in [0, 1) (0.5 in the authors' code).
         trained: "all" of g's network, as in the paper, or "last": its last layer alone.
         lr_factor: Learning rate of g, as a multiple (section 4.3: 0.1).
@@ -127,8 +130,10 @@ class SupportEncoder:
     prototype_init: bool = False
     size: int = 224
     crop: bool = False
+    scales: tuple[float, ...] = (1.0,)
     hashing: bool = True
     code_norm: bool = False
+    learned_bias: bool = False
     dropout: float = 0.0
     trained: TrainedLayers = "all"
     lr_factor: float = 0.1
@@ -142,6 +147,11 @@ class SupportEncoder:
             raise ValueError(
                 f"conditioning is {self.conditioning!r} but pooling sees no mask but its own: set one of both"
             )
+        object.__setattr__(self, "scales", tuple(self.scales))
+        if not self.scales or min(self.scales) < 1:
+            raise ValueError(f"scales is {self.scales} but must hold numbers of at least 1: the object's square is 1")
+        if self.scales != (1.0,) and not self.crop:
+            raise ValueError(f"scales is {self.scales} but needs crop: without it whole images are seen")
         if self.prototype_init and not self.hashing:
             raise ValueError("prototype_init needs hashing: the inverse of the hash is what it sets")
         if self.lr_factor < 0:

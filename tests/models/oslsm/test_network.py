@@ -134,6 +134,44 @@ def test_a_cropped_support_is_the_square_around_the_object():
     assert (seen[0][1, :, inner, 10:-10] != 0).any(1).all()
 
 
+def test_scales_widen_the_square_and_average_what_g_makes_of_it():
+    images, objects = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8), torch.zeros(1, 96, 96, dtype=torch.bool)
+    objects[0, 40:56, 44:60] = True
+    wide = torch.zeros_like(objects)
+    wide[0, 32:64, 36:68] = True  # the same centre, twice the side
+    g = network(crop=True, scales=(1.0, 2.0), pooling=Prototypes())
+    seen = []
+    g.body.conv1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    pooled = g.pooled(images, objects)
+    normal = (images.float() - g.mean) / g.std
+    for found, part in zip(seen, (normal[..., 40:56, 44:60], normal[..., 32:64, 36:68]), strict=True):
+        expected = interpolate(part, (64, 64), mode="bilinear")
+        torch.testing.assert_close(found[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2])
+    single = [network(crop=True, scales=(scale,), pooling=Prototypes()) for scale in (1.0, 2.0)]
+    for one in single:
+        one.load_state_dict(g.state_dict())
+    torch.testing.assert_close(pooled, sum(one.pooled(images, objects) for one in single) / 2)
+    masked = network(crop=True, scales=(1.0, 2.0))
+    codes = []
+    masked.body.register_forward_hook(lambda *_: codes.append(_[2]))
+    torch.testing.assert_close(masked(images, objects), torch.stack(codes).mean(0))
+    assert len(codes) == 2
+    assert not torch.allclose(codes[0], codes[1])
+
+
+def test_a_learned_bias_is_added_to_every_b_and_learns():
+    images, objects = shots()
+    plain, learned = branch(), branch(learned_bias=True)
+    assert learned.load_state_dict(plain.state_dict(), strict=False).missing_keys == ["bias"]
+    with torch.no_grad():
+        weight, bias = plain(images, objects)
+        torch.testing.assert_close(learned(images, objects), (weight, bias))
+        learned.bias.fill_(0.75)
+        torch.testing.assert_close(learned(images, objects), (weight, bias + 0.75))
+    learned(images, objects)[1].sum().backward()
+    assert learned.bias.grad.tolist() == [3.0]
+
+
 @pytest.mark.parametrize("background", [0.0, 0.5])
 @pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050", "efficientnet_lite0"])
 def test_a_pooled_support_is_the_mean_of_the_objects_locations_less_that_of_the_others(name, background):
