@@ -29,15 +29,16 @@ from torch import Tensor
 from lightning_fewshot.checkpoints import build_module
 
 N_QUERY = {"mosaics": 10, "coco": 3}
+N_CLASSES = {"val": 20, "test": 22, "both": 42}  # of the mosaics
 
 
 def bench_of(options: argparse.Namespace, part: str, way: int, shots: int, n_query: int) -> Mosaics | CocoPhotos:
-    """Return the data that the options ask for, seen by the detector of the checkpoint."""
-    detector, settings = build_module(options.checkpoint).eval(), (part, way, shots, n_query)
-    cache = Path(options.cache)
+    """Return the data that the options ask for, seen by the detector of the checkpoint; a way of 0: all classes."""
+    detector, cache = build_module(options.checkpoint).eval(), Path(options.cache)
     if options.data == "coco":
-        return CocoPhotos(options.checkpoint, detector, cache / "coco", *settings)
-    return Mosaics(detector, cache / "mosaics", *settings)
+        return CocoPhotos(options.checkpoint, detector, cache / "coco", part, way, shots, n_query)
+    way = way or (len(detector.classes) if part == "seen" else N_CLASSES[part])
+    return Mosaics(detector, cache / "mosaics", part, way, shots, n_query)
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
@@ -130,7 +131,9 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     options.part = options.part or ("test" if options.data == "coco" else "val")
     options.n_query = options.n_query or N_QUERY[options.data]
-    options.way = options.way or {"val": 20, "test": 22, "both": 42}[options.part]
+    if options.data == "coco" and not options.way:
+        parser.error("--way 0 is for the mosaics: COCO's classes have no photos of their own for all at once")
+    options.way = options.way or N_CLASSES[options.part]
     return options
 
 

@@ -86,7 +86,7 @@ class CocoPhotos:
         detector: Frozen.
         cache: Folder.
         part: "test", or "seen": held-out photos of the training classes.
-        way: Classes of an episode.
+        way: Classes of an episode; 0: one episode of all classes and all photos, without support.
         shots: Most shots.
         n_query: Query photos of a class.
     """
@@ -117,13 +117,13 @@ class CocoPhotos:
         training = set(catalog.training_names)
         photos = [p for p in catalog.photos.values() if p.name not in training]
         held = {name: [p.name for p in photos if name in p.classes] for name in classes}
-        needed = self.n_query + (FEWEST if self.part == "test" else 0)
+        needed = self.n_query + FEWEST if self.way else 1
         return {name: names for name, names in held.items() if len(names) >= needed}
 
     @cached_property
     def photos(self) -> dict[str, Canvas]:
         """The regions of all these photos; labels are places in ``names``."""
-        return remembered(self.cache / f"{self.part} photos {self.n_query}.pt", self._regions)
+        return remembered(self.cache / f"{self.part} photos {self.n_query if self.way else 'all'}.pt", self._regions)
 
     def _regions(self) -> dict[str, Canvas]:
         data: PhotoDetection = self.data
@@ -136,7 +136,10 @@ class CocoPhotos:
 
     def episodes(self, count: int) -> Iterator[BenchEpisode]:
         """Yield the first episodes."""
-        return (self._episode(i) for i in range(count))
+        if not self.way:
+            yield BenchEpisode(tuple(self.names), [], [], list(self.photos.values()))
+            return
+        yield from (self._episode(i) for i in range(count))
 
     def _episode(self, index: int) -> BenchEpisode:
         classes, query, support = self._plan(episode_rng(0, self.part, index, "objects"))
@@ -156,9 +159,8 @@ class CocoPhotos:
             classes = [list(self.names)[i] for i in rng.choice(len(self.names), self.way, replace=False)]
             orders, used = [list(rng.permutation(self.names[name])) for name in classes], set()
             query = [_take(order, self.n_query, used) for order in orders]
-            needed = 1 if self.part == "test" else 0
-            first = [_take(order, needed, used) for order in orders]
-            if all(len(q) == self.n_query for q in query) and all(len(s) == needed for s in first):
+            first = [_take(order, 1, used) for order in orders]
+            if all(len(q) == self.n_query for q in query) and all(first):
                 rest = [_take(order, self.shots - 1, used) for order in orders]
                 return tuple(classes), query, [a + b for a, b in zip(first, rest, strict=True)]
         raise ValueError(f"no {self.way} of {len(self.names)} classes have {self.n_query} query photos of their own")
