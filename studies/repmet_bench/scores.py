@@ -161,7 +161,7 @@ class Resamples:
         values, known = values.double().T, values.isfinite().T
         weights = self.episodes * known
         means = (values.nan_to_num(0.0) * weights).sum(1) / weights.sum(1)
-        return bootstrap_interval(means, values.shape[1], limits)
+        return bootstrap_interval(means, self.n_photos, limits)
 
 
 def show(estimate: Estimate, sign: bool = False) -> str:
