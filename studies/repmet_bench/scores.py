@@ -28,6 +28,7 @@ AUTHORS = {"logits": "scaled", "logit_scale": 15.0, "ranking": "softmax"}
 FILTER = DetectionFilter(score_threshold=0.0)
 METRICS = ("map_50", "recall_10", "recall_100")
 RESAMPLES = 200
+GROUPS = 1000  # classes times images whose boxes are suppressed together
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,16 @@ class Prepared:
         self.first = tuple(None if part is None else first_layer(detector, part) for part in self.pooled)
         pairs = [(c.refined, c.boxes) for c in episode.query]
         self.is_object = torch.cat([box_iou(refined, boxes).amax(1) >= 0.5 for refined, boxes in pairs])
+        self._features: tuple[TrainedHead | None, tuple[Tensor, Tensor | None] | None] = None, None
+
+    def features(self, head: TrainedHead) -> tuple[Tensor, Tensor | None]:
+        """Return what a head's last layer sees of query and support, ``(R, F)`` each; the last ones are kept."""
+        if self._features[0] is not head:
+            self._features = head, self._computed(head)
+        return self._features[1]
 
     @torch.no_grad()
-    def features(self, head: TrainedHead) -> tuple[Tensor, Tensor | None]:
-        """Return what a head's last layer sees of query and support, ``(R, F)`` each."""
+    def _computed(self, head: TrainedHead) -> tuple[Tensor, Tensor | None]:
         parts = self.pooled if head.from_pooled else self.first
         return tuple(None if p is None else torch.cat([head.layers(q.float()) for q in p.split(4096)]) for p in parts)
 
@@ -117,11 +124,11 @@ def judge(
         thresholds: T of them.
     """
     counts = [len(c.refined) for c in episode.query]
-    parts = scores.split(counts)
+    parts, size = scores.split(counts), max(1, GROUPS // scores.shape[1])
     found = [
         d
-        for i in range(0, len(counts), 10)
-        for d in collect_detections([c.refined for c in episode.query[i : i + 10]], list(parts[i : i + 10]), limits)
+        for i in range(0, len(counts), size)
+        for d in collect_detections([c.refined for c in episode.query[i : i + size]], list(parts[i : i + size]), limits)
     ]
     target = [(c.boxes, c.labels) for c in episode.query]
     pooled = pool([(d.boxes, d.scores, d.labels) for d in found], target, range(len(target)))
