@@ -35,6 +35,7 @@ class Optimization:
         schedule: Learning rate over the run: see :func:`lightning_fewshot.schedules.lr_factor`.
         warmup: Fraction of the run, in [0, 1), in which the learning rate rises from 0.
         final_lr: Learning rate at the end, as a fraction of the initial one ("cosine" and "geometric").
+        milestones: Fractions of the run, in (0, 1) and rising, at which "steps" divides the learning rate by 10.
 
     Raises:
         ValueError: A number out of range, or an optimiser that does not exist or is none.
@@ -47,6 +48,7 @@ class Optimization:
     schedule: Schedule = "cosine"
     warmup: float = 0.0
     final_lr: float = 0.01
+    milestones: tuple[float, ...] = (0.6, 0.9)
 
     def __post_init__(self) -> None:
         optimizer_class(self.optimizer)
@@ -58,6 +60,9 @@ class Optimization:
             raise ValueError(f"warmup is {self.warmup} but must be at least 0 and below 1")
         if self.final_lr < 0:
             raise ValueError(f"final_lr is {self.final_lr} but must be at least 0")
+        object.__setattr__(self, "milestones", tuple(self.milestones))
+        if list(self.milestones) != sorted(set(self.milestones)) or not all(0 < m < 1 for m in self.milestones):
+            raise ValueError(f"milestones is {self.milestones} but must rise, within 0 and 1")
 
     def make_optimizer(self, groups: Iterable[dict[str, Any]]) -> Optimizer:
         """Return the optimiser of parameter groups; ``lr_factor`` of a group multiplies its learning rate."""
@@ -71,6 +76,7 @@ class Optimization:
     def make_schedule(self, optimizer: Optimizer, total_steps: int) -> LambdaLR:
         """Return the schedule, to be stepped after every optimiser step."""
         settings = {"schedule": self.schedule, "warmup": self.warmup, "final": self.final_lr}
+        settings["milestones"] = self.milestones
         return LambdaLR(optimizer, partial(lr_factor, total=total_steps, **settings))
 
 

@@ -3,6 +3,7 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, MultiStepLR
 
 from lightning_fewshot.schedules import lr_factor
+from lightning_fewshot.settings import Optimization
 
 
 def _torch_factors(make, total):
@@ -33,3 +34,20 @@ def test_warmup_rises_to_one_and_the_end_is_not_left():
     assert rise == pytest.approx([0.1 * n for n in range(1, 11)] + [1, 1])
     assert lr_factor(150, 100, "cosine", final=0.02) == pytest.approx(0.02)
     assert lr_factor(0, 0) > 0
+
+
+def test_the_milestones_of_a_run_are_settings():
+    settings = Optimization("SGD", lr=0.5, schedule="steps", milestones=[0.2, 0.3])
+    optimizer = settings.make_optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))]}])
+    schedule, rates = settings.make_schedule(optimizer, 20), []
+    for _ in range(20):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([0.5] * 4 + [0.05] * 2 + [0.005] * 14)
+
+
+@pytest.mark.parametrize("milestones", [(0.3, 0.2), (0.0, 0.5), (0.5, 1.0), (0.4, 0.4)])
+def test_milestones_rise_within_the_run(milestones):
+    with pytest.raises(ValueError, match="milestones is"):
+        Optimization(schedule="steps", milestones=milestones)

@@ -44,6 +44,8 @@ class PhotoSplits:
             leave it out, and list it in a warning.
         episodes_file: A list of test episodes to use as it is; items are photo names.
         train_on_spare: Train also on photos that the data set keeps for evaluation and that show no class evaluated.
+        separate: Train on all photos that show no novel class and no validation class, and on no other, whichever the
+            data set keeps for evaluation: no novel object is ever taken for background.
     """
 
     novel_classes: tuple[str, ...] | None = None
@@ -53,6 +55,7 @@ class PhotoSplits:
     small_classes: Literal["error", "drop"] = "error"
     episodes_file: str | None = None
     train_on_spare: bool = False
+    separate: bool = False
 
     def __post_init__(self) -> None:
         if self.novel_classes is not None:
@@ -61,6 +64,8 @@ class PhotoSplits:
             raise ValueError(f"val_classes is {self.val_classes} but must be at least 0")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out} but must be at least 0 and below 1")
+        if self.separate and self.train_on_spare:
+            raise ValueError("separate and train_on_spare are both True but either says what to train on: give one")
         for name, allowed in {"eval_classes": ("novel", "seen"), "small_classes": ("error", "drop")}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r} but must be {allowed[0]!r} or {allowed[1]!r}")
@@ -157,6 +162,11 @@ class PhotoCatalog:
                 raise ValueError(f"episode {i} of {path} names {lacking[0]!r}, which split 'test' lacks")
         return plans
 
+    @cached_property
+    def _separated(self) -> frozenset[str]:
+        """The classes whose photos are not trained on, where photos are kept separate."""
+        return self.shown_classes.difference(self.split_classes["train"])
+
     def _shown(self, names: Names) -> list[str]:
         """Return the classes that some photo shows, sorted; warn of others."""
         skipped = SkippedItems()
@@ -171,6 +181,8 @@ class PhotoCatalog:
 
     def _evaluates(self, photo: AnnotatedPhoto) -> bool:
         """Return whether the data set keeps a photo for evaluation, and it may be needed for it here."""
+        if self.splits.separate:
+            return not self._separated.isdisjoint(photo.classes)
         if not (photo.evaluation_only and self.splits.train_on_spare):
             return photo.evaluation_only
         evaluated = {*self.split_classes["val"], *self.split_classes["test"]}

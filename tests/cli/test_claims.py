@@ -57,6 +57,11 @@ def test_claims_are_filled_from_values_and_kept_results(claims, tmp_path, capsys
     assert (tmp_path / "d.md").read_text() == before
 
 
+def test_a_smallest_difference_may_be_several(claims, tmp_path):
+    main(["--claims", str(claims(smallest_difference=[{"between": ["x"]}, {"between": ["x", "y"]}]))])
+    assert "| 1.0 and 4.1 | yes |" in (tmp_path / "d.md").read_text()
+
+
 def test_a_summary_has_fewer_columns(claims, tmp_path):
     path = claims()
     path.write_text(path.read_text() + "summary: s.md\n")
@@ -74,6 +79,9 @@ def test_a_summary_has_fewer_columns(claims, tmp_path):
         ({"values": {"x": {"valeu": 1}}}, "unknown key 'valeu'"),
         ({"values": {"x": {"result": "no.json", "metric": "m"}}}, "no.json has no metric 'm'"),
         ({"values": {"x": {"value": 1}, "y": {"value": 1}}}, "must name values that have an interval"),
+        ({"smallest_difference": "-"}, "smallest_difference is '-' but must be a number"),
+        ({"smallest_difference": "none is known"}, "must be a number"),
+        ({"smallest_difference": []}, "must be a number"),
     ],
 )
 def test_a_wrong_claim_is_an_error_that_names_it(claims, changes, message):

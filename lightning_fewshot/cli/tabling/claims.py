@@ -103,7 +103,7 @@ def _cells(claim: dict[str, Any], path: Path) -> list[str]:
         if column not in claim:
             raise ValueError(f"{where} lacks the key {column!r}")
         entry = claim[column]
-        text = _smallest(entry, values, where) if isinstance(entry, dict) else _fill(str(entry), values, where)
+        text = _fill(str(entry), values, where) if column != "smallest_difference" else _power(entry, values, where)
         cells.append(text.strip().replace("|", r"\|"))
     return cells
 
@@ -115,6 +115,19 @@ def _fill(text: str, values: dict[str, Value], where: str) -> str:
         return str(values[match[1]])
 
     return re.sub(r"\{(\w+)\}", replace, text)
+
+
+def _power(entry: Any, values: dict[str, Value], where: str) -> str:
+    """Return the smallest difference that a claim's intervals could have shown, as a text with a number."""
+    parts = entry if isinstance(entry, list) else [entry]
+    texts = [_smallest(part, values, where) if isinstance(part, dict) else str(part) for part in parts]
+    text = " and ".join(texts)
+    if not re.search(r"\d", text):
+        raise ValueError(
+            f"{where}: smallest_difference is {text!r} but must be a number, {{between: [...]}} or a text with one: "
+            "what is the smallest difference that the intervals could have shown?"
+        )
+    return text
 
 
 def _smallest(entry: dict[str, Any], values: dict[str, Value], where: str) -> str:

@@ -37,7 +37,8 @@ class PlainMetricDetector(SoftmaxDetector):
             episode's support; None leaves it out.
         iou_thresholds: IoU thresholds of the mean average precision.
         optimization: Optimiser and learning rate over the run.
-        init_from: Checkpoint of another run to start from; parameters that it lacks keep their initial values.
+        init_from: Checkpoint of another run to start from; parameters that it lacks keep their initial values. Or
+            ``COCO_V1``: backbone, pyramid and proposals of torchvision's Faster R-CNN; or a ``.pth`` file of it.
 
     Raises:
         ValueError: A number out of range.

@@ -31,6 +31,7 @@ from lightning_fewshot.models.repmet.adaptation import (
 )
 from lightning_fewshot.models.repmet.settings import FineTuning, Mixture
 from lightning_fewshot.module import FewShotModule
+from lightning_fewshot.nn.coco_start import is_torchvision, load_detector, read_torchvision
 from lightning_fewshot.nn.detections import DetectionFilter
 from lightning_fewshot.nn.embedding import embed
 from lightning_fewshot.nn.export import StaticDetector
@@ -105,7 +106,7 @@ class EpisodeDetector(FewShotModule):
         detections: What is reported.
         iou_thresholds: IoU thresholds of the mean average precision.
         optimization: Optimiser and learning rate over the run.
-        init_from: Checkpoint of another run to start from.
+        init_from: Checkpoint of another run to start from; ``COCO_V1``, or a ``.pth`` file: torchvision's Faster R-CNN.
     """
 
     monitor = "val/map_50"
@@ -136,6 +137,14 @@ class EpisodeDetector(FewShotModule):
         layer = Linear(self.network.n_features, 1 + n_classes)
         normal_(layer.weight, std=CLASSIFIER_STD)
         return layer
+
+    def load_initial(self, path: str) -> None:
+        """Start from another run's weights, or backbone, pyramid and proposals from torchvision's Faster R-CNN."""
+        if not is_torchvision(path):
+            super().load_initial(path)
+            return
+        count = load_detector(self.network, read_torchvision(path), path)
+        self.print(f"init_from {path}: {count} parameters of backbone, pyramid and region proposals taken")
 
     # adapting ---------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,8 @@ class RepMetDetector(EpisodeDetector):
         finetuning: Fine-tuning on every episode's support (table 3, right half); None leaves it out.
         evaluation: What is evaluated.
         optimization: Optimiser and learning rate over the run.
-        init_from: Checkpoint of another run to start from; parameters that it lacks keep their initial values.
+        init_from: Checkpoint of another run to start from; parameters that it lacks keep their initial values. Or
+            ``COCO_V1``: backbone, pyramid and proposals of torchvision's Faster R-CNN; or a ``.pth`` file of it.
 
     Attributes:
         pretraining: Whether the linear classifier takes the place of distances, in the first part of a run.

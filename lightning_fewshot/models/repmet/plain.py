@@ -51,7 +51,8 @@ class PlainDetector(SoftmaxDetector):
         imprint: Start that layer from the means of the classes on the support; False starts from zero.
         evaluation: What is evaluated.
         optimization: Optimiser and learning rate over the run.
-        init_from: Checkpoint of another run to start from; parameters that it lacks keep their initial values.
+        init_from: Checkpoint of another run to start from; parameters that it lacks keep their initial values. Or
+            ``COCO_V1``: backbone, pyramid and proposals of torchvision's Faster R-CNN; or a ``.pth`` file of it.
     """
 
     def __init__(
