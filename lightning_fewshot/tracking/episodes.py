@@ -75,6 +75,14 @@ def repeat_of(episode: Episode) -> int:
     return episode.class_ids[1] if episode.class_ids else 0
 
 
+def truth_of(episode: Episode) -> Tensor | None:
+    """Return where a sequence's object is ``(T', 4)``, on the CPU; around polygons their box. None: it is not known."""
+    if not episode.query.boxes:
+        return None
+    truth = episode.query.boxes[0].cpu()
+    return polygon_boxes(truth) if truth.shape[1] == 8 else truth
+
+
 def is_sequence(episode: Episode) -> bool:
     """Tell a video from a training episode."""
     return episode.protocol in SEQUENCES

@@ -2,7 +2,8 @@
 
 ``<folder>/<sequence>.txt`` has one line ``x,y,w,h`` a frame, in the coordinates of the benchmark's own files;
 ``<folder>/times/<sequence>_time.txt`` the tracker's seconds of each frame. Beside them
-stand ``_more.txt`` (score, seconds of waiting for the frame) and ``_made_by.txt`` (whose result this is, and of what).
+stand ``_more.txt`` (score, seconds of waiting for the frame, score of the true box, found or not; see
+:class:`~lightning_fewshot.tracking.loop.Step`) and ``_made_by.txt`` (whose result this is, and of what).
 """
 
 from __future__ import annotations
@@ -92,11 +93,12 @@ class TrackFiles:
             more = np.loadtxt(self.times(frames.name, "more"), delimiter=",", ndmin=2)
         except (OSError, ValueError):  # damaged since
             return None
-        if not len(boxes) == len(seconds) == len(more) or more.shape[1] != 2:
+        if not len(boxes) == len(seconds) == len(more) or more.shape[1] not in (2, 4):
             return None
         boxes[:, :2] -= frames.origin
         times = torch.from_numpy(np.stack([seconds, more[:, 1]]))
-        return Track(xywh_to_xyxy(boxes).float(), torch.from_numpy(more[:, 0]).float(), times[0], times[1])
+        scores, _, *asked = torch.from_numpy(more).float().T  # earlier versions recorded nothing else
+        return Track(xywh_to_xyxy(boxes).float(), scores, times[0], times[1], *asked)
 
     def write(self, frames: Frames, track: Track) -> None:
         """Write one sequence; its signature, the last to be written, makes it valid."""
@@ -104,8 +106,11 @@ class TrackFiles:
         boxes_xywh[:, :2] += frames.origin
         write_boxes(self.folder / f"{frames.name}.txt", boxes_xywh)
         write_atomically(self.times(frames.name, "time"), "".join(f"{s:.8f}\n" for s in track.seconds.tolist()))
-        rows = zip(track.scores.tolist(), track.read_seconds.tolist(), strict=True)
-        write_atomically(self.times(frames.name, "more"), "".join(f"{score:.6g},{s:.8f}\n" for score, s in rows))
+        is_asked = track.truth_scores is not None and track.found is not None
+        asked = (track.truth_scores.tolist(), track.found.tolist()) if is_asked else ()
+        rows = zip(track.scores.tolist(), track.read_seconds.tolist(), *asked, strict=True)
+        lines = (",".join([f"{score:.6g}", f"{s:.8f}", *(f"{v:.6g}" for v in more)]) for score, s, *more in rows)
+        write_atomically(self.times(frames.name, "more"), "".join(f"{line}\n" for line in lines))
         self.sign(frames.name)
 
     def times(self, name: str, what: str) -> Path:

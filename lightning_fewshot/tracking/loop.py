@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from math import nan
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from lightning_fewshot import boxes as geometry
 from lightning_fewshot.tracking.frames import AHEAD, Frames, ahead
-from lightning_fewshot.tracking.tracker import Tracker
+from lightning_fewshot.tracking.tracker import LookingTracker, Tracker
 
 
 class Step(NamedTuple):
@@ -24,6 +25,9 @@ class Step(NamedTuple):
         score: The tracker's; 1 in frame 0.
         seconds: Time that the tracker took.
         read_seconds: Time that the loop waited for the frame.
+        truth_score: The tracker's own score of the true box; minus infinity where it does not search there, NaN where
+            it was not asked: without truth, in frame 0, and if it has no such score.
+        found: 1 or 0, whether the tracker itself says that it found the object; NaN where it does not say.
     """
 
     t: int
@@ -32,6 +36,8 @@ class Step(NamedTuple):
     score: float
     seconds: float
     read_seconds: float
+    truth_score: float = nan
+    found: float = nan
 
 
 class Track(NamedTuple):
@@ -42,12 +48,16 @@ class Track(NamedTuple):
         scores: ``(T,)`` float32.
         seconds: ``(T,)`` float64, the tracker's time for each frame; the first is that of ``init``.
         read_seconds: ``(T,)`` float64, waiting for frames.
+        truth_scores: ``(T,)`` float32, see :class:`Step`; None: not recorded.
+        found: ``(T,)`` float32, see :class:`Step`; None: not recorded.
     """
 
     boxes: Tensor
     scores: Tensor
     seconds: Tensor
     read_seconds: Tensor
+    truth_scores: Tensor | None = None
+    found: Tensor | None = None
 
     @property
     def fps(self) -> float:
@@ -60,7 +70,7 @@ class Track(NamedTuple):
         return len(self.seconds) / max(float(self.seconds.sum() + self.read_seconds.sum()), 1e-9)
 
 
-def track(tracker: Tracker, frames: Frames, box: Tensor) -> Track:
+def track(tracker: Tracker, frames: Frames, box: Tensor, truth: Tensor | None = None) -> Track:
     """Follow an object through a video.
 
     Frames may differ in size, as in two videos of GOT-10k: boxes are pixels of their own frame.
@@ -69,6 +79,8 @@ def track(tracker: Tracker, frames: Frames, box: Tensor) -> Track:
         tracker: Any tracker.
         frames: The video.
         box: ``(4,)``, where the object is in frame 0. The result's first box is this one, with score 1.
+        truth: ``(T', 4)``, where it is in each frame, NaN where it is absent. Nothing but ``truth_scores`` depends on
+            it.
 
     Raises:
         ValueError: The box is empty or outside the frame, a frame cannot be decoded, or the tracker returned a box that
@@ -81,15 +93,16 @@ def track(tracker: Tracker, frames: Frames, box: Tensor) -> Track:
     >>> track(IdentityTracker(), video, torch.tensor([2.0, 3.0, 10.0, 9.0])).boxes[2].tolist()
     [2.0, 3.0, 10.0, 9.0]
     """
-    return collect(follow(tracker, frames, box))
+    truths = None if truth is None else truth[None]
+    return collect(steps[0] for steps in follow_all(tracker, frames, torch.as_tensor(box)[None], truths=truths))
 
 
 def collect(steps: Iterable[Step]) -> Track:
     """Put the steps of a whole sequence together, at least one; their frames are not kept."""
-    rows = [(s.box, s.score, s.seconds, s.read_seconds) for s in steps]
-    boxes, scores, seconds, read = zip(*rows, strict=True)
-    times = torch.tensor([seconds, read], dtype=torch.float64)
-    return Track(torch.stack(boxes), torch.tensor(scores), times[0], times[1])
+    rows = [(s.box, s.score, s.truth_score, s.found, s.seconds, s.read_seconds) for s in steps]
+    boxes, scores, truth_scores, found, seconds, read = zip(*rows, strict=True)
+    times, asked = torch.tensor([seconds, read], dtype=torch.float64), torch.tensor([truth_scores, found])
+    return Track(torch.stack(boxes), torch.tensor(scores), times[0], times[1], asked[0], asked[1])
 
 
 def follow(tracker: Tracker, frames: Frames, box: Tensor, depth: int = AHEAD) -> Iterator[Step]:
@@ -108,7 +121,9 @@ def follow(tracker: Tracker, frames: Frames, box: Tensor, depth: int = AHEAD) ->
         yield steps[0]
 
 
-def follow_all(tracker: Tracker, frames: Frames, boxes: Tensor, depth: int = AHEAD) -> Iterator[list[Step]]:
+def follow_all(
+    tracker: Tracker, frames: Frames, boxes: Tensor, depth: int = AHEAD, truths: Tensor | None = None
+) -> Iterator[list[Step]]:
     """Follow several objects in one pass over the frames: each has a state of its own, a frame is decoded once.
 
     Args:
@@ -116,6 +131,7 @@ def follow_all(tracker: Tracker, frames: Frames, boxes: Tensor, depth: int = AHE
         frames: The video.
         boxes: ``(A, 4)``, where the objects are in frame 0.
         depth: Frames that are decoded ahead.
+        truths: ``(A, T', 4)``, where they are in each frame; the trackers learn nothing of it.
 
     Yields:
         A step of each object. The first object's holds the time of waiting for the frame.
@@ -136,7 +152,8 @@ def follow_all(tracker: Tracker, frames: Frames, boxes: Tensor, depth: int = AHE
                 raise ValueError(
                     f"{type(tracker).__name__} returned box {found.tolist()} in frame {t} of {frames.name}"
                 )
-            steps.append(Step(t, frame, found, score, seconds, 0.0 if i else read))
+            truth = truths[i, t] if truths is not None and t < truths.shape[1] else None
+            steps.append(Step(t, frame, found, score, seconds, 0.0 if i else read, *tracked.ask(truth)))
         yield steps
         began = time.perf_counter()
 
@@ -148,6 +165,10 @@ class _Object:
         self.tracker = tracker
         self.box = box
         self.state: Any = None
+        self._seen: tuple[Any, Any] | None = None  # state and view of the last decision
+        looks = isinstance(tracker, LookingTracker)
+        is_whole = looks and getattr(tracker.update, "__func__", None) is LookingTracker.update
+        self._looking: LookingTracker | None = tracker if is_whole else None
 
     @torch.no_grad()
     def step(self, frame: Tensor, t: int, name: str) -> tuple[Tensor, float]:
@@ -155,9 +176,26 @@ class _Object:
         if t == 0:
             found, score = check_box(self.box, frame, name), 1.0
             self.state = self.tracker.init(frame, found)
+        elif self._looking is not None:
+            self._seen = self.state, self._looking.look(self.state, frame)
+            self.state, found, score = self._looking.decide(*self._seen)
         else:
             self.state, found, score = self.tracker.update(self.state, frame)
         return found.detach().float().cpu(), float(score)  # waits for a GPU
+
+    @torch.no_grad()
+    def ask(self, truth: Tensor | None) -> tuple[float, float]:
+        """Return the score that the last decision would have given to the true box, and whether the object was found.
+
+        The answer comes from the state before the decision, and changes none.
+        """
+        if self._looking is None or self._seen is None:
+            return nan, nan
+        known = truth is not None and bool(geometry.valid(truth))
+        score = float(self._looking.box_score(*self._seen, truth.float())) if known else nan
+        self._seen = None  # a view is not kept while the next frame is waited for
+        found = self._looking.found(self.state)
+        return score, nan if found is None else float(found)
 
 
 def check_box(box: Tensor, frame: Tensor, name: str) -> Tensor:

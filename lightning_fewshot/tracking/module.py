@@ -18,7 +18,7 @@ from lightning_fewshot.module import FewShotModule
 from lightning_fewshot.tracking.annotate import track_to_files
 from lightning_fewshot.tracking.drift import drift, write_report
 from lightning_fewshot.tracking.engine import OnnxRuntimeEngine
-from lightning_fewshot.tracking.episodes import is_sequence, is_supervised, repeat_of
+from lightning_fewshot.tracking.episodes import is_sequence, is_supervised, repeat_of, truth_of
 from lightning_fewshot.tracking.files import TrackFiles, fingerprint, sequence_fingerprint
 from lightning_fewshot.tracking.loop import Track, track
 from lightning_fewshot.tracking.response import ResponseTracker
@@ -71,7 +71,8 @@ class TrackingModule(FewShotModule):
             return super().forward(episode)
         if is_supervised(episode):
             return track_supervised(self.running_tracker(), episode.query.images, episode.query.boxes[0].cpu())
-        return track(self.running_tracker(), episode.query.images, episode.support.boxes[0][0].cpu())
+        box = episode.support.boxes[0][0].cpu()
+        return track(self.running_tracker(), episode.query.images, box, truth=truth_of(episode))
 
     def build_metrics(self) -> Metric:
         """Return what sequences are judged by: one-pass evaluation, or VOT's supervised one."""
@@ -102,7 +103,7 @@ class TrackingModule(FewShotModule):
         """Keep a line on a track for the report of the run."""
         if isinstance(result, Track):
             row = {"sequence": episode.query.names[0], "repeat": repeat_of(episode) + 1}
-            self._drift.append({**row, **drift(result.boxes, result.scores, episode.query.boxes[0])})
+            self._drift.append({**row, **drift(result, episode.query.boxes[0])})
         return result
 
     def on_test_epoch_end(self) -> None:

@@ -9,15 +9,16 @@ Shapes: N scales, R cells of a response's side, S pixels of a crop's side.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from functools import lru_cache
+from math import inf
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, softplus
+from torch.nn.functional import grid_sample, interpolate, softplus
 
 from lightning_fewshot.tracking.crops import (
     CropSettings,
@@ -27,6 +28,7 @@ from lightning_fewshot.tracking.crops import (
     mean_color,
     search_windows,
 )
+from lightning_fewshot.tracking.tracker import LookingTracker
 
 SIZE_LIMITS = (0.2, 5.0)  # of the first size (Bertinetto et al. 2016, their code)
 
@@ -109,7 +111,16 @@ class Following(NamedTuple):
     fill: Tensor
 
 
-class ResponseTracker(ABC):
+class View(NamedTuple):
+    """What is seen of a frame: windows in its pixels, their crops, and the responses, float32 on the CPU."""
+
+    frame: Tensor  # (3, H, W) on the tracker's device
+    windows: Tensor  # (N, 4)
+    crops: Tensor  # (N, 3, S, S)
+    responses: Tensor  # (N, R, R)
+
+
+class ResponseTracker(LookingTracker):
     """A tracker whose model answers search crops with response maps.
 
     Args:
@@ -164,20 +175,28 @@ class ResponseTracker(ABC):
         exemplar = crop(frame, exemplar_windows(box, self.crops.context)[None], self.crops.exemplar, fill)
         return Following(self.adapt(exemplar), box, box[2:] - box[:2], fill)
 
-    def look(self, state: Following, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return search windows ``(N, 4)``, their crops ``(N, 3, S, S)`` and responses ``(N, R, R)``, on the CPU."""
-        windows = search_windows(state.box, self._scales, self.crops.context, self.crops.ratio)
-        crops = crop(frame.to(self._device), windows, self.crops.search, state.fill)
-        return windows, crops, self.respond(state.model, crops).float().cpu()
-
-    def update(self, state: Following, frame: Tensor) -> tuple[Following, Tensor, float]:
+    def look(self, state: Following, frame: Tensor) -> View:
         """Match search windows around the last box."""
         frame = frame.to(self._device)
-        windows, _, responses = self.look(state, frame)
+        windows = search_windows(state.box, self._scales, self.crops.context, self.crops.ratio)
+        crops = crop(frame, windows, self.crops.search, state.fill)
+        return View(frame, windows, crops, self.respond(state.model, crops).float().cpu())
+
+    def decide(self, state: Following, view: View) -> tuple[Following, Tensor, float]:
+        """Move the box to the highest response."""
+        frame, windows, _, responses = view
         peak = locate(responses, self.search)
         box = self.moved_box(state, peak, window=windows[peak.scale], frame_size=frame.shape[1:])
         state = state._replace(box=box)
         return state._replace(model=self.learn(state, frame, responses[peak.scale])), box, peak.score
+
+    def box_score(self, state: Following, view: View, box: Tensor) -> float:
+        """Return the response, before penalty and window, at a box's centre and at the scale nearest to its size."""
+        growth = ((box[2:] - box[:2]) / (state.box[2:] - state.box[:2])).log().mean()
+        scale = int((self._scales.log() - growth).abs().argmin())
+        window = view.windows[scale]
+        cell = self.stride * (window[2:] - window[:2]) / self.crops.search  # pixels of the frame
+        return response_at(view.responses[scale], (centres(box) - centres(window)) / cell)
 
     def moved_box(self, state: Following, peak: Peak, window: Tensor, frame_size: tuple[int, int]) -> Tensor:
         """Return the box ``(4,)`` after a peak in the response of ``window``.
@@ -237,6 +256,24 @@ def locate(responses: Tensor, search: Search) -> Peak:
     row, column = divmod(int(fine.argmax()), side)
     offset = (torch.tensor([column, row], dtype=torch.float32) + 0.5 - side / 2) / search.upsample
     return Peak(scale, offset, float(responses[scale].amax()))
+
+
+def response_at(response: Tensor, offset: Tensor) -> float:
+    """Return a response between its cells, bilinear; minus infinity outside of them.
+
+    Args:
+        response: ``(R, R)``.
+        offset: ``(2,)`` (x, y) from the middle, in cells.
+
+    >>> response = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 3.0], [0.0, 0.0, 0.0]])
+    >>> [response_at(response, torch.tensor([x, 0.0])) for x in (0.0, 0.5, 1.5, 1.6)]
+    [1.0, 2.0, 3.0, -inf]
+    """
+    place = offset * 2 / response.shape[1]
+    if not bool((place.abs() <= 1).all()):
+        return -inf
+    maps, places = response[None, None], place.to(response).reshape(1, 1, 1, 2)
+    return grid_sample(maps, places, padding_mode="border", align_corners=False).item()
 
 
 def cosine_window(side: int) -> Tensor:

@@ -29,14 +29,23 @@ def track():
     g = torch.Generator().manual_seed(0)
     corner = torch.rand(5, 2, generator=g) * 20
     times = torch.rand(2, 5, generator=g, dtype=torch.float64) / 10
-    return Track(torch.cat((corner, corner + 9), 1), torch.rand(5, generator=g), times[0], times[1])
+    asked = torch.tensor([torch.nan, -torch.inf, 1.5, -2.25, 0.0]), torch.tensor([torch.nan, 1.0, 0.0, 1.0, 1.0])
+    return Track(torch.cat((corner, corner + 9), 1), torch.rand(5, generator=g), times[0], times[1], *asked)
 
 
 def test_a_track_is_read_as_it_was_written(frames, track, tmp_path):
     TrackFiles(tmp_path, "me").write(frames, track)
     found = TrackFiles(tmp_path, "me").read(frames)
     for ours, theirs in zip(track, found, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-4)
+        torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-4, equal_nan=True)
+
+
+def test_files_of_earlier_versions_say_nothing_of_the_truth(frames, track, tmp_path):
+    TrackFiles(tmp_path, "me").write(frames, track._replace(truth_scores=None, found=None))
+    assert {line.count(",") for line in (tmp_path / "times/Deer_more.txt").read_text().split()} == {1}
+    found = TrackFiles(tmp_path, "me").read(frames)
+    torch.testing.assert_close(found.scores, track.scores, atol=1e-5, rtol=1e-5)
+    assert (found.truth_scores, found.found) == (None, None)
 
 
 def test_files_have_the_benchmarks_coordinates_and_layout(frames, track, tmp_path):

@@ -37,16 +37,6 @@ def test_what_test_wrote_scores_the_same(run, cli):
         assert scored[name]["value"] == pytest.approx(record["metrics"][name]["value"], abs=1e-6)
 
 
-def test_the_report_says_where_each_sequence_was_lost(run):
-    run("test", "OTB", *OTB, "--data.repeats", 2)
-    lines = Path("run/tracks/report.csv").read_text().splitlines()
-    assert lines[0] == "sequence,repeat,frames,share_found,first_loss,mean_iou,mean_score"
-    rows = [line.split(",") for line in lines[1:]]
-    assert [(row[0], row[1]) for row in rows[:2]] == [("Couple", "1"), ("Couple", "2")]
-    assert len(rows) == 8
-    assert all(row[3] == "1.0" and row[4] == "" for row in rows), "the object was never lost"
-
-
 def _gather(rank, world, folder):
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
     metric = SequenceMetrics(bounds=(1, 3))

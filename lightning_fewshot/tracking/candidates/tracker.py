@@ -7,6 +7,7 @@ Shapes: J scenes of the first frame, n samples, F features.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +28,8 @@ from lightning_fewshot.tracking.candidates.sampling import (
 from lightning_fewshot.tracking.candidates.scenes import centre_limits, in_scenes
 from lightning_fewshot.tracking.candidates.settings import TrackerSettings
 from lightning_fewshot.tracking.candidates.strategy import SmallerNetwork, Strategy, TrackState, View
-from lightning_fewshot.tracking.crops import crop, from_crop, mean_color, to_crop
+from lightning_fewshot.tracking.crops import centres, crop, from_crop, mean_color, to_crop
+from lightning_fewshot.tracking.tracker import LookingTracker
 
 SHIFTS, SCALES = 4.0, 1.1  # jittered scenes of the first frame: pixels of the scene, powers of the size
 LEAST_SIDE = 4.0  # pixels: a box never shrinks below
@@ -47,7 +49,7 @@ class Sight(NamedTuple):
     maps: Tensor
 
 
-class CandidateTracker:
+class CandidateTracker(LookingTracker):
     """The tracker of the engine.
 
     Args:
@@ -96,30 +98,43 @@ class CandidateTracker:
             fill=fill,
         )
 
-    def update(self, state: TrackState, frame: Tensor) -> tuple[TrackState, Tensor, float]:
+    def look(self, state: TrackState, frame: Tensor) -> Sight:
+        """Return the map of the scene around the last box."""
+        window = scene_windows(state.box, state.network.scene)[None]
+        return Sight(frame, window, state.network.shared(self._scenes(frame, window, state.fill)))
+
+    def decide(self, state: TrackState, view: Sight) -> tuple[TrackState, Tensor, float]:
         """Find the target, remember what it looks like, and adapt every T frames and when it was not found.
 
         As in MDNet, the refined box is the result alone: the next search starts at the box before refinement, so that
         an error of the regression does not grow from frame to frame.
         """
-        window = scene_windows(state.box, state.network.scene)[None]
-        sight = Sight(frame, window, state.network.shared(self._scenes(frame, window, state.fill)))
-        box, refined, value = self._find(state, sight)
+        box, refined, value = self._find(state, view)
         state = state._replace(box=box, t=state.t + 1, found=value > state.threshold)
         if state.found:
-            state = self._remember(state, sight)
+            state = self._remember(state, view)
         if not state.found or state.t % self.settings.every == 0:
             state = state._replace(head=self._adapted(state))
         return state, refined, value
 
+    def box_score(self, state: TrackState, view: Sight, box: Tensor) -> float:
+        """Return what a box would score as a candidate; minus infinity where no candidate may lie."""
+        limits, centre = _limits(view.frame, view.window)[0], centres(box)
+        if not bool(((limits[:2] <= centre) & (centre <= limits[2:])).all()):
+            return -inf
+        return self._scored(state, view, box[None, None])[1].item()
+
+    def found(self, state: TrackState) -> bool:
+        """Tell whether the score was above the threshold."""
+        return state.found
+
     def _find(self, state: TrackState, sight: Sight) -> tuple[Tensor, Tensor, float]:
         """Return the mean of the best candidates; the same refined, where the target was found; their mean score."""
-        options, network = self.settings, state.network
+        options = self.settings
         spread = options.spread if state.found else options.lost_spread
         drawn = gaussian_boxes(state.box[None], options.candidates, spread, options.scale, torch.default_generator)
         drawn = move_inside(drawn, _limits(sight.frame, sight.window))
-        features = network.describe(sight.maps, in_scenes(drawn, sight.window[:, None], network))
-        scores = margin(score(state.head, features, state.masks))[0]
+        features, scores = self._scored(state, sight, drawn)
         best = scores.topk(options.best)
         value, chosen = best.values.mean().item(), drawn[0, best.indices.cpu()]
         box = refined = _sound(chosen.mean(0), sight.frame)
@@ -127,6 +142,11 @@ class CandidateTracker:
             chosen = self._refine(state, features[0, best.indices], chosen, sight.window)
             refined = _sound(chosen.mean(0), sight.frame)
         return box, refined, value
+
+    def _scored(self, state: TrackState, sight: Sight, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features ``(1, n, F)`` and scores ``(n,)`` of boxes ``(1, n, 4)`` in pixels of the frame."""
+        features = state.network.describe(sight.maps, in_scenes(boxes, sight.window[:, None], state.network))
+        return features, margin(score(state.head, features, state.masks))[0]
 
     def _threshold(self, head: Head, data: Samples, pruned: SmallerNetwork | None) -> float:
         masks = None if pruned is None else pruned.scales
