@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 
 def clip(boxes: Tensor, height: float, width: float) -> Tensor:
@@ -117,23 +116,27 @@ def polygon_boxes(polygons: Tensor) -> Tensor:
 
 
 def iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of all pairs, for a whole batch of images at once (torchvision's ``box_iou``).
+    """Intersection over union of all pairs, for a whole batch of images at once.
+
+    The same as torchvision's ``box_iou``, which older versions do not compute for batches.
 
     Args:
         boxes: ``(..., M, 4)``.
         others: ``(..., N, 4)`` with the same leading dimensions.
 
     Returns:
-        ``(..., M, N)`` in [0, 1]. Two empty boxes have IoU 0.
+        ``(..., M, N)`` in [0, 1], at least float32. Two empty boxes have IoU 0: 0 / 0.
 
     >>> others = torch.tensor([[1.0, 0.0, 3.0, 2.0], [5.0, 5.0, 6.0, 6.0]])
     >>> iou(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), others).round(decimals=3)
     tensor([[0.3330, 0.0000]])
     """
-    pairwise = box_iou
-    for _ in range(boxes.ndim - 2):
-        pairwise = torch.vmap(pairwise)
-    return pairwise(boxes, others).nan_to_num(nan=0.0)  # 0 / 0 where both are empty
+    first, second = (b if b.dtype in (torch.float32, torch.float64) else b.float() for b in (boxes, others))
+    areas, other_areas = ((b[..., 2:] - b[..., :2]).prod(-1) for b in (first, second))
+    first, second = first[..., :, None, :], second[..., None, :, :]
+    sides = torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])
+    shared = sides.clamp(min=0).prod(-1)  # (..., M, N)
+    return (shared / (areas[..., :, None] + other_areas[..., None, :] - shared)).nan_to_num(nan=0.0)
 
 
 def _refuse(boxes: Tensor, bad: Tensor, name: str, rule: str) -> None:

@@ -28,7 +28,8 @@ def test_formats_equal_torchvision_and_return():
 def test_iou_equals_torchvision_image_by_image():
     boxes, others = random_boxes(3, 6), random_boxes(3, 2, seed=1)
     expected = torch.stack([box_iou(a, b) for a, b in zip(boxes, others, strict=True)])
-    assert torch.allclose(bx.iou(boxes, others), expected)
+    assert torch.equal(bx.iou(boxes, others), expected)
+    assert torch.equal(bx.iou(boxes[None], others[None])[0], expected)
     assert bx.iou(boxes[0], others[0, :0]).shape == (6, 0)
     assert bx.iou(torch.zeros(1, 4), torch.zeros(1, 4)).item() == 0
 

@@ -131,21 +131,13 @@ def test_the_rows_of_labelled_locations_are_those_of_their_classes(module, metho
         branch=SegmentationBranchSettings(output_stride=32, dropout=0.0, feature_norm=True),
         sides=ImageSides(query_size=65, align_corners=True),
     ).eval()
-    asked = several_shots()
-    found = []
-    for branch in (module.segmentation, reference.segmentation):
-        branch.load_state_dict(module.segmentation.state_dict())
-        branch.norm.calibrated = True  # the statistics are one set for all images
-    with torch.no_grad():
-        found = next(method(reference.segmentation)(questions_of(reference_module(module, reference), asked)))
-    torch.testing.assert_close(reference(asked)[0].probs[0], found, rtol=5e-2, atol=5e-2)  # half precision is kept
-
-
-def reference_module(module, reference):
-    """Return OSLSM with the segmentation branch of another segmenter."""
-    module = deepcopy(module)
+    reference.segmentation.load_state_dict(module.segmentation.state_dict())
+    reference.segmentation.norm.calibrated = True  # the statistics are one set for all images
+    module, asked = deepcopy(module), several_shots()
     module.segmentation = reference.segmentation
-    return module
+    with torch.no_grad():
+        found = next(method(reference.segmentation)(questions_of(module, asked)))
+    torch.testing.assert_close(reference(asked)[0].probs[0], found, rtol=5e-2, atol=5e-2)  # half precision is kept
 
 
 def test_siamese_matching_learns_what_is_of_one_kind(module):

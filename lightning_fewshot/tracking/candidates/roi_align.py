@@ -9,6 +9,8 @@ Shapes: N maps, R regions of each, C channels, H W cells, G samples along one si
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag, max_pool2d
@@ -43,11 +45,10 @@ def adaptive_roi_align(maps: Tensor, regions: Tensor, grid: int = GRID) -> Tenso
         shapes = f"{tuple(maps.shape)} and {tuple(regions.shape)}"
         raise ValueError(f"maps and regions have shapes {shapes}, expected (N, C, H, W) and (N, R, 4)")
     n, channels, height, width = maps.shape
-    cells_x, weights_x = _taps(regions[..., 0], regions[..., 2], grid, width)  # (N, R, G, 2)
-    cells_y, weights_y = _taps(regions[..., 1], regions[..., 3], grid, height)
-    first = torch.arange(n, device=maps.device).view(n, 1, 1, 1, 1, 1) * (height * width)
-    cells = first + cells_y[:, :, :, None, :, None] * width + cells_x[:, :, None, :, None, :]  # (N, R, G, G, 2, 2)
-    weights = weights_y[:, :, :, None, :, None] * weights_x[:, :, None, :, None, :]
+    (cells_x, weights_x), (cells_y, weights_y) = _taps(regions, grid, (width, height))  # (N, R, G, 2)
+    first = torch.arange(n, device=maps.device).view(n, 1, 1, 1) * (height * width)
+    cells = _rows_and_columns(cells_y * width + first, cells_x, torch.add)  # (N, R, G, G, 4)
+    weights = _rows_and_columns(weights_y, weights_x, torch.mul)
     rows = maps.permute(0, 2, 3, 1).reshape(-1, channels).contiguous()  # one map reshapes to a view, four times slower
     samples = embedding_bag(
         cells.reshape(-1, 4), rows, mode="sum", per_sample_weights=weights.reshape(-1, 4).to(rows.dtype)
@@ -70,13 +71,27 @@ def pooled_regions(maps: Tensor, regions: Tensor) -> Tensor:
     return pooled.reshape(*regions.shape[:2], maps.shape[1] * POOLED * POOLED)
 
 
-def _taps(start: Tensor, end: Tensor, grid: int, limit: int) -> tuple[Tensor, Tensor]:
-    """Return the two cells of every sample along one axis and their weights, ``(N, R, G, 2)`` each."""
+def _rows_and_columns(rows: Tensor, columns: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Combine the two values of every row with those of every column, ``(N, R, G, 2)`` each: ``(N, R, G, G, 4)``.
+
+    Both are made four long before: loops over two elements take four times as long.
+    """
+    rows = rows[..., None].expand(*rows.shape, 2).flatten(-2)  # a, a, b, b
+    columns = torch.cat((columns, columns), dim=-1)  # a, b, a, b
+    return combine(rows[:, :, :, None], columns[:, :, None])
+
+
+def _taps(regions: Tensor, grid: int, limits: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
+    """Return the two cells of every sample and their weights, ``(N, R, G, 2)`` each: along x, then along y."""
+    start, end = regions.split(2, dim=-1)  # (N, R, 2)
     bins = (end - start + 1).clamp(min=0) / grid
     step = bins.detach().round().clamp(min=1)[..., None]
     points = start[..., None] + bins[..., None] * torch.arange(grid, device=start.device, dtype=start.dtype)
     low = points.detach().floor()
     far = (points - low) / step
-    cells = torch.stack((low, low + step), dim=-1)
-    weights = torch.stack((1 - far, far), dim=-1) * ((cells >= 0) & (cells < limit))
-    return cells.clamp(0, limit - 1).long(), weights
+    cells = torch.stack((low, low + step), dim=-1).unbind(2)
+    weights = torch.stack((1 - far, far), dim=-1).unbind(2)
+    return [
+        (c.clamp(0, limit - 1).long(), w * ((c >= 0) & (c < limit)))
+        for c, w, limit in zip(cells, weights, limits, strict=True)
+    ]

@@ -60,6 +60,6 @@ def _draw(samples: Tensor, n: int, generator: Generator) -> Tensor:
 def _take(samples: Tensor, indices: Tensor) -> Tensor:
     """Take samples ``(P, n, F)`` by their indices ``(P, n)``."""
     if len(samples) == 1:
-        return samples[:, indices[0]]
+        return samples.index_select(1, indices[0])  # twice as fast as indexing
     rows = indices + samples.shape[1] * torch.arange(len(samples), device=samples.device)[:, None]
     return samples.flatten(0, 1)[rows]
