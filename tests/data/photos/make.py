@@ -119,5 +119,6 @@ def make_all(root: Path) -> None:
     classes = read_classes()
     make_coco(root, ["person", "bicycle", "car", "zebra", "giraffe", "kite", "fork"], 6)
     make_voc(root, ["bird", "bus", "cow", "dog", "cat", "car", "person"], 6)
+    make_yolo(root, ["person", "bicycle", "car", "zebra", "giraffe", "kite", "fork"], 6)
     make_ilsvrc(root, [*list(classes["novel"].values())[:3], *list(classes["train"].values())[:3]], 40)
     make_folder(root / "my-photos", ["person", "bicycle", "car", "zebra", "giraffe", "kite", "fork"], 12)
