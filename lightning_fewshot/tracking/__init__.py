@@ -8,6 +8,7 @@
 - ``module``: what a paper's module inherits to be tested on videos.
 - ``files``: one result file a sequence, with resume.
 - ``response``: what trackers share that search by a response map.
+- ``drift``: the report of a test: where each sequence was lost, and what the tracker knew.
 - ``supervised``: VOT's protocol, which starts a lost tracker again.
 - ``benchmarks``: the test sets as they lie on disk.
 - ``score``, ``score_plots``: the command that scores anybody's result files.

@@ -16,6 +16,7 @@ from lightning_fewshot.models.metartt import PrunedMetaRTT
 from lightning_fewshot.models.mlt.settings import MatchingSettings, Memory, MetaLearnerSettings
 from lightning_fewshot.models.rt_mdnet import RTMDNet
 from lightning_fewshot.models.rt_mdnet.settings import SGDAdaptation
+from lightning_fewshot.tracking.candidates.settings import CandidateNetworkSettings
 from lightning_fewshot.tracking.candidates.tracker import CandidateTracker
 from lightning_fewshot.tracking.drift import COLUMNS, drift
 from lightning_fewshot.tracking.episodes import sequence_episode
@@ -46,7 +47,7 @@ RESPONSES = ["learnet", "mlt"]
 @pytest.mark.parametrize("name", CANDIDATES + RESPONSES)
 def test_tracks_are_bit_equal_whatever_the_truth(name):
     """Without truth, with the true one, with a wrong one, one that is absent and one that ends: boxes and scores."""
-    module, (images, boxes) = _module(name), video(8)
+    module, (images, boxes) = _module(name), video(6)
     absent = boxes.clone()
     absent[3:5] = NAN
     tracks = []
@@ -62,8 +63,8 @@ def test_tracks_are_bit_equal_whatever_the_truth(name):
     assert told[0].isnan().all()
     assert not told[1][1:].isnan().any()
     assert not torch.equal(told[1], told[2]), "another box has another score"
-    assert told[3].isnan().tolist() == [True, False, False, True, True, False, False, False]
-    assert told[4].isnan().tolist() == [True, False, False, False, True, True, True, True]
+    assert told[3].isnan().tolist() == [True, False, False, True, True, False]
+    assert told[4].isnan().tolist() == [True, False, False, False, True, True]
 
 
 def test_a_module_tracks_the_same_boxes_with_a_wrong_truth():
@@ -93,14 +94,15 @@ def test_the_truth_scores_what_it_scores_as_a_candidate(name, monkeypatch):
 
 
 def test_a_tracker_that_knows_its_object_scores_the_truth_above_other_places():
-    keywords = candidates.tiny()
-    images, boxes = video(4)
+    torch.manual_seed(0)
+    keywords = {**candidates.tiny(), "network": CandidateNetworkSettings((16, 24, 32), 32, 40, 4.0)}
+    images, boxes = video(2)
     module = RTMDNet(**keywords, adaptation=SGDAdaptation(50, 15, init_lr=3e-3, online_lr=3e-3), drop=0.0).eval()
     tracks = []
-    for truth in (boxes, boxes + 24):
+    for shift in (0, 12, 24):
         torch.manual_seed(0)
-        tracks.append(track(module.tracker(), as_frames(images), boxes[0], truth).truth_scores[1])
-    assert tracks[0] > tracks[1] + 0.5
+        tracks.append(float(track(module.tracker(), as_frames(images), boxes[0], boxes + shift).truth_scores[1]))
+    assert tracks[0] > max(tracks[1:]) + 5
 
 
 def test_found_is_what_the_tracker_says(monkeypatch):
