@@ -23,6 +23,7 @@ from lightning_fewshot.boxes import xywh_to_xyxy
 from lightning_fewshot.files import write_atomically
 from lightning_fewshot.metrics.estimate import mean_interval
 from lightning_fewshot.metrics.one_pass import COUNTS, Curves, frame_counts, one_pass_curves, pooled_scores
+from lightning_fewshot.metrics.vot import EAO_BOUNDS
 from lightning_fewshot.tracking import benchmarks
 from lightning_fewshot.tracking.box_files import polygons_to_xywh, read_lines
 from lightning_fewshot.tracking.result_layouts import Results, find_results, time_file, write_archives
@@ -59,7 +60,8 @@ def main(args: Sequence[str], make_run_dir: Callable[[str | None], Path]) -> Pat
     folder = Path(options.results).resolve()
     truth = {plain_name(s.name): s for s in benchmarks.read_benchmark(options.benchmark, options.root)}
     results = checked_results(folder, truth)
-    scored = {tracker: score_files(files, truth, tracker) for tracker, files in results.items()}
+    bounds = EAO_BOUNDS[options.eao]
+    scored = {tracker: score_files(files, truth, tracker, bounds) for tracker, files in results.items()}
     run_dir = make_run_dir(options.run_dir)
     record = make_record(scored, options.benchmark, str(options.root), len(truth))
     write_atomically(run_dir / "results.json", json.dumps(record, indent=1, allow_nan=False))
@@ -79,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("results", help="Folder of <sequence>.txt files, or of one such folder for each tracker.")
     parser.add_argument("--benchmark", choices=list(benchmarks.BENCHMARKS), required=True, help="The test set.")
     parser.add_argument("--root", required=True, help="Folder of the test set with its truth.")
+    parser.add_argument("--eao", choices=list(EAO_BOUNDS), default="VOT2015", help="Whose bounds VOT's EAO has.")
     parser.add_argument("--archive", default=None, help="Write the zip file that GOT-10k's server takes.")
     parser.add_argument("--run_dir", default=None, help="Where to write; made if missing.")
     return parser
@@ -106,7 +109,10 @@ def checked_results(folder: Path, truth: dict[str, Benchmark]) -> Results:
 
 
 def score_files(
-    files: dict[str, list[Path]], truth: dict[str, Benchmark], tracker: str = ""
+    files: dict[str, list[Path]],
+    truth: dict[str, Benchmark],
+    tracker: str = "",
+    bounds: tuple[int, int] = EAO_BOUNDS["VOT2015"],
 ) -> dict[str, Scored] | SupervisedScores:
     """Score the sequences of one tracker: by VOT's supervised evaluation where it was started again, else in one pass.
 
@@ -114,12 +120,13 @@ def score_files(
         files: Result files by plain name; several of a sequence are repetitions, whose scores are averaged.
         truth: Sequences by plain name.
         tracker: Its name; that of vot-toolkit's "unsupervised" experiment says that nothing was started again.
+        bounds: Least and greatest length of the EAO.
     """
     known = {name: s for name, s in truth.items() if name in files}
     read = {name: [read_trajectory(path) for path in files[name]] for name in known}
     restarted = any(t.supervised for group in read.values() for t in group)
     if restarted and tracker.rpartition("/")[2] not in ONE_PASS_EXPERIMENTS:
-        return score_supervised(read, known)
+        return score_supervised(read, known, bounds)
     speeds = {name: speed(files[name][0]) for name in known}
     return {s.name: score_sequence(read[name], s, speeds[name]) for name, s in known.items()}
 
