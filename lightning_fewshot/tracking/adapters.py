@@ -103,18 +103,19 @@ class PytrackingTracker:
 
         Args:
             image: ``(H, W, 3)`` uint8 RGB.
-            info: ``init_bbox``: x, y, width, height.
+            info: ``init_bbox``: x, y, width, height; what else pytracking hands over is not looked at.
 
         Returns:
             ``time``: seconds.
 
         Raises:
-            ValueError: There is no box, or it is empty or outside the image.
+            ValueError: There is no box, or boxes of several objects, or it is empty or outside the image.
         """
-        if info.get("init_bbox") is None:
+        box = info.get("init_bbox")
+        if box is None or np.shape(box) != (4,):
             raise ValueError("info must hold init_bbox, the box of one object: x, y, width, height")
         began = time.perf_counter()
-        self._session.init(to_frame(np.asarray(image)), info["init_bbox"])
+        self._session.init(to_frame(np.asarray(image)), box)
         return {"time": time.perf_counter() - began}
 
     def track(self, image: np.ndarray, info: dict[str, Any] | None = None) -> dict[str, Any]:
