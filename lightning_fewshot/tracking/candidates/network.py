@@ -19,6 +19,7 @@ from lightning_fewshot.nn.backbones import Backbone
 from lightning_fewshot.nn.geometry import Geometry, measured
 from lightning_fewshot.settings import BackboneSettings
 from lightning_fewshot.tracking.candidates.head import LAYERS, Head
+from lightning_fewshot.tracking.candidates.pooling import max_pool
 from lightning_fewshot.tracking.candidates.roi_align import POOLED, pooled_regions
 from lightning_fewshot.tracking.candidates.settings import (
     CHANNELS,
@@ -63,7 +64,6 @@ class SharedNetwork(nn.Module):
         if len(channels) != wanted:
             raise ValueError(f"channels is {channels} but must have {wanted} numbers, one a convolution")
         self.body: Backbone | None = None
-        self.pool = nn.MaxPool2d(3, stride=2)
         self.stages: tuple[str, ...] = CONVOLUTIONS if backbone is None else CONVOLUTIONS[2:]
         if backbone is None:
             self.conv1 = nn.Conv2d(3, channels[0], 7, stride=2)
@@ -102,7 +102,7 @@ class SharedNetwork(nn.Module):
                 x = x * masks[stage][..., None, None]  # eq. (10)
             maps[stage] = x
             if stage == "conv1":
-                x = self.pool(response_normalisation(x))
+                x = max_pool(response_normalisation(x))
             elif stage == "conv2":
                 x = response_normalisation(x)
         return maps
@@ -111,7 +111,7 @@ class SharedNetwork(nn.Module):
         if self.body is not None:
             return {"conv3": measured(self.body, size, lambda body, x: body(x)[0]).through(self.conv3)}
         first = Geometry().through(self.conv1)
-        second = first.through(self.pool).through(self.conv2)
+        second = first.through(nn.MaxPool2d(3, stride=2)).through(self.conv2)
         return {"conv1": first, "conv2": second, "conv3": second.through(self.conv3)}
 
     def _initialise(self) -> None:

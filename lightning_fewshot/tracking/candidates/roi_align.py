@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag, max_pool2d
+from torch.nn.functional import embedding_bag
+
+from lightning_fewshot.tracking.candidates.pooling import max_pool
 
 GRID = 7  # 3 + 4: what a 3/2 max pooling reduces to 3
 POOLED = 3
@@ -67,7 +69,7 @@ def pooled_regions(maps: Tensor, regions: Tensor) -> Tensor:
         ``(N, R, C * 9)``, the nine cells of a channel together.
     """
     samples = adaptive_roi_align(maps, regions)
-    pooled = max_pool2d(samples.flatten(0, 1), 3, stride=2)
+    pooled = max_pool(samples.flatten(0, 1))
     return pooled.reshape(*regions.shape[:2], maps.shape[1] * POOLED * POOLED)
 
 

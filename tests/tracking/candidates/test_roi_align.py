@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import max_pool2d
 
+from lightning_fewshot.tracking.candidates.pooling import max_pool
 from lightning_fewshot.tracking.candidates.roi_align import adaptive_roi_align, pooled_regions
 
 
@@ -62,6 +63,17 @@ def test_pooled_regions_are_max_pooled_to_three_by_three():
     expected = max_pool2d(adaptive_roi_align(maps, regions)[0], 3, 2).flatten(1)
     torch.testing.assert_close(pooled_regions(maps, regions)[0], expected)
     assert expected.shape == (4, 2 * 9)
+
+
+@pytest.mark.parametrize("sides", [(7, 7), (8, 5), (93, 46)])
+def test_pooling_without_gradients_is_torchs(sides):
+    maps = torch.randn(2, 5, *sides).contiguous(memory_format=torch.channels_last)
+    before = maps.clone()
+    with torch.no_grad():
+        ours = max_pool(maps)
+    assert torch.equal(ours, max_pool2d(maps, 3, 2))
+    assert torch.equal(maps, before)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_shapes_that_do_not_fit_are_named():
