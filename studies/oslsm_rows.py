@@ -75,8 +75,14 @@ class Bootstrap:
 
 
 def mismatched(questions: Questions) -> Questions:
-    """Give every pair the supports of the next one that asks for another class."""
+    """Give every pair the supports of the next one that asks for another class.
+
+    Raises:
+        ValueError: All ask for one class.
+    """
     pairs, order = questions.pairs, []
+    if len(pairs.classes.unique()) == 1:
+        raise ValueError(f"all {len(pairs.classes)} pairs ask for one class: no support is of another, ask more queries")
     for i, label in enumerate(pairs.classes.tolist()):
         others = (pairs.classes.roll(-i - 1) != label).nonzero()[0, 0]
         order.append((i + 1 + int(others)) % len(pairs.classes))

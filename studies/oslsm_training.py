@@ -27,7 +27,7 @@ from oslsm_pairs import VIEWS, Cache, Pairs, segmenter
 from oslsm_recipes import RECIPES, Recipe, calibrate, oslsm, train
 from oslsm_rows import TRIVIAL, Bootstrap, Method, Questions, cell, chosen_threshold, mean_of, mismatched, with_shots
 from oslsm_sets import BATCH, NAMES, set_of
-from oslsm_siamese import siamese
+from oslsm_siamese import STEPS, siamese
 from torch import Tensor
 
 from lightning_fewshot.models.oslsm import OSLSMSegmenter
@@ -119,17 +119,17 @@ def named(shots: int) -> str:
     return f"{shots} shot{'s' * (shots > 1)}"
 
 
-def methods_of(known: Known, cache: Cache, names: list[str]) -> dict[str, Method]:
+def methods_of(known: Known, cache: Cache, options: argparse.Namespace) -> dict[str, Method]:
     """Return the baselines by name; the siamese network is trained."""
-    branch = known.start.segmentation
+    branch, steps = known.start.segmentation, options.steps or STEPS
     made = {
         "untrained prototypes": lambda: untrained_prototypes(branch),
         "1-NN": lambda: nearest_neighbours(branch),
         "logistic regression": lambda: logistic(branch),
         "fine-tuning": lambda: fine_tuning(branch),
-        "siamese network": lambda: siamese(branch, known.train, cache.supports("train", known.start)),
+        "siamese network": lambda: siamese(branch, known.train, cache.supports("train", known.start), steps=steps),
     }
-    return {name: made[name]() for name in names}
+    return {name: made[name]() for name in options.baselines}
 
 
 def compared(known: Known, methods: dict[str, Method], ours: Tensor, shots: int, test: Bootstrap) -> dict[str, Tensor]:
@@ -159,7 +159,7 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Tensor]:
         print(f"{name}: {len(test.classes)} pairs, {test.n_groups} query images or sequences", flush=True)
         rows |= tested(known, options, view, test)
         if view == options.conditioning[0]:
-            methods = methods_of(known, cache, options.baselines)
+            methods = methods_of(known, cache, options)
             for shots in sorted({1, options.shots}):
                 ours = rows[f"{view}, {named(shots)}, trained, seed 0"]
                 rows |= compared(known, methods, ours, shots, test)
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--baselines", nargs="*", default=list(BASELINES[:3]), choices=BASELINES)
     parser.add_argument("--stride", type=int, default=16, choices=(8, 16), help="of the feature maps")
     parser.add_argument("--recipes", nargs="*", default=list(RECIPES), choices=list(RECIPES))
-    parser.add_argument("--steps", type=int, help="of training, in place of the recipe's")
+    parser.add_argument("--steps", type=int, help="of training, in place of those of recipe and siamese network")
     parser.add_argument("--seeds", type=int, default=1, help="of training")
     parser.add_argument("--test", choices=list(RECIPES), help="ask the novel classes, with this recipe and the start")
     options = parser.parse_args()

@@ -191,6 +191,8 @@ def test_a_mismatched_support_asks_for_another_class(module):
     other = oslsm_rows.mismatched(oslsm_rows.Questions(pairs)).pairs
     assert torch.equal(other.seen, pairs.seen[[1, 2, 0]])
     assert torch.equal(other.maps, pairs.maps)
+    with pytest.raises(ValueError, match="3 pairs ask for one class"):
+        oslsm_rows.mismatched(oslsm_rows.Questions(pairs._replace(classes=torch.zeros(3))))
 
 
 def test_a_video_is_measured_by_j_over_sequences(module):
