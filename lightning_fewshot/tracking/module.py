@@ -107,7 +107,7 @@ class TrackingModule(FewShotModule):
         return result
 
     def on_test_epoch_end(self) -> None:
-        """Compute the metrics, and write ``tracks/report.csv``: where each sequence was lost, and what the tracker knew."""
+        """Compute the metrics, and write ``tracks/report.csv``, which says where each sequence was lost."""
         super().on_test_epoch_end()
         write_report(self._drift, self._tracks() / "report.csv", self.trainer.is_global_zero)
 
