@@ -42,7 +42,7 @@ class TrackingModule(FewShotModule):
 
     @abstractmethod
     def tracker(self) -> Tracker:
-        """Return this paper's tracker with the module's current weights; cheap, made anew for every sequence.
+        """Return this paper's tracker with the module's current weights; cheap, no copy.
 
         Its public attributes of plain data and settings groups tell whose result files may be taken up again.
         """
@@ -107,7 +107,7 @@ class TrackingModule(FewShotModule):
         return result
 
     def on_test_epoch_end(self) -> None:
-        """Compute the metrics, and write ``tracks/report.csv``: where each was lost, and what the tracker knew."""
+        """Compute the metrics, and write ``tracks/report.csv``, which says where each sequence was lost."""
         super().on_test_epoch_end()
         write_report(self._drift, self._tracks() / "report.csv", self.trainer.is_global_zero)
 
