@@ -82,7 +82,7 @@ def mismatched(questions: Questions) -> Questions:
     """
     pairs, order = questions.pairs, []
     if len(pairs.classes.unique()) == 1:
-        raise ValueError(f"all {len(pairs.classes)} pairs ask for one class: no support is of another, ask more queries")
+        raise ValueError(f"all {len(pairs.classes)} pairs ask for one class: no support is of another")
     for i, label in enumerate(pairs.classes.tolist()):
         others = (pairs.classes.roll(-i - 1) != label).nonzero()[0, 0]
         order.append((i + 1 + int(others)) % len(pairs.classes))
