@@ -32,7 +32,7 @@ def _module(name):
     if name == "learnet":
         return SiameseLearnetTracker("siamese_learnet", "S").eval()
     if name == "mlt":
-        memory = Memory(size=2, update_every=2, least_score=None)
+        memory = Memory(size=2, update_every=4, least_score=None)
         return MetaLearnerTracker(
             MatchingSettings((6, 8, 8, 8), 8), meta=MetaLearnerSettings(target_kernels=4), memory=memory
         ).eval()
