@@ -109,10 +109,19 @@ def accuracy(overlaps: Tensor, codes: Tensor, burn_in: int = BURN_IN) -> float:
     >>> accuracy(torch.tensor([1.0, 0.8, 0.6, 0.0]), torch.tensor([1, 0, 0, 2]), burn_in=2)
     0.6000000238418579
     """
+    kept = after_burn_in(codes, burn_in)
+    return overlaps[kept].mean().item() if bool(kept.any()) else 0.0
+
+
+def after_burn_in(codes: Tensor, burn_in: int = BURN_IN) -> Tensor:
+    """Return which frames ``(T,)`` accuracy counts.
+
+    >>> after_burn_in(torch.tensor([1, 0, 0, 2]), burn_in=2).tolist()
+    [False, False, True, False]
+    """
     starts = (codes == Code.START).nonzero()[:, 0]
     since = torch.arange(len(codes)) - starts[torch.searchsorted(starts, torch.arange(len(codes)), right=True) - 1]
-    kept = (codes == Code.TRACKED) & (since >= burn_in)
-    return overlaps[kept].mean().item() if bool(kept.any()) else 0.0
+    return (codes == Code.TRACKED) & (since >= burn_in)
 
 
 def fragments(overlaps: Tensor, codes: Tensor) -> list[Fragment]:

@@ -82,7 +82,10 @@ def got10k_tracker(tracker: Tracker, name: str, origin: float = 1.0, is_determin
 
 
 class PytrackingTracker:
-    """A tracker in the shape of pytracking: ``initialize(image, info)``, then ``track(image)`` for each frame.
+    """A tracker in the shape of pytracking: ``initialize(image, info)``, then ``track(image, info)`` for each frame.
+
+    One object. For several, pytracking makes a tracker for each with ``multiobj_mode = "parallel"``. Its own
+    evaluation calls ``tracker_class(params)`` and reads ``params`` and ``visdom`` of what that returns: set both there.
 
     Args:
         tracker: Any tracker.
@@ -103,23 +106,30 @@ class PytrackingTracker:
 
         Args:
             image: ``(H, W, 3)`` uint8 RGB.
-            info: ``init_bbox``: x, y, width, height; what else pytracking hands over is not looked at.
+            info: ``init_bbox``: x, y, width, height.
 
         Returns:
             ``time``: seconds.
 
         Raises:
-            ValueError: There is no box, or boxes of several objects, or it is empty or outside the image.
+            ValueError: There is no box or a box for each of several objects, or it is empty or outside the image.
         """
-        box = info.get("init_bbox")
-        if box is None or np.shape(box) != (4,):
+        if info.get("init_bbox") is None or isinstance(info["init_bbox"], dict):
             raise ValueError("info must hold init_bbox, the box of one object: x, y, width, height")
         began = time.perf_counter()
-        self._session.init(to_frame(np.asarray(image)), box)
+        self._session.init(to_frame(np.asarray(image)), info["init_bbox"])
         return {"time": time.perf_counter() - began}
 
     def track(self, image: np.ndarray, info: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Find the object in the next image ``(H, W, 3)``; return its box x, y, width, height and the score."""
+        """Find the object in the next image.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 RGB.
+            info: Not used; pytracking hands on the output of the frame before.
+
+        Returns:
+            ``target_bbox``: x, y, width, height, and ``object_presence_score``: the tracker's score.
+        """
         box, score = self._session.update(to_frame(np.asarray(image)))
         return {"target_bbox": box.tolist(), "object_presence_score": score}
 

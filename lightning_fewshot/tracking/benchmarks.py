@@ -21,6 +21,7 @@ from lightning_fewshot.files import matching
 from lightning_fewshot.tracking.box_files import read_boxes, read_lines
 from lightning_fewshot.tracking.large_sets import read_got10k, read_lasot, read_nfs, read_trackingnet
 from lightning_fewshot.tracking.sequence import Sequence, listed, plain_name, read_json, truth_of
+from lightning_fewshot.tracking.vot_tags import read_tags, tags_of
 
 # The number of the image that the first line of the truth belongs to (Wu et al. 2015, configSeqs.m of the benchmark).
 OTB_FIRST = {"David": 300, "BlurCar1": 247, "BlurCar3": 3, "BlurCar4": 18}
@@ -142,17 +143,26 @@ def read_uav123(folder: Path) -> list[Sequence]:
 
 
 def read_vot(folder: Path) -> list[Sequence]:
-    """Read VOT: ``list.txt``, ``<name>/groundtruth.txt`` (polygons), images in ``color`` or beside; or VOT2018.json."""
+    """Read VOT: ``list.txt``, ``<name>/groundtruth.txt`` (polygons), images in ``color`` or beside; or VOT2018.json.
+
+    Frames are tagged in ``<name>/<tag>.tag`` or ``.label``, and in the json.
+    """
     if (folder / "list.txt").is_file():
         return [_vot_sequence(folder / name) for name in listed(folder / "list.txt")]
     if (truth := folder / "VOT2018.json").is_file():
-        return [Sequence(name, None, truth_of(entry, name, truth)) for name, entry in read_json(truth).items()]
+        return [_vot_entry(name, entry, truth) for name, entry in read_json(truth).items()]
     return []
+
+
+def _vot_entry(name: str, entry: Any, path: Path) -> Sequence:
+    truth = truth_of(entry, name, path)
+    return Sequence(name, None, truth, tags=tags_of(entry, len(truth), name, path))
 
 
 def _vot_sequence(folder: Path) -> Sequence:
     images = folder / "color" if (folder / "color").is_dir() else folder
-    return Sequence(folder.name, images, read_boxes(folder / "groundtruth.txt", polygons=True))
+    truth = read_boxes(folder / "groundtruth.txt", polygons=True)
+    return Sequence(folder.name, images, truth, tags=read_tags(folder, len(truth)))
 
 
 BENCHMARKS: dict[str, tuple[Callable[[Path], list[Sequence]], tuple[str, ...], str]] = {

@@ -2,7 +2,8 @@
 
 ``DIR`` holds the files of one tracker or of several, in the layouts of ``result_layouts``. Written into the run folder:
 ``results.json`` and, where matplotlib is there, ``success.png``, ``precision.png`` and ``norm_precision.png`` with the
-trackers' names ordered by their score; of supervised results of VOT ``accuracy_robustness.png``. Where times stand
+trackers' names ordered by their score; of supervised results of VOT ``accuracy_robustness.png``, and of several
+trackers' ``ar_ranking_sequences.png`` and, where frames are tagged, ``ar_ranking_attributes.png``. Where times stand
 beside the boxes, ``fps`` is the mean of 1 / time as the got10k toolkit has it; a ``test`` reports frames over seconds.
 """
 
@@ -25,6 +26,7 @@ from lightning_fewshot.metrics.estimate import mean_interval
 from lightning_fewshot.metrics.one_pass import COUNTS, Curves, frame_counts, one_pass_curves, pooled_scores
 from lightning_fewshot.metrics.vot import EAO_BOUNDS
 from lightning_fewshot.tracking import benchmarks
+from lightning_fewshot.tracking.ar_ranking import add_ranks, rank_trackers
 from lightning_fewshot.tracking.box_files import polygons_to_xywh, read_lines
 from lightning_fewshot.tracking.result_layouts import Results, find_results, time_file, write_archives
 from lightning_fewshot.tracking.score_supervised import SupervisedScores, score_supervised, supervised_record, written
@@ -54,7 +56,7 @@ def main(args: Sequence[str], make_run_dir: Callable[[str | None], Path]) -> Pat
         args: The command's arguments.
         make_run_dir: Makes the folder for ``--run_dir``.
     """
-    from lightning_fewshot.tracking.score_plots import print_table, write_ar_plot, write_plots
+    from lightning_fewshot.tracking.score_plots import print_table, write_ar_plot, write_plots, write_ranking_plots
 
     options = _parser().parse_args(args)
     folder = Path(options.results).resolve()
@@ -64,10 +66,13 @@ def main(args: Sequence[str], make_run_dir: Callable[[str | None], Path]) -> Pat
     scored = {tracker: score_files(files, truth, tracker, bounds) for tracker, files in results.items()}
     run_dir = make_run_dir(options.run_dir)
     record = make_record(scored, options.benchmark, str(options.root), len(truth))
+    supervised = {n: s for n, s in scored.items() if isinstance(s, SupervisedScores)}
+    add_ranks(record, rank_trackers(supervised, truth))
     write_atomically(run_dir / "results.json", json.dumps(record, indent=1, allow_nan=False))
     print_table(record)
     write_plots({n: s for n, s in scored.items() if isinstance(s, dict)}, options.benchmark, run_dir)
     write_ar_plot(record, run_dir)
+    write_ranking_plots(record, run_dir)
     if options.archive is not None:
         write_archives(results, {plain: s.name for plain, s in truth.items()}, Path(options.archive))
     print(f"run: {run_dir}")

@@ -25,6 +25,7 @@ class Sequence(NamedTuple):
         first: Number of the image that the first row belongs to; None: the images' first.
         origin: Coordinate that the files give the first pixel's edge: 1 where they count from 1.
         attributes: What makes it hard, by the set's short names.
+        tags: What makes single frames hard, as VOT has it: a name and ``(T,)`` bool each.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Sequence(NamedTuple):
     first: int | None = None
     origin: float = 0.0
     attributes: tuple[str, ...] = ()
+    tags: tuple[tuple[str, Tensor], ...] = ()
 
     def frames(self) -> ImageFrames:
         """Find the images, as many as the truth has rows.
