@@ -13,12 +13,11 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from functools import lru_cache
-from math import inf
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample, interpolate, softplus
+from torch.nn.functional import softplus
 
 from lightning_fewshot.tracking.crops import (
     CropSettings,
@@ -28,6 +27,7 @@ from lightning_fewshot.tracking.crops import (
     mean_color,
     search_windows,
 )
+from lightning_fewshot.tracking.response_maps import cosine_window, finer, response_at
 from lightning_fewshot.tracking.tracker import LookingTracker
 
 SIZE_LIMITS = (0.2, 5.0)  # of the first size (Bertinetto et al. 2016, their code)
@@ -247,51 +247,11 @@ def locate(responses: Tensor, search: Search) -> Peak:
     penalties = torch.full_like(peaks, search.penalty)
     penalties[middle] = 1.0
     scale = int((peaks * penalties).argmax())
-    fine = lifted[scale]
-    if search.upsample > 1:
-        down, across = (_bicubic(side, search.upsample) for side in fine.shape)
-        fine = (down @ fine @ across.T).clamp(min=0)
-    fine = _windowed(fine, search)
+    fine = _windowed(finer(lifted[scale], search.upsample), search)
     side = fine.shape[1]
     row, column = divmod(int(fine.argmax()), side)
     offset = (torch.tensor([column, row], dtype=torch.float32) + 0.5 - side / 2) / search.upsample
     return Peak(scale, offset, float(responses[scale].amax()))
-
-
-def response_at(response: Tensor, offset: Tensor) -> float:
-    """Return a response between its cells, bilinear; minus infinity outside of them.
-
-    Args:
-        response: ``(R, R)``.
-        offset: ``(2,)`` (x, y) from the middle, in cells.
-
-    >>> response = torch.tensor([[0.0, 0.0, 0.0], [0.0, 1.0, 3.0], [0.0, 0.0, 0.0]])
-    >>> [response_at(response, torch.tensor([x, 0.0])) for x in (0.0, 0.5, 1.5, 1.6)]
-    [1.0, 2.0, 3.0, -inf]
-    """
-    place = offset * 2 / response.shape[1]
-    if not bool((place.abs() <= 1).all()):
-        return -inf
-    maps, places = response[None, None], place.to(response).reshape(1, 1, 1, 2)
-    return grid_sample(maps, places, padding_mode="border", align_corners=False).item()
-
-
-def cosine_window(side: int) -> Tensor:
-    """Return the Hann window ``(side, side)`` with a sum of 1.
-
-    >>> cosine_window(3).diagonal().tolist()
-    [0.0625, 0.25, 0.0625]
-    """
-    line = torch.hann_window(side + 2, periodic=False, dtype=torch.float32)[1:-1]
-    window = line[:, None] * line
-    return window / window.sum()
-
-
-@lru_cache(8)
-def _bicubic(side: int, factor: int) -> Tensor:
-    """Return the matrix ``(factor * side, side)`` that interpolates a line; two products are eight times as fast."""
-    lines = torch.eye(side, dtype=torch.float32)[None, None]
-    return interpolate(lines, scale_factor=(float(factor), 1.0), mode="bicubic")[0, 0]
 
 
 _cosine_window = lru_cache(8)(cosine_window)  # of a few sizes, never changed

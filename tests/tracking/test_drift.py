@@ -21,7 +21,8 @@ from lightning_fewshot.tracking.candidates.tracker import CandidateTracker
 from lightning_fewshot.tracking.drift import COLUMNS, drift
 from lightning_fewshot.tracking.episodes import sequence_episode
 from lightning_fewshot.tracking.loop import Track, track
-from lightning_fewshot.tracking.response import ResponseTracker, Search, response_at
+from lightning_fewshot.tracking.response import ResponseTracker, Search
+from lightning_fewshot.tracking.response_maps import response_at
 from lightning_fewshot.tracking.tracker import IdentityTracker, LookingTracker
 
 NAN, INF = float("nan"), float("inf")
