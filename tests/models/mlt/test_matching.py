@@ -9,6 +9,9 @@ from torch.nn.functional import conv2d, normalize
 from lightning_fewshot.models.mlt.export import StaticMatcher
 from lightning_fewshot.models.mlt.network import MatchingNetwork
 from lightning_fewshot.models.mlt.settings import MatchingSettings
+from lightning_fewshot.models.mlt.tracking import MatchTracker
+from lightning_fewshot.tracking.crops import CropSettings
+from lightning_fewshot.tracking.response import Search
 
 SMALL = MatchingSettings((8, 12, 16, 20), 14)
 
@@ -41,6 +44,19 @@ def test_layers_are_the_papers():
     shapes = [tuple(c.weight.shape) for c in network.stream.convs]
     assert shapes == [(96, 3, 11, 11), (192, 96, 5, 5), (256, 192, 3, 3), (128, 256, 3, 3), (96, 128, 1, 1)]
     assert [norm.num_features for norm in network.stream.norms] == [96, 192, 256, 128, 96]
+
+
+@pytest.mark.parametrize("kernels", [None, torch.randn(1, 5, 20, generator=torch.Generator().manual_seed(0))])
+def test_what_trackers_run_is_folded_and_answers_the_same(network, kernels):
+    """The last layer, whose normalisation the meta-learner's gradient asks for, is left as it is."""
+    x, tracker = _images(3, 255, 1), MatchTracker(network, Search(), CropSettings())
+    with torch.no_grad():
+        state = network.adapt(_images(1, 127))
+        state = state if kernels is None else network.with_kernels(state, kernels)
+        expected, ours = network.predict(state, x), tracker.predict(state, x)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+    assert tracker.predict.__self__ is not network
+    assert all(isinstance(norm, torch.nn.BatchNorm2d) for norm in network.stream.norms)
 
 
 @pytest.mark.parametrize("kernels", [False, True])

@@ -80,6 +80,20 @@ def test_responses_are_17_by_17_and_a_batch_is_each_alone(architecture):
     torch.testing.assert_close(together.flatten(0, 1), torch.stack(alone), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_tracker_answers_as_its_module_and_changes_nothing_of_it(architecture):
+    module = SiameseLearnetTracker(architecture, stream="S")
+    module.network = _network(architecture)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    tracker, x = module.eval().tracker(), _images(3, 255, 1)
+    with torch.no_grad():
+        state = module.adapt(Examples(_images(1, 127)))
+        expected, ours = module.network.predict(state, x), tracker.predict(state, x)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+    assert tracker.predict.__self__ is not module.network  # folded
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
 def test_pupil_follows_equation_8():
     network = _network("siamese_learnet")
     image, stream = _images(1, 127, 3), network.stream
