@@ -22,12 +22,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from oslsm_baselines import fine_tuning, logistic, nearest_neighbours, untrained_prototypes
-from oslsm_pairs import VIEWS, Cache, Pairs, segmenter
-from oslsm_recipes import RECIPES, Recipe, calibrate, oslsm, train
-from oslsm_rows import TRIVIAL, Bootstrap, Method, Questions, cell, chosen_threshold, mean_of, mismatched, with_shots
+from oslsm_bench.baselines import fine_tuning, logistic, nearest_neighbours, untrained_prototypes
+from oslsm_bench.pairs import VIEWS, Cache, Pairs, segmenter
+from oslsm_bench.recipes import RECIPES, Recipe, calibrate, oslsm, train
+from oslsm_bench.rows import (
+    TRIVIAL,
+    Bootstrap,
+    Method,
+    Questions,
+    cell,
+    chosen_threshold,
+    mean_of,
+    mismatched,
+    with_shots,
+)
+from oslsm_bench.siamese import STEPS, siamese
 from oslsm_sets import BATCH, NAMES, set_of
-from oslsm_siamese import STEPS, siamese
 from torch import Tensor
 
 from lightning_fewshot.models.oslsm import OSLSMSegmenter

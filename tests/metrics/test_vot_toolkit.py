@@ -1,4 +1,4 @@
-"""Supervised evaluation against the official toolkit's numbers; ``tests/data/vot_toolkit/make.py`` asked it."""
+"""Supervised evaluation against the official toolkit's numbers; ``tests/metrics/vot_toolkit/official.py`` asked it."""
 
 import json
 import warnings
@@ -20,7 +20,7 @@ from lightning_fewshot.metrics.vot import (
     polygon_iou,
 )
 
-FILE = Path(__file__).parents[1] / "data/vot_toolkit/official.json"
+FILE = Path(__file__).parent / "vot_toolkit/official.json"
 CODES = {"0": Code.SKIPPED, "1": Code.START, "2": Code.FAILURE}
 TRACKERS = ("steady", "shaky", "lost", "seeded")
 

@@ -3,13 +3,13 @@
 from copy import deepcopy
 from types import SimpleNamespace
 
-import oslsm_baselines as baselines
-import oslsm_pairs
-import oslsm_recipes as study
-import oslsm_rows
-import oslsm_siamese
 import pytest
 import torch
+from oslsm_bench import baselines
+from oslsm_bench import pairs as oslsm_pairs
+from oslsm_bench import recipes as study
+from oslsm_bench import rows as oslsm_rows
+from oslsm_bench import siamese as oslsm_siamese
 
 from lightning_fewshot.episodes import Episode, Examples
 from lightning_fewshot.models.oslsm import (

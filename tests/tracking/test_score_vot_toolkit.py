@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-FILE = Path(__file__).parents[1] / "data/vot_toolkit/official.json"
+FILE = Path(__file__).parents[1] / "metrics/vot_toolkit/official.json"
 pytestmark = pytest.mark.filterwarnings("ignore:no EAO")
 
 

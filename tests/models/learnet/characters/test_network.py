@@ -191,7 +191,7 @@ def test_exported_pupil_equals_the_dynamic_one(architecture, comparison):
         pupil = module.export_pupil(state.exemplar(1))
         torch.testing.assert_close(pupil(x), expected, rtol=1e-4, atol=1e-4)
     kinds = {type(m) for m in pupil.stream.modules()}
-    assert kinds <= {type(pupil.stream), nn.ModuleList, nn.Conv2d, nn.BatchNorm2d}
+    assert kinds <= {type(pupil.stream), nn.ModuleList, nn.Sequential, nn.Conv2d, nn.BatchNorm2d}
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)

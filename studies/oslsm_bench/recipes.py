@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from oslsm_pairs import Pairs, part_of
-from oslsm_rows import Method, Questions
+from oslsm_bench.pairs import Pairs, part_of
+from oslsm_bench.rows import Method, Questions
 from oslsm_sets import BATCH
 from torch import Tensor, nn
 

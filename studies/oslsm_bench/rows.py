@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from oslsm_pairs import Pairs, Supports
+from oslsm_bench.pairs import Pairs, Supports
 from torch import Tensor
 from torch.nn.functional import interpolate
 

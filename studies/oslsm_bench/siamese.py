@@ -11,9 +11,9 @@ from __future__ import annotations
 import copy
 
 import torch
-from oslsm_baselines import labelled
-from oslsm_pairs import Pairs, Supports
-from oslsm_rows import Method
+from oslsm_bench.baselines import labelled
+from oslsm_bench.pairs import Pairs, Supports
+from oslsm_bench.rows import Method
 from oslsm_sets import BATCH
 from torch import Tensor, nn
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from oslsm_pairs import part_of
-from oslsm_rows import Method, Questions
+from oslsm_bench.pairs import part_of
+from oslsm_bench.rows import Method, Questions
 from oslsm_sets import BATCH
 from torch import Tensor
 from torch.func import functional_call

@@ -3,7 +3,7 @@
 The toolkit (vot-toolkit 0.9.0, GPL; not needed by this project) lies in an environment of its own::
 
     pip install vot-toolkit==0.9.0 attributee==0.1.9
-    python tests/data/vot_toolkit/make.py tests/data/vot_toolkit/official.json
+    python tests/metrics/vot_toolkit/official.py tests/metrics/vot_toolkit/official.json
 
 Only its public classes are called. The runs follow VOT2015 to VOT2018: a tracker whose overlap is 0 has failed (code
 2), four frames are left out (code 0), and the next one is a start (code 1). Boxes are whole pixels inside the image:
@@ -150,7 +150,7 @@ def main(path: Path) -> None:
     boxes = {name: truth(length, rng) for name, length in LENGTHS.items()}
     trackers, eao = runs(boxes), {**bounds(), "short": list(SHORT)}
     record = {
-        "note": "made by make.py beside this file; the numbers under official are the toolkit's",
+        "note": "made by official.py beside this file; the numbers under official are the toolkit's",
         "versions": {name: version(name) for name in ("vot-toolkit", "attributee", "numpy")},
         "bounds": eao,
         "truth": {name: [",".join(map(str, row)) for row in rows.tolist()] for name, rows in boxes.items()},
