@@ -109,11 +109,11 @@ class SiameseStream(nn.Module):
         return self.convs[1].respond(self._layer(0, x), filters)
 
     def folded(self) -> SiameseStream:
-        """Return a copy for evaluation alone, whose hidden layers' normalisations are part of their convolutions."""
-        stream = copy.deepcopy(self).eval().requires_grad_(False)
-        for i in range(len(stream.convs) - 1):
-            stream.convs[i] = _with_norm(stream.convs[i], stream.norms[i])
-            stream.norms[i] = nn.Identity()
+        """Return one like this, for evaluation alone, with the hidden layers' normalisations in their convolutions."""
+        stream = _like(self)
+        hidden = list(zip(self.convs, self.norms, strict=True))[:-1]
+        stream.convs = nn.ModuleList((*(_with_norm(conv, norm) for conv, norm in hidden), self.convs[-1]))
+        stream.norms = nn.ModuleList((*(nn.Identity() for _ in hidden), self.norms[-1]))
         return stream
 
     def pixels(self, images: Tensor, least: int = 1, name: str = "images") -> Tensor:
@@ -170,8 +170,7 @@ def folded(network: Network) -> Network:
     """
     if network.training:
         return network
-    like = copy.copy(network)
-    like._modules = dict(network._modules)
+    like = _like(network)
     like.stream = network.stream.folded()
     return like
 
@@ -193,11 +192,20 @@ def initialise(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
+def _like(module: nn.Module) -> nn.Module:
+    """Return a module with the same parts, each of which can be replaced without a change of this one."""
+    like = copy.copy(module)
+    like._modules = dict(module._modules)
+    return like
+
+
 def _with_norm(conv: nn.Module, norm: nn.BatchNorm2d) -> nn.Module:
     """Return a convolution with the normalisation behind it; of a factorised one, its last projection takes it."""
     if isinstance(conv, FactorisedConv2d):
-        _with_norm(conv.layer, norm)
+        conv = _like(conv)
+        conv.layer = _with_norm(conv.layer, norm)
     elif isinstance(conv, FactorisedDynamicConv2d):
+        conv = _like(conv)
         conv.back = fuse_conv_bn_eval(conv.back, norm)
     else:
         conv = fuse_conv_bn_eval(conv, norm)
