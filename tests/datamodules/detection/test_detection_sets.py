@@ -284,19 +284,3 @@ def test_repmets_published_lists_are_read(shots):
         assert len(set(used)) == len(used)
         assert all(len(names) == 10 for names in plan.query)
         assert all(len(names) <= shots for names in plan.support)
-
-
-def test_separate_photos_show_no_evaluated_class_in_training_and_are_all_used(roots):
-    data = build(roots, "coco", val_classes=1, separate=True)
-    catalog = data.catalog
-    kept_out = {*catalog.split_classes["val"], *catalog.split_classes["test"]}
-    expected = {p.name for p in catalog.photos.values() if not kept_out & set(p.classes)}
-    assert set(data.training_names) == expected
-    assert any(catalog.photos[name].evaluation_only for name in expected)  # of val2017
-    asked = {name for names in catalog.photos_of("test").values() for name in names}
-    assert asked == {p.name for p in catalog.photos.values() if set(catalog.split_classes["test"]) & set(p.classes)}
-
-
-def test_separate_and_spare_photos_exclude_each_other():
-    with pytest.raises(ValueError, match="separate and train_on_spare are both True"):
-        PhotoSplits(separate=True, train_on_spare=True)
