@@ -25,14 +25,15 @@ from lightning_fewshot.data import EpisodeCounts
 
 SIDE = 321
 BATCH = 8  # pairs
-COCO_NAMES = {
-    "aeroplane": "airplane",
-    "diningtable": "dining table",
-    "motorbike": "motorcycle",
-    "sofa": "couch",
-    "tv/monitor": "tv",
-}
-PASCAL_NAMES = {coco: pascal for pascal, coco in COCO_NAMES.items()}
+PASCAL_NAMES = {
+    "airplane": "aeroplane",
+    "dining table": "diningtable",
+    "motorcycle": "motorbike",
+    "couch": "sofa",
+    "tv": "tv/monitor",
+}  # of COCO's things
+COCO_NAMES = {pascal: coco for coco, pascal in PASCAL_NAMES.items()}
+TABLES = "table-merged"  # of COCO's stuff
 VALIDATION_CLASSES = {"pascal1": 2, "pascal2": 2, "pascal3": 3} | {f"coco{fold}": 12 for fold in range(4)}
 NAMES = (*VALIDATION_CLASSES, "davis")
 TRAINED_ON = {"davis": "pascal1"}
@@ -86,17 +87,16 @@ def set_of(name: str, *, shots: int = 1, validation: int = 150, queries: int = 1
 
 def _pascal(fold: int, val_classes: int, shared: dict) -> MixedSegmentation:
     splits = FoldSplits(fold=fold, val_classes=val_classes, small_classes="drop", train_on_spare=True)
-    return MixedSegmentation([_animals(splits, shared), _things_and_stuff(shared)], same=COCO_NAMES)
+    same = PASCAL_NAMES | {TABLES: "diningtable"}
+    return MixedSegmentation([_animals(splits, shared), _things_and_stuff(shared)], same=same)
 
 
 def _coco(fold: int, val_classes: int, shared: dict) -> MixedSegmentation:
     splits = FoldSplits(fold=fold, val_classes=val_classes, small_classes="drop")
     things = CocoPanoptic(stuff=False, splits=splits, rules=MaskRules(min_pixels=6144), **shared)
     pascal = _animals(FoldSplits(novel_classes=(), small_classes="drop"), shared)
-    sources = [things, _things_and_stuff(shared), pascal]
-    return MixedSegmentation(
-        sources, shares=[0.0, 0.5, 0.5], same=PASCAL_NAMES
-    )  # the first one's things are stuff's too
+    sources = [things, _things_and_stuff(shared), pascal]  # the second one has the first one's things too
+    return MixedSegmentation(sources, shares=[0.0, 0.5, 0.5], same=COCO_NAMES | {TABLES: "dining table"})
 
 
 def _animals(splits: FoldSplits, shared: dict) -> Pascal5i:

@@ -19,7 +19,7 @@ class MixedSegmentation(EpisodicDataModule):
     Args:
         sources: Sets of masked photos. Their sizes of images and batches should be the same.
         shares: Of the training batches, one a source; None: the same for each.
-        same: Names of the first source's classes that are called otherwise in another, such as sofa: couch.
+        same: Names of other sources' classes, and what the first one calls them, such as couch: sofa.
 
     Raises:
         ValueError: There is no source, or the shares do not fit.
@@ -58,7 +58,7 @@ class MixedSegmentation(EpisodicDataModule):
             return
         splits = self.sources[0].catalog.split_classes
         evaluated = {*splits["val"], *self.sources[0].novel_names()}.difference(splits["train"])
-        names = frozenset(evaluated.union(self.same[name] for name in evaluated.intersection(self.same)))
+        names = frozenset(evaluated.union(other for other, name in self.same.items() if name in evaluated))
         for source in self.sources[1:]:
             source.left_out = names
             _ = source.pair_names

@@ -45,7 +45,7 @@ def test_a_class_that_is_evaluated_is_not_trained_on_under_any_name(roots):
     evaluated = set(first.catalog.split_classes["test"])
     assert evaluated & alone
     again, other = build(roots, "pascal5i", size=32, fold=1), sorted(alone - evaluated)[0]
-    data = MixedSegmentation([first, again], same={sorted(evaluated)[0]: other, "unknown": "unknown too"})
+    data = MixedSegmentation([first, again], same={other: sorted(evaluated)[0], "unknown too": "unknown"})
     data.setup("fit")
     assert set(again.class_names()) == alone - evaluated - {other}
     assert all(evaluated.isdisjoint(data.episode("train", i).classes) for i in range(20))
