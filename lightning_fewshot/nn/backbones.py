@@ -29,7 +29,7 @@ class Backbone(nn.Module):
 
     Args:
         settings: Any timm model that supports ``features_only``; where its weights come from, and what is trained.
-        strides: Strides of the maps to return, in pixels.
+        strides: Strides of the maps to return, in pixels. Layers behind the last of them do not train.
         deformable: Make the spatial convolutions of the last map's layers deformable (DCN).
         output_stride: Dilate instead of shrinking beyond this stride (Yu and Koltun, ICLR 2016); the last map of a
             stride is then returned. None: the network as it is.
@@ -81,7 +81,8 @@ class Backbone(nn.Module):
     def _freeze_stages(self, count: int, available: int) -> None:
         if count > available:
             raise ValueError(f"frozen_stages is {count} but the backbone has {available} stages")
-        for stage in range(count):
+        unused = range(max(self.indices) + 1, available)  # they lead to no map: DDP refuses parameters without gradient
+        for stage in (*range(count), *unused):
             self._layers_of_map(stage).requires_grad_(False)
 
     def _layers_of_map(self, index: int) -> nn.Module:

@@ -51,6 +51,13 @@ def test_frozen_stages_are_the_first_layers(name):
     assert max(p.shape[0] for p, t in zip(parameters, trained, strict=True) if not t) >= stride_4
 
 
+def test_every_parameter_that_trains_gets_a_gradient():
+    body = Backbone(BackboneSettings("regnetx_002"), (8, 16))
+    sum(level.sum() for level in body(torch.rand(1, 3, 64, 64))).backward()
+    assert all((p.grad is not None) == p.requires_grad for p in body.parameters())
+    assert not all(p.requires_grad for p in body.parameters())
+
+
 def test_frozen_batchnorm_keeps_its_statistics():
     body = Backbone(
         BackboneSettings("regnetx_002", frozen_batchnorm=True), (8,)
