@@ -22,7 +22,7 @@ class MixedSegmentation(EpisodicDataModule):
         same: Names of other sources' classes, and what the first one calls them, such as couch: sofa.
 
     Raises:
-        ValueError: There is no source, or the shares do not fit.
+        ValueError: There is no source, the shares do not fit, or ``same`` is the wrong way round (on ``fit``).
     """
 
     def __init__(
@@ -58,6 +58,11 @@ class MixedSegmentation(EpisodicDataModule):
             return
         splits = self.sources[0].catalog.split_classes
         evaluated = {*splits["val"], *self.sources[0].novel_names()}.difference(splits["train"])
+        if turned := sorted(evaluated.intersection(self.same)):
+            raise ValueError(
+                f"same: {turned[0]}: {self.same[turned[0]]} begins with a class that the first source evaluates; write "
+                f"the other source's name first"
+            )
         names = frozenset(evaluated.union(other for other, name in self.same.items() if name in evaluated))
         for source in self.sources[1:]:
             source.left_out = names

@@ -3,6 +3,7 @@
 from copy import deepcopy
 from types import SimpleNamespace
 
+import oslsm_training
 import pytest
 import torch
 from oslsm_bench import baselines
@@ -204,6 +205,17 @@ def test_a_video_is_measured_by_j_over_sequences(module):
     values = test.values(lambda _: iter(answers))
     assert float(values[0]) == pytest.approx((0.75 + 0.0) / 2)
     assert set(values[1:].tolist()) == {0.0, 0.375, 0.75}  # a resample has either sequence twice, or both
+
+
+def test_the_best_threshold_is_that_of_the_test_itself():
+    masks = torch.zeros(2, 2, 2, dtype=torch.uint8)
+    masks[:, 0] = 1
+    pairs = oslsm_pairs.Pairs(torch.zeros(2), torch.zeros(2, 1), masks, torch.tensor([4, 7]), torch.arange(2.0))
+    test = oslsm_rows.Bootstrap(oslsm_rows.Questions(pairs))
+    known = SimpleNamespace(test=test.questions)
+    answers = 0.05 + 0.2 * masks.float()  # all below 0.5, and told apart by 0.1
+    assert float(test.values(lambda _: iter(answers))[0]) == 0.0
+    assert float(oslsm_training.with_best_threshold(lambda _: iter(answers), known, test, 1)[0]) == 1.0
 
 
 def test_a_cache_with_too_few_pairs_is_refused(tmp_path, module):

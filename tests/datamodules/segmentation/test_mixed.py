@@ -51,6 +51,13 @@ def test_a_class_that_is_evaluated_is_not_trained_on_under_any_name(roots):
     assert all(evaluated.isdisjoint(data.episode("train", i).classes) for i in range(20))
 
 
+def test_names_of_the_same_class_the_wrong_way_round_are_refused(roots):
+    first, second = (build(roots, "pascal5i", size=32, fold=fold) for fold in (0, 1))
+    name = sorted(first.catalog.split_classes["test"])[0]
+    with pytest.raises(ValueError, match=f"same: {name}: other begins with a class that the first source evaluates"):
+        MixedSegmentation([first, second], same={name: "other"}).setup("fit")
+
+
 @pytest.mark.parametrize("shares", [[1.0], [1.0, -1.0], [0.0, 0.0]])
 def test_shares_must_fit_the_sources(roots, shares):
     with pytest.raises(ValueError, match=r"shares is .* for each of 2 sources"):
